@@ -1,0 +1,1 @@
+"""The durable queue. Whatever outlives a request is a row here."""

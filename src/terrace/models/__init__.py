@@ -1,0 +1,1 @@
+"""Text in, text out: providers, what wraps them, and which one answers."""

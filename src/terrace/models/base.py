@@ -1,0 +1,132 @@
+"""The words of the model room: a request in OpenAI's form goes in, deltas come out.
+
+OpenAI's message format is the common tongue: what a provider does not speak natively it translates,
+what nobody needs to read (tools, images, JSON schemas) passes through untouched.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """`messages` and `options` are OpenAI's, unvalidated beyond shape; `options` holds whatever else was sent
+    (temperature, max_tokens, tools, tool_choice, response_format, stop, seed ...)."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    options: dict[str, Any] = field(default_factory=dict)
+    passages: "Sequence[Passage]" = ()  # what retrieval found, for the quote model; others read it in the messages
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved piece of text as a model sees it: source number (from 1), title, text, score in 0..1."""
+
+    number: int
+    title: str
+    text: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """What a model thinks aloud before it answers; shown apart, never part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call in OpenAI's streaming form: `{index, id?, type?, function: {name?, arguments?}}`."""
+
+    call: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    estimated: bool = False  # counted by us because the provider did not say
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    reason: FinishReason = "stop"
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallDelta | Usage | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as listed: `id` is `<provider>/<model>`."""
+
+    id: str
+    provider: str
+    name: str
+    kind: Literal["chat", "embedding"] = "chat"
+    context_tokens: int | None = None
+    vision: bool | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    vectors: list[list[float]]
+    usage: Usage
+
+
+class Provider(Protocol):
+    """One upstream. Errors are ours: Unavailable before the first delta may be retried or fall back;
+    Invalid is the upstream refusing the request (its message kept, its secrets not); an upstream that dies
+    mid-stream raises Unavailable with code `upstream_broke`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def models(self) -> list[ModelInfo]:
+        """What it offers now. Raises Unavailable when it cannot be asked."""
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+        """Deltas, then Usage, then Finish, exactly one of each of the last two. Closing the iterator (aclose)
+        closes the upstream call. `request.model` is the provider's own name, without our prefix."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+        """Raises Invalid when it has no embeddings."""
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Pulls(Protocol):
+    """A provider that can fetch a model (Ollama): yields {status, completed?, total?}."""
+
+    def pull(self, model: str) -> AsyncIterator[dict[str, Any]]: ...
+
+
+class Embedder(Protocol):
+    """Text to unit vectors; the built-in one lives in `knowledge.embedding`."""
+
+    @property
+    def name(self) -> str:
+        """Model and precision, such as `all-MiniLM-L6-v2/int8`; vectors of two names are never compared."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+        """float32 array of shape (len(texts), dimensions), rows of length 1. `query` goes ahead of bulk work."""
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
+
+    async def close(self) -> None: ...

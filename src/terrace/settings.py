@@ -1,0 +1,157 @@
+"""The settings tree: frozen, read once, defaults < terrace.toml < environment (`TERRACE_*`, `__` nests).
+
+A room receives its own section and never reads the environment itself.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+KB, MB, GB = 1024, 1024**2, 1024**3
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Storage(Section):
+    url: str = Field("", description="Database URL; empty means terrace.db in the data folder.")
+    readers: int = Field(4, ge=1, le=64, description="Threads that read SQLite.")
+    durability: Literal["full", "normal"] = Field(
+        "full", description="full survives a power cut; normal a crash of the process only."
+    )
+
+
+class Jobs(Section):
+    engine: Literal["local"] = Field("local", description="Which engine runs jobs.")
+    workers: bool = Field(True, description="Run jobs inside `terrace serve`.")
+    io_slots: int = Field(500, ge=1, le=10_000, description="Concurrent waiting jobs (model calls and such).")
+    cpu_slots: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 2)), ge=1, le=256,
+        description="Concurrent CPU-bound jobs.",
+    )  # fmt: skip
+    tenant_cap: int = Field(200, ge=1, description="Running jobs one tenant may have at a time.")
+    max_queued: int = Field(200_000, ge=1, description="Waiting jobs one tenant may have.")
+    lease: float = Field(30.0, gt=0, description="Seconds a worker owns a job without a heartbeat.")
+    heartbeat: float = Field(10.0, gt=0, description="Seconds between heartbeats.")
+    max_failures: int = Field(5, ge=1, description="Failures before a job is a dead letter.")
+    max_crashes: int = Field(3, ge=1, description="Dead workers before a job is a dead letter.")
+    backoff: float = Field(2.0, gt=0, description="Seconds before the first retry; doubles, with jitter.")
+    backoff_max: float = Field(300.0, gt=0, description="Longest wait between retries, seconds.")
+    drain: float = Field(10.0, ge=0, description="Seconds running jobs get to finish on SIGTERM.")
+    keep_days: int = Field(30, ge=1, description="Days a finished job and its events are kept.")
+
+
+class Provider(Section):
+    kind: Literal["openai", "ollama", "anthropic", "llamacpp", "quote"]
+    base_url: str = ""
+    api_key: SecretStr = SecretStr("")
+    models: tuple[str, ...] = Field((), description="Models to offer; empty asks the provider.")
+    path: Path | None = Field(None, description="llamacpp: the GGUF file.")
+    concurrency: int = Field(0, ge=0, description="Calls at a time; 0 takes models.concurrency.")
+
+
+class Models(Section):
+    default: str = Field("auto", description="Model used when a request names none; auto picks one.")
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    discover: bool = Field(True, description="Look for keys in the environment and a local Ollama.")
+    ollama_url: str = Field("http://127.0.0.1:11434", description="Where discovery looks for Ollama.")
+    fallback: tuple[str, ...] = Field((), description="Models tried in turn when the first fails early.")
+    first_token_timeout: float = Field(120.0, gt=0, description="Seconds to the first token.")
+    idle_timeout: float = Field(120.0, gt=0, description="Seconds between two pieces of a stream.")
+    total_timeout: float = Field(900.0, gt=0, description="Seconds for a whole answer.")
+    connect_timeout: float = Field(10.0, gt=0)
+    retries: int = Field(2, ge=0, le=10, description="Retries before the first token.")
+    concurrency: int = Field(1024, ge=1, description="Calls at a time to one provider.")
+    queue: int = Field(4096, ge=0, description="Calls that may wait for a place; more are refused.")
+    queue_wait: float = Field(30.0, ge=0, description="Seconds a call may wait for a place.")
+    max_answer_bytes: int = Field(16 * MB, ge=KB, description="An upstream answer larger than this is cut.")
+
+
+class Embedding(Section):
+    model: str = Field(
+        "all-MiniLM-L6-v2",
+        description="`all-MiniLM-L6-v2` (built in), a folder with an ONNX export, a hub id, "
+        "`<provider>/<model>`, or `none` for full text alone.",
+    )
+    precision: Literal["int8", "fp32"] = "int8"
+    threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2)), ge=1, le=64)
+    batch_tokens: int = Field(512, ge=64, le=65_536, description="Padded tokens per batch.")
+    unload_after: float = Field(900.0, ge=0, description="Idle seconds before the model leaves memory.")
+
+
+class Knowledge(Section):
+    max_file_bytes: int = Field(200 * MB, ge=KB)
+    max_batch_files: int = Field(1000, ge=1)
+    max_pages: int = Field(5000, ge=1)
+    max_text_chars: int = Field(20_000_000, ge=1000)
+    parse_timeout: float = Field(120.0, gt=0, description="Seconds one file may take to parse.")
+    parse_memory: int = Field(1536 * MB, ge=128 * MB, description="Bytes of address space for a parser.")
+    chunk_tokens: int = Field(220, ge=32, le=2048, description="Target size of a chunk, in tokens.")
+    chunk_overlap: int = Field(0, ge=0, le=512)
+    embedding: Embedding = Embedding()
+
+
+class Chat(Section):
+    max_message_chars: int = Field(100_000, ge=1)
+    passages: int = Field(6, ge=1, le=50, description="Passages given to the model.")
+    context_tokens: int = Field(8192, ge=512, description="Context assumed where a model tells none.")
+    answer_tokens: int = Field(1024, ge=16, description="Tokens kept free for the answer.")
+
+
+class Web(Section):
+    hosts: tuple[str, ...] = Field((), description="Further Host names accepted in local mode.")
+    cors_origins: tuple[str, ...] = ()
+    docs: bool = True
+    max_json_bytes: int = Field(32 * MB, ge=KB)
+    max_streams: int = Field(10_000, ge=1, description="Open streams; more are refused with Retry-After.")
+    shutdown_grace: float = Field(10.0, ge=0)
+
+
+class Logs(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal.")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="TERRACE_", env_nested_delimiter="__", frozen=True, extra="ignore", toml_file="terrace.toml"
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    data: Path = Field(default_factory=lambda: user_data_path("terrace"))
+    insecure: bool = Field(False, description="Listen beyond loopback without accounts.")
+
+    storage: Storage = Storage()
+    jobs: Jobs = Jobs()
+    models: Models = Models()
+    knowledge: Knowledge = Knowledge()
+    chat: Chat = Chat()
+    web: Web = Web()
+    logs: Logs = Logs()
+
+    @cached_property
+    def database_url(self) -> str:
+        return self.storage.url or f"sqlite:///{self.data / 'terrace.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,38 @@
+"""Words every room shares: who is calling, ids, time, JSON."""
+
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+JSONObject: TypeAlias = "dict[str, JSON]"
+
+DEFAULT_TENANT = "default"
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """On whose behalf something is done. Every store method takes one and filters by `tenant`."""
+
+    tenant: str = DEFAULT_TENANT
+    user: str | None = None
+
+
+def new_id(prefix: str) -> str:
+    """A sortable id such as `doc_06bq...`: 48 bits of milliseconds, then 80 random bits (as ULID)."""
+    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -5, -5))
+
+
+def now() -> float:
+    """Seconds since the epoch; what tables store."""
+    return time.time()
+
+
+def moment(seconds: float) -> datetime:
+    """What tables store, as an aware UTC datetime; what the API shows."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,130 @@
+"""The house of docs/architecture.md, held by a test: rooms import downwards, siblings never, vendors stay in their room."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "terrace"
+
+# A room may import what stands above it in this list, never what stands beside or below it.
+FLOORS = [
+    {"errors", "settings", "types"},
+    {"storage"},
+    {"telemetry"},
+    {"accounts", "jobs"},
+    {"models"},
+    {"knowledge", "peers"},
+    {"chat", "analysis", "campaigns", "experiments"},
+    {"web", "cli"},
+    {"assembly"},
+]
+# The command line starts an assembled house; assembly names every implementation, the web one included.
+DOORS = {("cli", "assembly")}
+
+VENDORS = {
+    "aiohttp": {"models/transport"},
+    "alembic": {"storage"},
+    "docx": {"knowledge/parsers"},
+    "fastapi": {"web"},
+    "httptools": {"models/transport"},
+    "lxml": {"knowledge/parsers"},
+    "markdown_it": {"web"},
+    "nh3": {"web"},
+    "numpy": {"knowledge"},
+    "onnx": {"knowledge/embedding"},
+    "onnxruntime": {"knowledge/embedding"},
+    "openpyxl": {"knowledge/parsers"},
+    "platformdirs": {"settings"},
+    "pptx": {"knowledge/parsers"},
+    "prometheus_client": {"telemetry"},
+    "pydantic_settings": {"settings"},
+    "pypdfium2": {"knowledge/parsers"},
+    "rich": {"cli"},
+    "selectolax": {"knowledge/parsers"},
+    "sqlalchemy": {"storage", "jobs", "knowledge", "chat", "telemetry"},
+    "sqlmodel": {"storage", "jobs", "knowledge", "chat", "telemetry"},
+    "starlette": {"web"},
+    "tokenizers": {"knowledge/embedding"},
+    "typer": {"cli"},
+    "uvicorn": {"web"},
+    "uvloop": {"web", "cli"},
+    "xllamacpp": {"models/providers"},
+}
+BANNED_NAMES = {"utils", "helpers", "common", "manager", "misc"}
+HANDLER_STATEMENTS = 8
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "terrace" and len(parts) > 1 else None
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every imported module, lazy and type-only ones included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide direction"
+            base = node.module or ""
+            yield from (f"{base}.{alias.name}" for alias in node.names) if base == "terrace" else (base,)
+
+
+def floor(room: str) -> int:
+    return next(index for index, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def home(path: Path) -> str:
+    return path.relative_to(SOURCE).with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=home)
+def test_rooms_import_downwards_only(path: Path) -> None:
+    room = home(path).split("/")[0]
+    for module in imports(path):
+        target = room_of(module)
+        if target in (None, "__version__", room) or (room, target) in DOORS:
+            continue
+        assert target is not None
+        assert floor(target) < floor(room), f"{home(path)} imports {module}, which is not below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=home)
+def test_vendors_stay_in_their_room(path: Path) -> None:
+    where = home(path)
+    for module in imports(path):
+        allowed = VENDORS.get(module.split(".")[0])
+        if allowed is not None and where != "assembly":
+            assert any(where == room or where.startswith(f"{room}/") for room in allowed), (
+                f"{where} imports {module}; only {', '.join(sorted(allowed))} may"
+            )
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if not path.name.startswith(("_", "py.typed"))}
+    assert rooms <= set().union(*FLOORS), rooms - set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=home)
+def test_names_say_what_a_file_holds(path: Path) -> None:
+    assert path.stem not in BANNED_NAMES
+    assert not path.stem.endswith(("_v2", "_new", "_old"))
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "web" / "api").glob("*.py")), ids=home)
+def test_route_handlers_stay_small(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and any(
+            isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("router.")
+            for decorator in node.decorator_list
+        ):
+            statements = [each for each in node.body if not isinstance(each, ast.Expr) or not _is_docstring(each)]
+            assert len(statements) <= HANDLER_STATEMENTS, f"{home(path)}: {node.name} has {len(statements)} statements"
+
+
+def _is_docstring(node: ast.Expr) -> bool:
+    return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
