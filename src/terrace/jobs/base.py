@@ -1,7 +1,7 @@
 """The words of the job room: what a job is, what a handler gets, what an engine does.
 
-    queued ──> running ──> succeeded | failed | cancelled
-      ^  └─ waiting (delayed, backing off, or for children) ─┘
+queued ──> running ──> succeeded | failed | cancelled
+  ^  └─ waiting (delayed, backing off, or for children) ─┘
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

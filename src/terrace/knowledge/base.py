@@ -138,9 +138,7 @@ class Index(Protocol):
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
         """Searchable by words once this commits."""
 
-    def add_vectors(
-        self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors: Any
-    ) -> None:
+    def add_vectors(self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors: Any) -> None:
         """`vectors`: float32 (len(chunk_ids), dimensions), unit rows. Searchable by meaning once this commits."""
 
     def remove_document(self, session: Session, scope: Scope, document_id: str) -> None:

@@ -130,3 +130,21 @@ class Embedder(Protocol):
     async def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RankedSentence:
+    """A sentence of a passage and how well it answers: `text == passage.text[start:end]`."""
+
+    passage: int  # Passage.number
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+class SentenceRanker(Protocol):
+    """What the quote model asks: which sentences answer best. Implemented in `knowledge.quoting`."""
+
+    async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
+        """Best first."""

@@ -1,7 +1,7 @@
 """Tables of the chat room."""
 
-revision = "0003"
-down_revision: str | None = "0002"
+revision = "0004"
+down_revision: str | None = "0003"
 
 
 def upgrade() -> None:
