@@ -1,4 +1,4 @@
-"""The house of docs/architecture.md, held by a test: rooms import downwards, siblings never, vendors stay in their room."""
+"""The house of docs/architecture.md: rooms import downwards, siblings never, vendors stay in their room."""
 
 import ast
 from collections.abc import Iterator

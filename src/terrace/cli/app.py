@@ -1,0 +1,58 @@
+"""The commands, and how a failure ends: a sentence on standard error and an exit code by kind of error."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from terrace import __version__
+from terrace.cli import ask, config, documents, jobs, models, serve
+from terrace.cli.output import complain
+from terrace.errors import Kind, TerraceError
+
+EXIT: dict[Kind, int] = {
+    "internal": 1,
+    "invalid": 2,
+    "unauthenticated": 3,
+    "denied": 3,
+    "missing": 4,
+    "conflict": 5,
+    "limited": 6,
+    "unavailable": 7,
+}
+
+app = typer.Typer(
+    name="terrace",
+    help="Ask your documents. A self-hosted AI backend; `terrace serve` starts it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for room in (serve, ask, documents, jobs, models, config):
+    room.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"terrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    try:
+        app()
+    except TerraceError as error:
+        complain(error.message)
+        sys.exit(EXIT[error.kind])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,1 @@
+"""What happens, told: structured logs and Prometheus metrics."""

@@ -1,0 +1,1 @@
+"""The HTTP doors: the API, OpenAI's /v1, and the page."""

@@ -1,0 +1,65 @@
+"""Ask, and get an answer with its sources: whole, or streamed as it is written."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from terrace.chat.service import Ask
+from terrace.jobs.base import Job
+from terrace.web.answers import whole
+from terrace.web.services import House, Who
+from terrace.web.stream import job_stream, wants_stream
+
+router = APIRouter(tags=["chat"])
+short = APIRouter()
+
+
+class Question(BaseModel):
+    message: str = Field(min_length=1)
+    use_rag: bool | None = Field(None, description="Answer from documents; by default when there are any.")
+    model: str | None = Field(None, max_length=300)
+    conversation_id: str | None = Field(None, max_length=64)
+    parent_id: str | None = Field(None, max_length=64, description="The message to answer after: edit and branch.")
+    collections: list[str] = Field(default_factory=list, max_length=100)
+    tags: list[str] = Field(default_factory=list, max_length=100)
+    passages: int | None = Field(None, ge=1, le=50)
+    stream: bool = False
+
+    def ask(self) -> Ask:
+        return Ask(
+            message=self.message,
+            use_rag=self.use_rag,
+            model=self.model,
+            conversation_id=self.conversation_id,
+            parent_id=self.parent_id,
+            collections=tuple(self.collections),
+            tags=tuple(self.tags),
+            passages=self.passages,
+        )
+
+
+class Answer(BaseModel):
+    response: str
+    sources: list[dict[str, Any]]
+    conversation_id: str
+    message_id: str
+    user_message_id: str
+    job_id: str
+    model: str
+    usage: dict[str, Any]
+
+
+@router.post("/chat", response_model=Answer)
+@short.post("/chat")
+async def chat(house: House, who: Who, request: Request, body: Question) -> Response | Answer:
+    """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves."""
+    started = await house.chat.ask(who, body.ask())
+    if body.stream or wants_stream(request):
+        return job_stream(house.jobs.events(who, started.job_id), render="render=html" in request.url.query)
+    return _answer(whole(await house.jobs.wait(who, started.job_id)))
+
+
+def _answer(job: Job) -> Answer:
+    return Answer.model_validate({**(job.result or {}), "job_id": job.id})

@@ -1,0 +1,28 @@
+"""Which models there are, and which one answers."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from terrace.jobs.base import Job
+from terrace.web.services import House, Who
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+class Pull(BaseModel):
+    model: str = Field(min_length=1, max_length=300, examples=["ollama/llama3.2"])
+
+
+@router.get("")
+async def list_models(house: House) -> dict[str, Any]:
+    """Models by provider, each provider's state, and which model answers and why."""
+    return await house.models.overview()
+
+
+@router.post("/pull", status_code=202)
+async def pull_model(house: House, who: Who, body: Pull) -> Job:
+    """Have Ollama fetch a model; the job tells its progress."""
+    job_id = await house.submit(who, "models.pull", {"model": body.model})
+    return await house.jobs.get(who, job_id)

@@ -1,0 +1,15 @@
+"""What the installation is and how it does."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from terrace.web.services import House, Who
+
+router = APIRouter(tags=["status"])
+
+
+@router.get("/status")
+async def status(house: House, who: Who) -> dict[str, Any]:
+    """Version, counts, the embedding model's state, jobs waiting and running, and which model answers."""
+    return await house.status(who)

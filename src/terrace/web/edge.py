@@ -1,0 +1,123 @@
+"""The outermost ASGI layer: request ids, local-mode refusals, body bounds, security headers, metrics, the last catch.
+
+One plain ASGI wrapper: each BaseHTTPMiddleware would cost hundreds of microseconds a request.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.responses import Response
+
+from terrace.errors import Invalid, TerraceError
+from terrace.telemetry.logs import request_id
+from terrace.telemetry.metrics import Metrics
+from terrace.types import new_id
+from terrace.web.problems import from_error, problem
+from terrace.web.security import SECURITY_HEADERS, LocalGuard
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGI = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("terrace.web")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+
+
+class BodyTooLarge(Exception):
+    """Raised out of `receive` so that whoever reads the body stops."""
+
+
+class Edge:
+    def __init__(self, app: ASGI, *, guard: LocalGuard, metrics: Metrics, max_json_bytes: int) -> None:
+        self._app = app
+        self._guard = guard
+        self._metrics = metrics
+        self._limit = max_json_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        identity = given.decode() if _REQUEST_ID.fullmatch(given) else new_id("req")
+        scope.setdefault("state", {})["request_id"] = identity
+        token = request_id.set(identity)
+        status = 0
+        added = ((b"x-request-id", identity.encode()), *SECURITY_HEADERS)
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        self._metrics.open_requests.inc()
+        try:
+            refusal = self._guard.check(scope["method"], headers) or self._oversized(headers)
+            if refusal is not None:
+                await from_error(refusal)(scope, receive, sending)
+            else:
+                await self._app(scope, self._bounded(headers, receive), sending)
+        except BodyTooLarge:
+            if not status:
+                await from_error(self._too_large())(scope, receive, sending)
+        except Exception:
+            log.exception("unforeseen failure", extra={"path": scope["path"]})
+            if status:  # too late to say anything; closing the connection tells the client it is cut
+                raise
+            await self._internal()(scope, receive, sending)
+        finally:
+            self._metrics.open_requests.dec()
+            self._record(scope, status, time.perf_counter() - started)
+            request_id.reset(token)
+
+    def _oversized(self, headers: dict[bytes, bytes]) -> TerraceError | None:
+        if headers.get(b"content-type", b"").startswith(b"multipart/"):
+            return None  # uploads are bounded while they stream, see web.uploads
+        length = headers.get(b"content-length", b"0")
+        return self._too_large() if length.isdigit() and int(length) > self._limit else None
+
+    def _too_large(self) -> TerraceError:
+        return Invalid(
+            f"The body is larger than {self._limit:,} bytes. Send less, or upload it as a document.",
+            code="body_too_large",
+            status=413,
+        )
+
+    def _bounded(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+        """Count a body that came without a length."""
+        if b"transfer-encoding" not in headers or headers.get(b"content-type", b"").startswith(b"multipart/"):
+            return receive
+        seen = 0
+
+        async def counting() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._limit:
+                raise BodyTooLarge
+            return message
+
+        return counting
+
+    @staticmethod
+    def _internal() -> Response:
+        return problem(
+            500,
+            "Something went wrong on our side. The log holds the details under this request id.",
+            code="internal",
+            kind="internal",
+        )
+
+    def _record(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or scope.get("terrace.route", "other")
+        self._metrics.requests.labels(scope["method"], route, status or 499).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)

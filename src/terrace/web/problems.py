@@ -1,0 +1,90 @@
+"""Errors as problem details (RFC 9457)."""
+
+import math
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from terrace.errors import Kind, TerraceError
+from terrace.telemetry.logs import redact, request_id
+
+STATUS: dict[Kind, int] = {
+    "invalid": 422,
+    "unauthenticated": 401,
+    "denied": 403,
+    "missing": 404,
+    "conflict": 409,
+    "limited": 429,
+    "unavailable": 503,
+    "internal": 500,
+}
+
+
+def status_of(error: TerraceError) -> int:
+    return error.status or STATUS[error.kind]
+
+
+def problem(
+    status: int, detail: str, *, code: str, kind: str, headers: dict[str, str] | None = None, **extra: Any
+) -> Response:
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": redact(detail),
+        "code": code,
+        "kind": kind,
+        "request_id": request_id.get(),
+        **extra,
+    }
+    return Response(
+        msgspec.json.encode(body, enc_hook=str), status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def from_error(error: TerraceError) -> Response:
+    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
+    return problem(
+        status_of(error), error.message, code=error.code, kind=error.kind, headers=headers, **error.extra
+    )
+
+
+def _where(location: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in location if part != "body") or "body"
+
+
+def install(app: FastAPI) -> None:
+    """Have every failure leave as a problem document. What is unforeseen is told by `web.edge`."""
+
+    @app.exception_handler(TerraceError)
+    async def ours(_request: Request, error: TerraceError) -> Response:
+        return from_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_request: Request, error: RequestValidationError) -> Response:
+        errors = [{"field": _where(each["loc"]), "message": each["msg"]} for each in error.errors()[:20]]
+        broken = any(each["type"] == "json_invalid" for each in error.errors())
+        detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        if broken:
+            return problem(400, f"The body is not valid JSON: {detail}", code="invalid_json", kind="invalid")
+        return problem(422, detail, code="invalid", kind="invalid", errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        match error.status_code:
+            case 404:
+                detail, kind = f"There is nothing at {request.url.path}. The API is described at /docs.", "missing"
+            case 405:
+                allowed = headers.get("Allow", "another method")
+                detail, kind = f"{request.method} is not possible here; use {allowed}.", "invalid"
+            case status:
+                detail, kind = str(error.detail), "invalid" if status < 500 else "internal"
+        code = {404: "missing", 405: "method_not_allowed"}.get(error.status_code, kind)
+        return problem(error.status_code, detail, code=code, kind=kind, headers=headers)

@@ -1,0 +1,85 @@
+"""Local mode: nobody logs in, so only this machine's own page and programs may speak.
+
+A web page elsewhere can make the browser call loopback. Three checks refuse it: the Host header must be
+ours (against DNS rebinding), an Origin must be our own (against cross-site requests), and what the browser
+marks as coming from another site may only be a plain navigation. Programs send neither Origin nor
+Sec-Fetch-Site and pass.
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from terrace.errors import Denied, Invalid, TerraceError
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+CONTENT_SECURITY_POLICY = "; ".join((
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data: blob:",
+    "connect-src 'self'",
+    "font-src 'self'",
+    "manifest-src 'self'",
+    "form-action 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+))  # fmt: skip
+
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def hostname(host: str) -> str:
+    """`Host` without its port, in lower case; IPv6 keeps its brackets."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+class LocalGuard:
+    """Refuses what a foreign web page could have sent. `open_to_all` (--insecure) accepts any Host."""
+
+    def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = (), *, open_to_all: bool = False) -> None:
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
+        self._origins = frozenset(origins)
+        self._open_to_all = open_to_all
+
+    def check(self, method: str, headers: dict[bytes, bytes]) -> TerraceError | None:
+        """The refusal, or None."""
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not host:
+            return Invalid("The request has no Host header.", code="host_missing", status=400)
+        if not self._open_to_all and hostname(host) not in self._hosts:
+            return Denied(
+                "This Host is not served here. Open http://localhost, or name the host in TERRACE_WEB__HOSTS.",
+                code="host_not_allowed",
+                status=421,
+            )
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and not self._own(origin, host):
+            return Denied("Requests from other web sites are refused.", code="origin_not_allowed")
+        site = headers.get(b"sec-fetch-site", b"none")
+        if (
+            not origin
+            and site not in (b"same-origin", b"none")
+            and not (method in ("GET", "HEAD") and headers.get(b"sec-fetch-mode") == b"navigate")
+        ):
+            return Denied("Requests from other web sites are refused.", code="cross_site")
+        return None
+
+    def _own(self, origin: str, host: str) -> bool:
+        return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}") or origin in self._origins

@@ -1,0 +1,84 @@
+"""Uvicorn, started and stopped the way Terrace needs it."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import uvicorn
+
+from terrace.errors import Conflict, Invalid
+from terrace.settings import Settings
+from terrace.web.edge import ASGI
+from terrace.web.security import is_loopback
+
+
+def check_address(settings: Settings) -> None:
+    """Raises Invalid unless the address is loopback or the operator insists."""
+    if is_loopback(settings.host) or settings.insecure:
+        return
+    raise Invalid(
+        f"Listening on {settings.host} would let everybody on the network in: there are no accounts yet. "
+        "Stay on 127.0.0.1, put a proxy with a login in front, or say --insecure if that is what you want.",
+        code="insecure_address",
+    )
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The listening socket, bound before anything else starts. Raises Conflict when the port is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}. "
+            "Is Terrace running already? TERRACE_PORT=8001 uses another port.",
+            code="address_in_use",
+        ) from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket, host: str) -> str:
+    shown = "localhost" if is_loopback(host) else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn would raise them again after serving, before we have drained."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+async def serve(
+    app: ASGI, listener: socket.socket, settings: Settings, *, started: Callable[[], None], stop: asyncio.Event
+) -> None:
+    """Until `stop` is set; open streams then get `web.shutdown_grace` seconds to end."""
+    server = _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(settings.web.shutdown_grace),
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if not serving.done():
+        started()
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await serving
