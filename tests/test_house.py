@@ -10,7 +10,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "terrace"
 
 # A room may import what stands above it in this list, never what stands beside or below it.
 FLOORS = [
-    {"errors", "settings", "types"},
+    {"errors", "types"},
+    {"settings"},
     {"storage"},
     {"telemetry"},
     {"accounts", "jobs"},

@@ -6,16 +6,20 @@ A room receives its own section and never reads the environment itself.
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from tomllib import TOMLDecodeError
+from typing import Any, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
+
+from terrace.errors import Invalid
 
 KB, MB, GB = 1024, 1024**2, 1024**3
 
@@ -87,7 +91,8 @@ class Embedding(Section):
     precision: Literal["int8", "fp32"] = "int8"
     threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2)), ge=1, le=64)
     batch_tokens: int = Field(512, ge=64, le=65_536, description="Padded tokens per batch.")
-    unload_after: float = Field(900.0, ge=0, description="Idle seconds before the model leaves memory.")
+    unload_after: float = Field(900.0, ge=0, description="Idle seconds before the model leaves memory; 0 keeps it.")
+    hub: str = Field("https://huggingface.co", description="Where a hub id is fetched from.")
 
 
 class Knowledge(Section):
@@ -144,6 +149,20 @@ class Settings(BaseSettings):
     @cached_property
     def database_url(self) -> str:
         return self.storage.url or f"sqlite:///{self.data / 'terrace.db'}"
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """The settings in force; `given` overrides the rest. Raises Invalid naming each one that is wrong."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"TERRACE_{'__'.join(str(part).upper() for part in each['loc'])}: {each['msg']}"
+                for each in error.errors()
+            )
+            raise Invalid(f"The settings are wrong. {wrong}", code="bad_settings") from error
+        except (TOMLDecodeError, SettingsError) as error:
+            raise Invalid(f"The settings cannot be read: {error}", code="bad_settings") from error
 
     @classmethod
     def settings_customise_sources(

@@ -19,9 +19,7 @@ from terrace.settings import Settings
 
 TIMEOUT = 600.0
 
-Server = Annotated[
-    str | None, typer.Option("--server", envvar="TERRACE_SERVER", help="Address of a running Terrace.")
-]
+Server = Annotated[str | None, typer.Option("--server", envvar="TERRACE_SERVER", help="Address of a running Terrace.")]
 
 _KINDS: dict[str, type[TerraceError]] = {
     cls.kind: cls
@@ -149,7 +147,7 @@ def connect(server: str | None) -> Iterator[Client]:
     if server:
         yield Client(server)
         return
-    settings = Settings()
+    settings = Settings.load()
     running = assembly.running(settings)
     if running:
         yield Client(running)
@@ -195,4 +193,5 @@ def _private(settings: Settings) -> Iterator[str]:
 
 
 def path(*parts: str) -> str:
-    return "/".join(quote(part, safe="") for part in parts)
+    """`/api/...` with each part safely quoted."""
+    return "/api/" + "/".join(quote(part, safe="") for part in parts)

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def settings_with(**given: Any) -> Settings:
-    return Settings(**{name: value for name, value in given.items() if value is not None and value is not False})
+    return Settings.load(**{name: value for name, value in given.items() if value is not None and value is not False})
 
 
 def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open: Open = False) -> None:
@@ -52,7 +52,7 @@ def worker() -> None:
     from terrace import assembly
     from terrace.telemetry.logs import configure
 
-    settings = Settings()
+    settings = Settings.load()
     configure(settings.logs)
     console.print(f"Working on the jobs in {settings.data} (Ctrl-C stops)")
     _runner()(assembly.work(settings))

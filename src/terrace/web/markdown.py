@@ -11,10 +11,29 @@ from html import escape
 import nh3
 from markdown_it import MarkdownIt
 
-_TAGS = frozenset(
-    "a b blockquote br code del em h1 h2 h3 h4 h5 h6 hr i li ol p pre s strong sub sup "
-    "table tbody td th thead tr ul".split()
-)
+_TAGS = {
+    *(
+        "a",
+        "b",
+        "blockquote",
+        "br",
+        "code",
+        "del",
+        "em",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "li",
+        "ol",
+        "p",
+    ),
+    *("pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"),
+}
 _ATTRIBUTES = {
     "a": {"href", "title", "class", "data-n"},
     "code": {"class"},
@@ -61,7 +80,7 @@ def render(text: str, numbers: frozenset[int] = frozenset()) -> str:
     html = str(markdown.renderer.render(tokens, markdown.options, {}))
     return nh3.clean(
         html,
-        tags=set(_TAGS),
+        tags=_TAGS,
         attributes=_ATTRIBUTES,
         attribute_filter=_attribute,
         url_schemes={"http", "https", "mailto"},

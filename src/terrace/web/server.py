@@ -49,7 +49,16 @@ def url_of(listener: socket.socket, host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again after serving, before we have drained."""
+    """Tells when it listens, and leaves signals to us: uvicorn would raise them again before we have drained."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     def capture_signals(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -59,26 +68,21 @@ async def serve(
     app: ASGI, listener: socket.socket, settings: Settings, *, started: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Until `stop` is set; open streams then get `web.shutdown_grace` seconds to end."""
-    server = _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            lifespan="off",
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(settings.web.shutdown_grace),
-            h11_max_incomplete_event_size=64 * 1024,
-        )
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        lifespan="off",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.web.shutdown_grace),
+        h11_max_incomplete_event_size=64 * 1024,
     )
+    server = _Server(config, started)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.005)
-    if not serving.done():
-        started()
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
     stopping.cancel()
+    server.should_exit = True
     await serving

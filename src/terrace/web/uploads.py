@@ -96,7 +96,7 @@ class _Reader:
                 self._parser.write(chunk)
             except (StopAsyncIteration, MultipartParseError) as error:
                 raise Invalid(
-                    "The upload is not complete multipart/form-data. Send it again, with curl -F file=@name for example.",
+                    "The upload is not complete multipart/form-data. Send it again, say with curl -F file=@name.",
                     code="bad_multipart",
                     status=400,
                 ) from error
@@ -132,5 +132,3 @@ async def parts(request: Request) -> AsyncIterator[Part]:
             filename.decode("utf-8", "replace") if filename is not None else None,
             reader.data,
         )
-
-
