@@ -57,9 +57,11 @@ class Jobs(Section):
 
 
 class Provider(Section):
-    kind: Literal["openai", "ollama", "anthropic", "llamacpp", "quote"]
-    base_url: str = ""
-    api_key: SecretStr = SecretStr("")
+    kind: Literal["openai", "ollama", "anthropic", "llamacpp", "quote"] = Field(
+        description="openai is any OpenAI-compatible server."
+    )
+    base_url: str = Field("", description="Where it answers, such as http://127.0.0.1:8080/v1.")
+    api_key: SecretStr = Field(SecretStr(""), description="Its key; never shown again.")
     models: tuple[str, ...] = Field((), description="Models to offer; empty asks the provider.")
     path: Path | None = Field(None, description="llamacpp: the GGUF file.")
     concurrency: int = Field(0, ge=0, description="Calls at a time; 0 takes models.concurrency.")
@@ -74,7 +76,7 @@ class Models(Section):
     first_token_timeout: float = Field(120.0, gt=0, description="Seconds to the first token.")
     idle_timeout: float = Field(120.0, gt=0, description="Seconds between two pieces of a stream.")
     total_timeout: float = Field(900.0, gt=0, description="Seconds for a whole answer.")
-    connect_timeout: float = Field(10.0, gt=0)
+    connect_timeout: float = Field(10.0, gt=0, description="Seconds to reach a provider.")
     retries: int = Field(2, ge=0, le=10, description="Retries before the first token.")
     concurrency: int = Field(1024, ge=1, description="Calls at a time to one provider.")
     queue: int = Field(4096, ge=0, description="Calls that may wait for a place; more are refused.")
@@ -88,27 +90,29 @@ class Embedding(Section):
         description="`all-MiniLM-L6-v2` (built in), a folder with an ONNX export, a hub id, "
         "`<provider>/<model>`, or `none` for full text alone.",
     )
-    precision: Literal["int8", "fp32"] = "int8"
-    threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2)), ge=1, le=64)
+    precision: Literal["int8", "fp32"] = Field("int8", description="Of the built-in model; int8 is four times smaller.")
+    threads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 2)), ge=1, le=64, description="Threads that embed."
+    )
     batch_tokens: int = Field(512, ge=64, le=65_536, description="Padded tokens per batch.")
     unload_after: float = Field(900.0, ge=0, description="Idle seconds before the model leaves memory; 0 keeps it.")
     hub: str = Field("https://huggingface.co", description="Where a hub id is fetched from.")
 
 
 class Knowledge(Section):
-    max_file_bytes: int = Field(200 * MB, ge=KB)
-    max_batch_files: int = Field(1000, ge=1)
-    max_pages: int = Field(5000, ge=1)
-    max_text_chars: int = Field(20_000_000, ge=1000)
+    max_file_bytes: int = Field(200 * MB, ge=KB, description="Largest file taken.")
+    max_batch_files: int = Field(1000, ge=1, description="Files in one batch or zip.")
+    max_pages: int = Field(5000, ge=1, description="Pages, slides or sheets of one file.")
+    max_text_chars: int = Field(20_000_000, ge=1000, description="Characters of text of one file.")
     parse_timeout: float = Field(120.0, gt=0, description="Seconds one file may take to parse.")
     parse_memory: int = Field(1536 * MB, ge=128 * MB, description="Bytes of address space for a parser.")
     chunk_tokens: int = Field(220, ge=32, le=2048, description="Target size of a chunk, in tokens.")
-    chunk_overlap: int = Field(0, ge=0, le=512)
+    chunk_overlap: int = Field(0, ge=0, le=512, description="Tokens a chunk repeats of the one before.")
     embedding: Embedding = Embedding()
 
 
 class Chat(Section):
-    max_message_chars: int = Field(100_000, ge=1)
+    max_message_chars: int = Field(100_000, ge=1, description="Longest message taken.")
     passages: int = Field(6, ge=1, le=50, description="Passages given to the model.")
     context_tokens: int = Field(8192, ge=512, description="Context assumed where a model tells none.")
     answer_tokens: int = Field(1024, ge=16, description="Tokens kept free for the answer.")
@@ -116,15 +120,15 @@ class Chat(Section):
 
 class Web(Section):
     hosts: tuple[str, ...] = Field((), description="Further Host names accepted in local mode.")
-    cors_origins: tuple[str, ...] = ()
-    docs: bool = True
-    max_json_bytes: int = Field(32 * MB, ge=KB)
+    cors_origins: tuple[str, ...] = Field((), description="Other origins whose pages may call the API.")
+    docs: bool = Field(True, description="Serve /docs and /openapi.json.")
+    max_json_bytes: int = Field(32 * MB, ge=KB, description="Largest body that is not an upload.")
     max_streams: int = Field(10_000, ge=1, description="Open streams; more are refused with Retry-After.")
-    shutdown_grace: float = Field(10.0, ge=0)
+    shutdown_grace: float = Field(10.0, ge=0, description="Seconds open streams get to end.")
 
 
 class Logs(Section):
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a line.")
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal.")
 
 
@@ -133,9 +137,11 @@ class Settings(BaseSettings):
         env_prefix="TERRACE_", env_nested_delimiter="__", frozen=True, extra="ignore", toml_file="terrace.toml"
     )
 
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    data: Path = Field(default_factory=lambda: user_data_path("terrace"))
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data: Path = Field(
+        default_factory=lambda: user_data_path("terrace"), description="The folder with everything it keeps."
+    )
     insecure: bool = Field(False, description="Listen beyond loopback without accounts.")
 
     storage: Storage = Storage()

@@ -47,9 +47,7 @@ def build(services: Services, openai: ASGI) -> ASGI:
     _operations(app, services)
     _page(app)
     guard = LocalGuard(settings.web.hosts, settings.web.cors_origins, open_to_all=settings.insecure)
-    return Edge(
-        Doors(app, openai), guard=guard, metrics=services.metrics, max_json_bytes=settings.web.max_json_bytes
-    )
+    return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_json_bytes=settings.web.max_json_bytes)
 
 
 class Doors:

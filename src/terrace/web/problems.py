@@ -50,9 +50,7 @@ def problem(
 
 def from_error(error: TerraceError) -> Response:
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
-    return problem(
-        status_of(error), error.message, code=error.code, kind=error.kind, headers=headers, **error.extra
-    )
+    return problem(status_of(error), error.message, code=error.code, kind=error.kind, headers=headers, **error.extra)
 
 
 def _where(location: Sequence[str | int]) -> str:
