@@ -1,6 +1,6 @@
 """What assembly hands to the doors, and how a handler asks for it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from terrace.types import Scope
 
 if TYPE_CHECKING:
     from terrace.chat.service import Chat
-    from terrace.jobs.base import Job, Jobs
+    from terrace.jobs.base import Jobs
     from terrace.knowledge.search import Search
     from terrace.knowledge.service import Knowledge
     from terrace.models.service import Models
@@ -27,7 +27,6 @@ class Services:
     chat: "Chat"
     models: "Models"
     metrics: Metrics
-    changes: "Callable[[Scope], AsyncIterator[Job]]"
     submit: Callable[..., Awaitable[str]]
     ready: Callable[[], Awaitable[dict[str, str]]]
     status: Callable[[Scope], Awaitable[dict[str, Any]]]

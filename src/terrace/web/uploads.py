@@ -10,7 +10,6 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from terrace.errors import Invalid
 
-MAX_HEADER_BYTES = 16 * 1024
 MAX_FIELD_BYTES = 64 * 1024
 MAX_PARTS = 10_000
 
@@ -48,7 +47,6 @@ class _Reader:
         self._seen: deque[tuple[str, Any]] = deque()
         self._headers: dict[bytes, bytes] = {}
         self._field = self._value = b""
-        self._bytes = 0
         self.finished = False
         self._parser = MultipartParser(
             boundary,
@@ -65,19 +63,12 @@ class _Reader:
         )
 
     def _begin(self) -> None:
-        self._headers, self._bytes = {}, 0
-
-    def _count(self, size: int) -> None:
-        self._bytes += size
-        if self._bytes > MAX_HEADER_BYTES:
-            raise Invalid("A part of the upload has headers that are too long.", code="bad_multipart", status=400)
+        self._headers = {}
 
     def _on_field(self, data: bytes, start: int, end: int) -> None:
-        self._count(end - start)
         self._field += data[start:end]
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._count(end - start)
         self._value += data[start:end]
 
     def _header_end(self) -> None:

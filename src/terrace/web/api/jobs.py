@@ -58,7 +58,7 @@ async def create_job(house: House, who: Who, body: NewJob, idempotency_key: Idem
 @router.get("/events", response_class=StreamingResponse)
 async def watch_jobs(house: House, who: Who) -> StreamingResponse:
     """Server-sent events: every change of any job, as `job` events."""
-    return respond(mapped(house.changes(who), lambda job: frame("job", job)))
+    return respond(mapped(house.jobs.changes(who), lambda job: frame("job", job)))
 
 
 @router.get("/{job_id}")

@@ -1,5 +1,6 @@
 """Which models there are, and which one answers."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,7 +19,14 @@ class Pull(BaseModel):
 @router.get("")
 async def list_models(house: House) -> dict[str, Any]:
     """Models by provider, each provider's state, and which model answers and why."""
-    return await house.models.overview()
+    models = house.models
+    items, providers, answering = await asyncio.gather(models.list(), models.providers(), models.answering())
+    return {
+        "default": house.settings.models.default,
+        "items": items,
+        "providers": providers,
+        "answering": answering,
+    }
 
 
 @router.post("/pull", status_code=202)
