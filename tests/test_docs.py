@@ -1,0 +1,74 @@
+"""The docs name what there is: every setting, command, kind of error and route."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from terrace import assembly
+from terrace.cli.app import EXIT, app
+from terrace.settings import Provider, Section, Settings
+from terrace.web.problems import STATUS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def variables(section: type[BaseModel], prefix: str = "TERRACE_") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from variables(kind, f"{prefix}{name.upper()}__")
+        elif name == "providers":
+            yield from variables(Provider, f"{prefix}PROVIDERS__NAME__")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
+@pytest.mark.parametrize("variable", variables(Settings))
+def test_every_setting_is_told(variable: str) -> None:
+    assert f"`{variable}`" in (DOCS / "settings.md").read_text()
+
+
+def test_no_setting_is_told_that_is_not_there() -> None:
+    told = set(re.findall(r"TERRACE_[A-Z_]+[A-Z]", (DOCS / "settings.md").read_text()))
+    assert told - {"TERRACE_JOBS__LEASE"} <= set(variables(Settings))
+
+
+@pytest.mark.parametrize("kind", STATUS)
+def test_every_kind_of_error_is_told(kind: str) -> None:
+    assert f"`{kind}`" in (DOCS / "api.md").read_text()
+    assert f"`{kind}`" in (DOCS / "cli.md").read_text()
+    assert kind in EXIT
+
+
+@pytest.mark.parametrize("path", assembly.openapi()["paths"])
+def test_every_route_is_told(path: str) -> None:
+    assert path in (DOCS / "api.md").read_text()
+
+
+def test_every_command_is_told() -> None:
+    import typer.main
+
+    text = (DOCS / "cli.md").read_text()
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"`terrace {name}" in text
+
+
+def test_every_dependency_has_its_reason() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (DOCS / "dependencies.md").read_text()
+    for requirement in project["dependencies"]:
+        assert re.split(r"[\[>=<;]", requirement)[0] in text
+
+
+@pytest.mark.parametrize(
+    "page", [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
