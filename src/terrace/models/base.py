@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from terrace.types import Scope
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
@@ -20,6 +22,7 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     options: dict[str, Any] = field(default_factory=dict)
     passages: "Sequence[Passage]" = ()  # what retrieval found, for the quote model; others read it in the messages
+    scope: Scope | None = None  # whose call this is: tenants take turns when a provider is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,12 @@ class Embeddings:
     usage: Usage
 
 
+class Deltas(AsyncIterator[Delta], Protocol):
+    """A running answer, such as an async generator. `aclose` stops it and its upstream call."""
+
+    async def aclose(self) -> None: ...
+
+
 class Provider(Protocol):
     """One upstream. Errors are ours: Unavailable before the first delta may be retried or fall back;
     Invalid is the upstream refusing the request (its message kept, its secrets not); an upstream that dies
@@ -97,7 +106,7 @@ class Provider(Protocol):
     async def models(self) -> list[ModelInfo]:
         """What it offers now. Raises Unavailable when it cannot be asked."""
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+    def stream(self, request: ChatRequest) -> Deltas:
         """Deltas, then Usage, then Finish, exactly one of each of the last two. Closing the iterator (aclose)
         closes the upstream call. `request.model` is the provider's own name, without our prefix."""
 
@@ -112,6 +121,33 @@ class Pulls(Protocol):
     """A provider that can fetch a model (Ollama): yields {status, completed?, total?}."""
 
     def pull(self, model: str) -> AsyncIterator[dict[str, Any]]: ...
+
+
+@runtime_checkable
+class KnowsContext(Protocol):
+    """A provider that must be asked how long a model's context is."""
+
+    async def context_tokens(self, model: str) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One finished call of a provider, as a meter sees it. Times are seconds, the wait for a place included."""
+
+    provider: str
+    model: str
+    operation: Literal["chat", "embed"]
+    outcome: Literal["ok", "cancelled", "error"]
+    code: str  # the error's code when outcome is error, else empty
+    duration: float
+    first_token: float | None
+    usage: Usage | None
+    tenant: str | None
+
+
+class Meter(Protocol):
+    def record(self, call: Call) -> None:
+        """Must be quick and must not raise."""
 
 
 class Embedder(Protocol):

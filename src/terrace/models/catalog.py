@@ -1,0 +1,144 @@
+"""What each provider offers now, remembered for a while, and which model a name means."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from terrace.errors import Invalid, Missing, TerraceError
+from terrace.models.base import ModelInfo, Provider
+from terrace.models.discovery import Candidate
+from terrace.models.names import is_embedding, nearest
+from terrace.models.wrappers.limited import Gate
+
+FRESH_SECONDS = 60.0  # a good list is believed this long
+RETRY_SECONDS = 15.0  # a provider that is away, or has no model, is asked again after this
+LOCAL_PROBE_SECONDS = 1.0
+
+State = Literal["unknown", "ok", "unreachable"]
+
+
+class Entry:
+    """A provider, the gate before it, and what it said when last asked."""
+
+    def __init__(self, candidate: Candidate, raw: Provider, wrapped: Provider, gate: Gate, patience: float) -> None:
+        self.candidate = candidate
+        self.name = candidate.name
+        self.kind = candidate.settings.kind
+        self.raw = raw
+        self.provider = wrapped
+        self.gate = gate
+        self.state: State = "unknown"
+        self.why = "It has not been asked yet."
+        self.models: dict[str, ModelInfo] = {name: self._declared(name) for name in candidate.settings.models}
+        self._patience = LOCAL_PROBE_SECONDS if candidate.origin == "local" else patience
+        self._asked = float("-inf")
+
+    @property
+    def chat_models(self) -> list[ModelInfo]:
+        return [info for info in self.models.values() if info.kind == "chat"]
+
+    @property
+    def stale(self) -> bool:
+        believed = FRESH_SECONDS if self.state == "ok" and self.chat_models else RETRY_SECONDS
+        return asyncio.get_running_loop().time() - self._asked >= believed
+
+    async def refresh(self) -> None:
+        """Ask the provider what it offers; a failure becomes its state."""
+        try:
+            async with asyncio.timeout(self._patience):
+                listed = await self.raw.models()
+        except TimeoutError:
+            self.failed(f"The provider `{self.name}` did not answer within {self._patience:g} seconds.")
+        except TerraceError as error:
+            if self.candidate.settings.models and error.code == "upstream_wrong_url":
+                self._succeeded([])  # it lists no models, but we were told which it has
+            else:
+                self.failed(error.message)
+        else:
+            self._succeeded(listed)
+
+    def failed(self, why: str) -> None:
+        self.state, self.why = "unreachable", why
+        self._asked = asyncio.get_running_loop().time()
+
+    def forget(self) -> None:
+        """Ask again at the next occasion."""
+        self._asked = float("-inf")
+
+    def named(self, model: str) -> str | None:
+        """The provider's own name for `model`, or None if it has none such."""
+        if model in self.models:
+            return model
+        if self.kind == "ollama" and f"{model}:latest" in self.models:
+            return f"{model}:latest"
+        # OpenAI-likes and Anthropic take aliases they do not list; one never reached will say so itself.
+        takes_any = self.kind in ("openai", "anthropic") and not self.candidate.settings.models
+        return model if takes_any or (not self.models and self.state != "ok") else None
+
+    def _succeeded(self, listed: Sequence[ModelInfo]) -> None:
+        known = {info.name: info for info in listed}
+        declared = self.candidate.settings.models
+        self.models = {name: known.get(name) or self._declared(name) for name in declared} if declared else known
+        self.state, self.why = "ok", f"It offers {len(self.models)} model{'s' * (len(self.models) != 1)}."
+        self._asked = asyncio.get_running_loop().time()
+
+    def _declared(self, name: str) -> ModelInfo:
+        return ModelInfo(f"{self.name}/{name}", self.name, name, "embedding" if is_embedding(name) else "chat")
+
+
+class Catalog:
+    """All providers, best first."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = list(entries)
+        self._by_name = {entry.name: entry for entry in entries}
+        self._refreshing: asyncio.Task[None] | None = None
+
+    def refresh(self) -> "asyncio.Task[None] | None":
+        """Start asking the providers whose answer is old, unless that is under way; None when none is."""
+        if self._refreshing is not None and not self._refreshing.done():
+            return self._refreshing
+        stale = [entry for entry in self.entries if entry.stale]
+        self._refreshing = asyncio.create_task(_refresh(stale), name="models-refresh") if stale else None
+        return self._refreshing
+
+    async def fresh(self, patience: float) -> None:
+        """Refresh what is old, waiting at most `patience` seconds; what takes longer goes on by itself."""
+        if (task := self.refresh()) is not None:
+            await asyncio.wait([task], timeout=patience)
+
+    def infos(self) -> list[ModelInfo]:
+        return [info for entry in self.entries for info in entry.models.values()]
+
+    def find(self, model: str) -> tuple[Entry, str, str] | None:
+        """The provider, its name for the model, and the public id; None if unknown. Invalid if ambiguous."""
+        provider, slash, rest = model.partition("/")
+        if (entry := self._by_name.get(provider)) is not None:
+            own = entry.named(rest) if slash else entry.named(provider) if entry.kind == "quote" else None
+            if own is not None:
+                return entry, own, self._public(entry, own)
+        having = [(entry, own) for entry in self.entries for own in (model, f"{model}:latest") if own in entry.models]
+        if len(having) > 1:
+            ids = " or ".join(f"`{self._public(entry, own)}`" for entry, own in having)
+            raise Invalid(f"Several providers have `{model}`. Say {ids}.", code="model_ambiguous")
+        return (*having[0], self._public(*having[0])) if having else None
+
+    def unknown(self, model: str) -> Missing:
+        near = nearest(model, [info.id for info in self.infos()])
+        hint = f"Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else "GET /api/models lists them."
+        return Missing(f"There is no model `{model}`. {hint}", code="model_unknown", near=near)
+
+    async def close(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
+        for entry in self.entries:
+            await entry.provider.close()
+
+    def _public(self, entry: Entry, own: str) -> str:
+        info = entry.models.get(own)
+        return info.id if info else f"{entry.name}/{own}"
+
+
+async def _refresh(entries: Sequence[Entry]) -> None:
+    await asyncio.gather(*(entry.refresh() for entry in entries))

@@ -1,0 +1,76 @@
+"""Which model `auto` means now, and the sentences that say why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from terrace.models.base import ModelInfo
+from terrace.models.catalog import Entry
+
+# For a key alone: the provider's middle model, quick and not dear. Matched as a beginning, the first listed wins.
+PREFERRED = {
+    "openai": ("gpt-5-mini", "gpt-4.1-mini", "gpt-4o-mini", "gpt-"),
+    "anthropic": ("claude-sonnet", "claude-"),
+}
+CONNECT = (
+    "Start Ollama (https://ollama.com) and fetch a model with `ollama pull llama3.2`, or set OPENAI_API_KEY or "
+    "ANTHROPIC_API_KEY and start Terrace again."
+)
+FETCH = "Ollama is running but has no chat model: fetch one with `ollama pull llama3.2` or `terrace models pull`."
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What answers when a request names no model. `advice` says how to connect a better one, or mend this one."""
+
+    model: str
+    why: str
+    advice: str | None = None
+
+
+def choose(entries: Sequence[Entry]) -> tuple[Entry, ModelInfo] | None:
+    """The best model of the first provider that is there and has one. None only before anything was asked."""
+    for entry in entries:
+        if entry.state == "ok" and (chats := entry.chat_models):
+            return entry, _preferred(entry, chats)
+    return None
+
+
+def explain(entry: Entry, info: ModelInfo, entries: Sequence[Entry]) -> Answering:
+    """Why `choose` chose it."""
+    better = entries[: list(entries).index(entry)]
+    away = " ".join(f"`{each.name}` does not answer: {each.why}" for each in better if _missed(each))
+    if entry.kind == "quote":
+        why = "No model is connected, so the built-in quote model answers: it quotes what your documents say."
+        silent = any(each.kind == "ollama" and each.state == "ok" for each in entries)
+        return Answering(info.id, f"{why} {away}".strip(), FETCH if silent else CONNECT)
+    why = {
+        "configured": f"It is the first model of the provider `{entry.name}`, which is configured.",
+        "key": f"It is chosen because the environment holds a key for `{entry.name}`.",
+        "local": "Ollama runs on this machine, and this is the chat model it fetched last.",
+        "builtin": "It is built in.",
+    }[entry.candidate.origin]
+    return Answering(info.id, f"{why} {away}".strip(), f"To use `{better[0].name}`, mend it." if away else None)
+
+
+def explain_default(model: str, entry: Entry) -> Answering:
+    """When models.default names one."""
+    if entry.state == "unreachable":
+        return Answering(
+            model, f"It is the default model (models.default), but it can't answer now: {entry.why}",
+            "Start its provider, or name another model in TERRACE_MODELS__DEFAULT.",
+        )  # fmt: skip
+    return Answering(model, "It is the default model (models.default).")
+
+
+def _missed(entry: Entry) -> bool:
+    """Worth a sentence: an Ollama that nobody said was there is not."""
+    return entry.state == "unreachable" and entry.candidate.origin != "local"
+
+
+def _preferred(entry: Entry, chats: Sequence[ModelInfo]) -> ModelInfo:
+    if entry.candidate.origin == "key":
+        for beginning in PREFERRED.get(entry.kind, ()):
+            for info in chats:
+                if info.name.startswith(beginning):
+                    return info
+    return chats[0]

@@ -1,0 +1,224 @@
+"""The model room's one door: names to models, requests to answers."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from terrace.errors import Invalid, TerraceError
+from terrace.models.base import ChatRequest, Delta, Embeddings, KnowsContext, Meter, ModelInfo, Pulls, SentenceRanker
+from terrace.models.catalog import Catalog, Entry, State
+from terrace.models.choice import Answering, choose, explain, explain_default
+from terrace.models.discovery import Candidate, candidates
+from terrace.models.providers import open_provider
+from terrace.models.providers.openai import CHAT_PATH, OpenAI
+from terrace.models.transport.base import Headers, Transport
+from terrace.models.wrappers import Choice, Fallback, Gate, wrapped
+from terrace.settings import Models as Settings
+
+AUTO = "auto"
+PATIENCE_SECONDS = 1.0  # how long a question waits for a provider to say whether it is there
+AWAY = frozenset({"upstream_unreachable", "upstream_denied"})
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """Where a request in OpenAI's form may go as it is. Take a place at `gate` before, give it back after."""
+
+    url: str
+    headers: Headers  # with the key; add nothing of the client's but content-type
+    model: str  # the upstream's own name
+    id: str
+    provider: str
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderInfo:
+    name: str
+    kind: str
+    base_url: str  # without secrets
+    state: State
+    why: str
+    models: int
+
+
+class Answer:
+    """A running answer. `model` is the public id of who answers, certain once the first delta is there."""
+
+    def __init__(self, models: "Models", request: ChatRequest) -> None:
+        self.model = request.model
+        self._deltas = models.answer(request, self)
+
+    def __aiter__(self) -> "Answer":
+        return self
+
+    async def __anext__(self) -> Delta:
+        return await anext(self._deltas)
+
+    async def aclose(self) -> None:
+        """Stop it, upstream too."""
+        await self._deltas.aclose()
+
+
+class Models:
+    """Every model there is, behind one protocol; see docs/models.md for what each name means."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._settings = settings
+        self._catalog = catalog
+
+    def start(self) -> None:
+        """Begin asking the providers what they have; nothing waits for it. Needs a running event loop."""
+        self._catalog.refresh()
+
+    async def resolve(self, model: str | None = None) -> Choice:
+        """The model a name means: `auto` or nothing, `<provider>/<model>`, or a bare name only one provider has.
+
+        Raises Missing with near names (`extra["near"]`), or Invalid when several providers have it.
+        """
+        entry, own, public = await self._find(model or AUTO)
+        return Choice(public, entry.provider, own)
+
+    def passthrough(self, model: str | None) -> Passthrough | None:
+        """For the hot path: without I/O, from what is known now. None when the model is not one of an
+        OpenAI-compatible server, or not known (yet): `resolve` then says more."""
+        found = self._known(model or AUTO)
+        if found is None or not isinstance(found[0].raw, OpenAI):
+            return None
+        entry, own, public = found
+        upstream = found[0].raw.upstream
+        return Passthrough(upstream.base_url + CHAT_PATH, upstream.headers, own, public, entry.name, entry.gate)
+
+    def stream(self, request: ChatRequest) -> Answer:
+        """Ask `request.model` (a public name), then models.fallback as long as nothing was answered."""
+        return Answer(self, request)
+
+    async def answer(self, request: ChatRequest, answer: Answer) -> AsyncGenerator[Delta, None]:
+        """What `Answer` runs."""
+        entry, own, public = await self._find(request.model or AUTO)
+        choices = [Choice(public, entry.provider, own), *self._fallbacks(public)]
+
+        def answering(model: str) -> None:
+            answer.model = model
+
+        try:
+            async with aclosing(Fallback(choices, answering).stream(request)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except TerraceError as error:
+            if error.code in AWAY:
+                entry.failed(error.message)
+            if error.code == "model_unknown":
+                near = self._catalog.unknown(public).extra["near"]
+                error.extra.setdefault("near", near)
+            raise
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+        entry, own, _ = await self._find(model)
+        return await entry.provider.embed(own, texts)
+
+    async def pull(self, model: str) -> AsyncIterator[dict[str, Any]]:
+        """Fetch a model with the provider it names, else the first that can (Ollama): {status, completed?, total?}."""
+        entry = self._puller(model)
+        assert isinstance(entry.raw, Pulls)
+        name = model.removeprefix(f"{entry.name}/")
+        async for step in entry.raw.pull(name):
+            yield step
+        entry.forget()
+        await self._catalog.fresh(PATIENCE_SECONDS)
+
+    async def list(self) -> Sequence[ModelInfo]:
+        """What can be asked now, best provider first; known for a minute before it is asked again."""
+        await self._catalog.fresh(PATIENCE_SECONDS)
+        return self._catalog.infos()
+
+    async def providers(self) -> Sequence[ProviderInfo]:
+        await self._catalog.fresh(PATIENCE_SECONDS)
+        return [_provider_info(entry) for entry in self._catalog.entries]
+
+    async def answering(self) -> Answering:
+        """What answers when a request names no model, and why, in sentences for people."""
+        await self._catalog.fresh(PATIENCE_SECONDS)
+        entries = self._catalog.entries
+        if self._settings.default != AUTO:
+            entry, _, public = await self._find(AUTO)
+            return explain_default(public, entry)
+        chosen = choose(entries)
+        if chosen is None:
+            raise self._catalog.unknown(AUTO)
+        return explain(*chosen, entries)
+
+    async def context_tokens(self, model: str | None = None) -> int | None:
+        """The longest prompt and answer together that the model takes, in tokens; None when nobody says."""
+        entry, own, _ = await self._find(model or AUTO)
+        if isinstance(entry.raw, KnowsContext):
+            return await entry.raw.context_tokens(own)
+        info = entry.models.get(own)
+        return info.context_tokens if info else None
+
+    async def close(self) -> None:
+        await self._catalog.close()
+
+    def _known(self, model: str) -> tuple[Entry, str, str] | None:
+        if model == AUTO and self._settings.default != AUTO:
+            model = self._settings.default
+        if model != AUTO:
+            return self._catalog.find(model)
+        chosen = choose(self._catalog.entries)
+        return (chosen[0], chosen[1].name, chosen[1].id) if chosen else None
+
+    async def _find(self, model: str) -> tuple[Entry, str, str]:
+        found = self._known(model)
+        if found is None or (model == AUTO and found[0].kind == "quote"):
+            await self._catalog.fresh(PATIENCE_SECONDS)  # something better may have come up meanwhile
+            found = self._known(model)
+        else:
+            self._catalog.refresh()
+        if found is None:
+            raise self._catalog.unknown(model if model != AUTO else self._settings.default)
+        return found
+
+    def _fallbacks(self, tried: str) -> Sequence[Choice]:
+        found = (self._catalog.find(model) for model in self._settings.fallback)
+        return [Choice(public, entry.provider, own) for entry, own, public in filter(None, found) if public != tried]
+
+    def _puller(self, model: str) -> Entry:
+        pullers = [entry for entry in self._catalog.entries if isinstance(entry.raw, Pulls)]
+        named = [entry for entry in pullers if model.startswith(f"{entry.name}/")]
+        if not pullers:
+            raise Invalid("No provider can fetch models: only Ollama does.", code="cannot_pull")
+        return (named or pullers)[0]
+
+
+def open_models(
+    settings: Settings,
+    transport: Transport,
+    ranker: SentenceRanker,
+    meter: Meter | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Models:
+    """Build every provider that is configured or discovered; asks none of them yet (`Models.start` does).
+
+    `environ` holds the vendors' own variables (OPENAI_API_KEY and such). Raises Invalid for settings that
+    can't work, such as a base_url that is none.
+    """
+    entries = [
+        _entry(candidate, settings, transport, ranker, meter) for candidate in candidates(settings, environ or {})
+    ]
+    return Models(settings, Catalog(entries))
+
+
+def _entry(
+    candidate: Candidate, settings: Settings, transport: Transport, ranker: SentenceRanker, meter: Meter | None
+) -> Entry:
+    raw = open_provider(candidate.name, candidate.settings, settings, transport, ranker)
+    limit = candidate.settings.concurrency or settings.concurrency
+    gate = Gate(candidate.name, limit, settings.queue, settings.queue_wait)
+    return Entry(candidate, raw, wrapped(raw, gate, settings, meter), gate, settings.connect_timeout)
+
+
+def _provider_info(entry: Entry) -> ProviderInfo:
+    upstream = getattr(entry.raw, "upstream", None)
+    url = upstream.base_url if upstream else ""
+    return ProviderInfo(entry.name, entry.kind, url, entry.state, entry.why, len(entry.models))

@@ -1,0 +1,25 @@
+"""What stands around a provider, each a provider itself."""
+
+from terrace.models.base import Meter, Provider
+from terrace.models.wrappers.bounded import Bounded
+from terrace.models.wrappers.fallback import Choice, Fallback
+from terrace.models.wrappers.limited import Gate, Limited
+from terrace.models.wrappers.metered import Metered
+from terrace.models.wrappers.retry import Retry
+from terrace.models.wrappers.timeouts import Timeouts
+from terrace.settings import Models
+
+__all__ = ["Bounded", "Choice", "Fallback", "Gate", "Limited", "Metered", "Retry", "Timeouts", "wrapped"]
+
+
+def wrapped(provider: Provider, gate: Gate, settings: Models, meter: Meter | None) -> Provider:
+    """From the inside: an attempt is bounded in size, attempts are repeated, all of them together bounded in time,
+    behind the gate; what the meter sees is what the caller sees, the wait at the gate included."""
+    patient = Timeouts(
+        Retry(Bounded(provider, settings.max_answer_bytes), settings.retries),
+        first=settings.first_token_timeout,
+        idle=settings.idle_timeout,
+        total=settings.total_timeout,
+    )
+    limited = Limited(patient, gate)
+    return Metered(limited, meter) if meter is not None else limited
