@@ -1,0 +1,198 @@
+"""Conversations: ask, ask again, branch, find, rename, export, delete."""
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import asdict
+
+from sqlmodel import Session
+
+from terrace import settings
+from terrace.chat import store
+from terrace.chat.base import GENERATE, Answers, Ask, Conversation, Message, Started
+from terrace.chat.export import as_json, as_markdown, branch
+from terrace.chat.tables import ConversationRow, MessageRow
+from terrace.errors import Conflict, Invalid, Missing
+from terrace.jobs.base import Jobs
+from terrace.storage import Database
+from terrace.types import Scope, now
+
+__all__ = ["Ask", "Chat", "Conversation", "Message", "Started"]
+
+PRIORITY = 100  # somebody is waiting
+TITLE_CHARS = 60
+MAX_LIMIT = 200
+MAX_QUERY = 500
+MAX_FILTERS = 100
+UNTITLED = "New conversation"
+
+
+class Chat:
+    def __init__(self, database: Database, jobs: Jobs, models: Answers, options: settings.Chat) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._models = models
+        self._options = options
+
+    async def ask(self, scope: Scope, ask: Ask) -> Started:
+        """Keep the question, its answer to be, and the job that writes it, all or nothing.
+
+        Raises Invalid (empty, too long, unknown model), Missing (conversation, parent), Conflict (full; parent is
+        being written), Limited (too many waiting jobs).
+        """
+        text = self._checked(ask)
+        model = (await self._models.resolve(ask.model)).id
+        return await self._database.write(self._ask, scope, ask, text, model)
+
+    async def regenerate(
+        self, scope: Scope, conversation_id: str, message_id: str, model: str | None = None
+    ) -> Started:
+        """Another answer beside the one named (or to the user's message named), asked for in the same way."""
+        default = (await self._models.resolve(model)).id
+        return await self._database.write(self._regenerate, scope, conversation_id, message_id, model, default)
+
+    async def list(
+        self, scope: Scope, *, q: str = "", limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Conversation], str | None]:
+        """Latest first, and the cursor of the next page. `q`: words in the title or in one message."""
+        if not 1 <= limit <= MAX_LIMIT:
+            raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
+        if len(q) > MAX_QUERY or "\0" in q:
+            raise Invalid(f"A search takes at most {MAX_QUERY} characters.", code="bad_query")
+        words = q.split()[: store.SEARCH_WORDS]
+        rows = await self._database.read(store.page, scope, words, limit, _position(cursor))
+        following = _cursor(rows[limit - 1]) if len(rows) > limit else None
+        return rows[:limit], following
+
+    async def create(self, scope: Scope, title: str = "") -> Conversation:
+        name = _title(title) if title.strip() else UNTITLED
+        return await self._database.write(lambda session: store.told(store.create(session, scope, name), 0))
+
+    async def get(self, scope: Scope, conversation_id: str) -> tuple[Conversation, "list_[Message]"]:
+        """With the messages of every branch, oldest first. Raises Missing."""
+
+        def work(session: Session) -> tuple[Conversation, list_[Message]]:
+            row = store.conversation(session, scope, conversation_id)
+            found = store.messages(session, scope, conversation_id)
+            return store.told(row, len(found)), found
+
+        return await self._database.read(work)
+
+    async def change(
+        self, scope: Scope, conversation_id: str, *, title: str | None = None, head_id: str | None = None
+    ) -> Conversation:
+        """Rename, or show another branch. Raises Missing, Invalid."""
+        name = None if title is None else _title(title)
+        return await self._database.write(store.change, scope, conversation_id, name, head_id)
+
+    async def delete(self, scope: Scope, conversation_id: str) -> None:
+        """With its messages; answers being written are stopped. Raises Missing."""
+        for job_id in await self._database.write(store.remove, scope, conversation_id):
+            try:
+                await self._jobs.cancel(scope, job_id)
+            except (Missing, Conflict):
+                continue  # it ended by itself
+
+    async def export(self, scope: Scope, conversation_id: str, format: str) -> tuple[str, str]:
+        """(title, text): `md` the visible branch, `json` everything."""
+        conversation, messages = await self.get(scope, conversation_id)
+        if format == "json":
+            return conversation.title, as_json(conversation, messages)
+        if format != "md":
+            raise Invalid("A conversation is exported as md or json.", code="bad_format")
+        return conversation.title, as_markdown(conversation, branch(messages, conversation.head_id))
+
+    # -- in a transaction
+
+    def _ask(self, session: Session, scope: Scope, ask: Ask, text: str, model: str) -> Started:
+        if ask.conversation_id is None:
+            if ask.parent_id is not None:
+                raise Invalid("parent_id needs the conversation_id it belongs to.", code="parent_without_conversation")
+            conversation, parent = store.create(session, scope, _first_words(text)), None
+        else:
+            conversation = store.conversation(session, scope, ask.conversation_id)
+            parent = store.place(session, scope, conversation, ask.parent_id)
+            if conversation.head_id is None and conversation.title == UNTITLED:
+                conversation.title = _first_words(text)
+        question = store.add(session, scope, conversation.id, parent, "user", content=text, state="complete")
+        options = {key: value for key, value in asdict(ask).items() if key in _KEPT and value not in (None, ())}
+        return self._start(session, scope, conversation, question, model, options)
+
+    def _regenerate(
+        self, session: Session, scope: Scope, conversation_id: str, message_id: str, wanted: str | None, default: str
+    ) -> Started:
+        conversation = store.conversation(session, scope, conversation_id)
+        question, answer = store.question_of(session, scope, conversation_id, message_id)
+        chosen = default if wanted or answer is None or answer.model is None else answer.model
+        return self._start(session, scope, conversation, question, chosen, (answer.options if answer else None) or {})
+
+    def _start(
+        self,
+        session: Session,
+        scope: Scope,
+        conversation: ConversationRow,
+        question: MessageRow,
+        model: str,
+        options: "dict[str, object]",
+    ) -> Started:
+        answer = store.add(
+            session, scope, conversation.id, question.id, "assistant",
+            content="", state="running", model=model, options=options,
+        )  # fmt: skip
+        payload = {"conversation_id": conversation.id, "message_id": answer.id}
+        answer.job_id = self._jobs.enqueue(session, scope, GENERATE, payload, priority=PRIORITY)
+        conversation.head_id, conversation.updated_at = answer.id, now()
+        session.add_all((answer, conversation))
+        session.flush()
+        return Started(conversation.id, question.id, answer.id, answer.job_id, model)
+
+    def _checked(self, ask: Ask) -> str:
+        text = ask.message.replace("\0", "").strip()
+        if not text:
+            raise Invalid("The message is empty.", code="message_empty")
+        if len(text) > self._options.max_message_chars:
+            raise Invalid(
+                f"A message takes at most {self._options.max_message_chars:,} characters; this one has {len(text):,}. "
+                "Upload long text as a document instead.",
+                code="message_too_long",
+                status=413,
+            )
+        if ask.passages is not None and not 1 <= ask.passages <= 50:
+            raise Invalid("passages must be between 1 and 50.", code="bad_passages")
+        if max(len(ask.collections), len(ask.tags)) > MAX_FILTERS:
+            raise Invalid(f"At most {MAX_FILTERS} collections or tags.", code="too_many_filters")
+        return text
+
+
+list_ = list  # `Chat.list` hides the builtin inside the class
+_KEPT = frozenset({"use_rag", "collections", "tags", "passages"})
+
+
+def _title(title: str) -> str:
+    name = " ".join(title.replace("\0", "").split())
+    if not name or len(name) > store.MAX_TITLE:
+        raise Invalid(f"A title has 1 to {store.MAX_TITLE} characters.", code="bad_title")
+    return name
+
+
+def _first_words(text: str) -> str:
+    """A title out of a message: its beginning, cut at a word."""
+    line = " ".join(text[: TITLE_CHARS * 10].split())
+    if len(line) <= TITLE_CHARS:
+        return line
+    cut = line.rfind(" ", TITLE_CHARS // 2, TITLE_CHARS)
+    return line[: cut if cut > 0 else TITLE_CHARS - 1].rstrip(" ,;:.-–") + "…"
+
+
+def _cursor(last: Conversation) -> str:
+    return urlsafe_b64encode(f"{last.updated_at.timestamp()!r} {last.id}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str | None) -> tuple[float, str] | None:
+    if not cursor:
+        return None
+    try:
+        text = urlsafe_b64decode(cursor[:200] + "=" * (-len(cursor[:200]) % 4)).decode()
+        at, _, conversation_id = text.partition(" ")
+        return float(at), conversation_id
+    except (ValueError, binascii.Error, UnicodeDecodeError) as error:
+        raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor") from error
