@@ -1,5 +1,6 @@
 """HTTP to upstreams."""
 
-from terrace.models.transport.base import Response, Transport
+from terrace.models.transport.base import Headers, Response, Transport
+from terrace.models.transport.opening import open_transport
 
-__all__ = ["Response", "Transport"]
+__all__ = ["Headers", "Response", "Transport", "open_transport"]

@@ -1,6 +1,7 @@
 """The transport port: a lean client for plain http (the hot path), aiohttp for TLS and the odd."""
 
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 from typing import Protocol
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -33,8 +34,11 @@ class Transport(Protocol):
         *,
         first_byte_timeout: float = 120.0,
         idle_timeout: float = 120.0,
+        total_timeout: float = inf,
     ) -> Response:
-        """Returns once the response head is in. Raises Unavailable with a code of `upstream_unreachable`,
-        `upstream_timeout` or `upstream_broke`; never retries by itself a request whose bytes may have arrived."""
+        """Returns once the response head is in. `first_byte_timeout` runs to the first byte of the body,
+        `idle_timeout` between two of its pieces, `total_timeout` over all; each is held to within half a second.
+        Raises Unavailable with a code of `upstream_unreachable`, `upstream_timeout`, `upstream_stalled`,
+        `upstream_busy` or `upstream_broke`; never retries by itself a request whose bytes may have arrived."""
 
     async def close(self) -> None: ...

@@ -1,0 +1,215 @@
+"""OpenAI's API as one raw ASGI app. No framework stands on its way: a request through it costs microseconds."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from terrace.errors import Internal, Invalid, Missing, TerraceError, Unavailable
+from terrace.models.base import Embedder, Meter
+from terrace.models.transport.base import Transport
+from terrace.settings import Models as ModelSettings
+from terrace.settings import Web
+from terrace.types import Scope, now
+from terrace.web.openai.base import Answerer, ASGIScope, Authenticate, Models, Passthrough, Receive, Send
+from terrace.web.openai.chunks import Form
+from terrace.web.openai.embeddings import EmbeddingsDoor
+from terrace.web.openai.relay import Relay
+from terrace.web.openai.request import ClientGone, Fields, Request, text_field, typed_field
+from terrace.web.openai.translation import RAG, Translation, rag_collections
+
+log = logging.getLogger("terrace.web.openai")
+
+AUTO = "auto"
+CHAT, TEXT, EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
+FULL_RETRY_AFTER = 1.0  # seconds
+
+Handler = Callable[[Request], Awaitable[None]]
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+def anyone(_asgi: ASGIScope) -> Scope:
+    """Local mode: whoever reaches us is the one person at this machine."""
+    return Scope()
+
+
+class OpenAIDoor:
+    """`transport` carries the hot path; `embedder` is the built-in model; `answerer` serves `rag:<collection>`."""
+
+    def __init__(
+        self,
+        models: Models,
+        transport: Transport,
+        *,
+        settings: ModelSettings,
+        web: Web,
+        answerer: Answerer | None = None,
+        embedder: Embedder | None = None,
+        meter: Meter | None = None,
+        authenticate: Authenticate = anyone,
+    ) -> None:
+        self._models = models
+        self._answerer = answerer
+        self._authenticate = authenticate
+        self._web = web
+        self._relay = Relay(transport, settings, meter)
+        self._translation = Translation(models, answerer, settings.max_answer_bytes)
+        self._embeddings = EmbeddingsDoor(models, embedder)
+        self._created = int(now())
+        self._posts: dict[str, Handler] = {
+            "/v1/chat/completions": self._chat,
+            "/v1/completions": self._completions,
+            "/v1/embeddings": self._embed,
+        }
+        self.open = 0
+        """Requests being answered."""
+
+    async def __call__(self, asgi: ASGIScope, receive: Receive, send: Send) -> None:
+        if asgi["type"] != "http":
+            return
+        request = Request(asgi, receive, send)
+        if self.open >= self._web.max_streams:
+            await request.refuse(self._full())
+            return
+        self.open += 1
+        try:
+            request.owner = self._authenticate(asgi)
+            await self._handler(asgi)(request)
+        except TerraceError as error:
+            await request.refuse(error)
+        except ClientGone:
+            return
+        except Exception:
+            log.exception("unforeseen failure", extra={"path": asgi["path"]})
+            await request.refuse(
+                Internal("Something went wrong on our side. The log holds the details under this request id.")
+            )
+        finally:
+            self.open -= 1
+
+    def _full(self) -> TerraceError:
+        return Unavailable(
+            f"All {self._web.max_streams:,} places of this server are taken; try again in a moment.",
+            code="too_many_streams",
+            retry_after=FULL_RETRY_AFTER,
+        )
+
+    def _handler(self, asgi: ASGIScope) -> Handler:
+        """Raises Missing or Invalid (405) in OpenAI's manner."""
+        method, path = asgi["method"], asgi["path"]
+        post = self._posts.get(path)
+        if post is not None:
+            if method != "POST":
+                raise _wrong_method(method, path, "POST")
+            return post
+        if path.rstrip("/") == "/v1/models" or path.startswith("/v1/models/"):
+            if method != "GET":
+                raise _wrong_method(method, path, "GET")
+            return self._list_models if path.rstrip("/") == "/v1/models" else self._show_model
+        raise Missing(f"Unknown request URL: {method} {path}. docs/openai.md lists what is served.", code="unknown_url")
+
+    # Handlers
+
+    async def _chat(self, request: Request) -> None:
+        await self._generate(request, CHAT, "chat")
+
+    async def _completions(self, request: Request) -> None:
+        await self._generate(request, TEXT, "text")
+
+    async def _generate(self, request: Request, path: str, form: Form) -> None:
+        fields = await request.fields(self._web.max_json_bytes)
+        model = text_field(fields, "model")
+        stream, wants_usage = _streaming(fields)
+        _one_choice(fields)
+        async with _Attended(request):
+            target = None if rag_collections(model) is not None else await self._target(model)
+            if target is None or not await self._relay.run(
+                request, fields, target, path, stream=stream, wants_usage=wants_usage
+            ):
+                await self._translation.run(request, fields, model, form, stream=stream, wants_usage=wants_usage)
+
+    async def _embed(self, request: Request) -> None:
+        fields = await request.fields(self._web.max_json_bytes)
+        model = text_field(fields, "model")
+        async with _Attended(request):
+            target = None if self._embeddings.serves(model) else await self._target(model)
+            if target is None or not await self._relay.run(
+                request, fields, target, EMBEDDINGS, stream=False, wants_usage=False
+            ):
+                await self._embeddings.run(request, fields)
+
+    async def _target(self, model: str) -> Passthrough | None:
+        target = self._models.passthrough(model)
+        if target is None:
+            await self._models.resolve(model)  # asks the providers; raises Missing with near names
+            target = self._models.passthrough(model)
+        return target
+
+    async def _list_models(self, request: Request) -> None:
+        await request.answer(msgspec.json.encode({"object": "list", "data": await self._listed(request.owner)}))
+
+    async def _show_model(self, request: Request) -> None:
+        wanted = request.asgi["path"].removeprefix("/v1/models/")
+        for model in await self._listed(request.owner):
+            if model["id"] == wanted:
+                await request.answer(msgspec.json.encode(model))
+                return
+        raise Missing(f"The model `{wanted}` does not exist.", code="model_unknown", param="model")
+
+    async def _listed(self, owner: Scope) -> list[dict[str, Any]]:
+        ours = [AUTO]
+        if self._answerer is not None:
+            ours += [RAG, *(f"{RAG}:{name}" for name in await self._answerer.collections(owner))]
+        if self._embeddings.built_in is not None:
+            ours.append(self._embeddings.built_in)
+        listed = [(name, "terrace") for name in ours]
+        listed += [(info.id, info.provider) for info in await self._models.list() if info.id not in ours]
+        return [
+            {"id": name, "object": "model", "created": self._created, "owned_by": owner_name}
+            for name, owner_name in listed
+        ]
+
+
+class _Attended:
+    """Work that stops when the client leaves: the task is cancelled, and with it the upstream call."""
+
+    __slots__ = ("_request", "_task", "_watch")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watch = self._request.watch(task.cancel)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self._watch.stop()
+        if self._watch.left and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise ClientGone from None
+
+
+def _streaming(fields: Fields) -> tuple[bool, bool]:
+    """Whether to stream, and whether the client wants the usage at the end of it."""
+    if "stream" not in fields or not typed_field(fields, "stream", bool, "true or false"):
+        return False, False
+    options = typed_field(fields, "stream_options", _StreamOptions, 'an object such as {"include_usage": true}')
+    return True, bool(options and options.include_usage)
+
+
+def _one_choice(fields: Fields) -> None:
+    if "n" in fields and typed_field(fields, "n", int, "1") not in (None, 1):
+        raise Invalid("Only one choice an answer is served: `n` must be 1.", code="unsupported_parameter", param="n")
+
+
+def _wrong_method(method: str, path: str, allow: str) -> Invalid:
+    return Invalid(
+        f"{method} is not possible at {path}; use {allow}.", code="method_not_allowed", status=405, allow=allow
+    )

@@ -1,0 +1,76 @@
+"""Errors in OpenAI's form, with the statuses and headers its SDKs act on."""
+
+import math
+from typing import Any
+
+import msgspec
+
+from terrace.errors import Kind, TerraceError
+
+STATUS: dict[Kind, int] = {
+    "invalid": 400,
+    "unauthenticated": 401,
+    "denied": 403,
+    "missing": 404,
+    "conflict": 409,
+    "limited": 429,
+    "unavailable": 503,
+    "internal": 500,
+}
+TYPE: dict[Kind, str] = {
+    "invalid": "invalid_request_error",
+    "unauthenticated": "authentication_error",
+    "denied": "permission_error",
+    "missing": "invalid_request_error",
+    "conflict": "invalid_request_error",
+    "limited": "rate_limit_error",
+    "unavailable": "server_error",
+    "internal": "server_error",
+}
+BY_CODE = {
+    "upstream_timeout": 504,
+    "upstream_stalled": 504,
+    "upstream_broke": 502,
+    "upstream_error": 502,
+    "upstream_nonsense": 502,
+    "upstream_too_large": 502,
+    "upstream_denied": 502,
+    "upstream_wrong_url": 502,
+}
+HOPELESS = frozenset({"upstream_denied", "upstream_wrong_url", "upstream_too_large"})  # the operator must act
+CODE = {"model_unknown": "model_not_found"}  # what SDK users look for
+
+
+def status_of(error: TerraceError) -> int:
+    return error.status or BY_CODE.get(error.code) or STATUS[error.kind]
+
+
+def error_object(error: TerraceError) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": error.message,
+            "type": TYPE[error.kind],
+            "param": error.extra.get("param"),
+            "code": CODE.get(error.code, error.code),
+        }
+    }
+
+
+def error_body(error: TerraceError) -> bytes:
+    return msgspec.json.encode(error_object(error))
+
+
+def error_event(error: TerraceError) -> bytes:
+    """For a stream that has begun: OpenAI's SDKs raise an APIError when they read it."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def error_headers(error: TerraceError) -> list[tuple[bytes, bytes]]:
+    headers = []
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+    if error.code in HOPELESS:
+        headers.append((b"x-should-retry", b"false"))
+    if allow := error.extra.get("allow"):
+        headers.append((b"allow", str(allow).encode()))
+    return headers
