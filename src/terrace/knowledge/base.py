@@ -141,8 +141,14 @@ class Index(Protocol):
     def add_vectors(self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors: Any) -> None:
         """`vectors`: float32 (len(chunk_ids), dimensions), unit rows. Searchable by meaning once this commits."""
 
+    def known_vectors(
+        self, session: Session, scope: Scope, model: str, text_sha256s: Sequence[str]
+    ) -> dict[str, Any]:
+        """Vectors already kept for chunks of these `text_sha256`, so that unchanged text is not embedded again.
+        Ask before `remove_document`, which forgets them."""
+
     def remove_document(self, session: Session, scope: Scope, document_id: str) -> None:
-        """Text and vectors of all its chunks."""
+        """Text and vectors of all its chunks. Call it while the chunk rows are still there."""
 
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter

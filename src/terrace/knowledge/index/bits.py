@@ -1,0 +1,109 @@
+"""Nearest neighbours by the signs of a vector's components, held in memory: 48 bytes for 384 dimensions.
+
+Random-hyperplane hashing (Charikar, 2002) with the axes as hyperplanes: the Hamming distance of two sign
+patterns grows with their angle. It picks candidates; exact cosines decide among them.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+BLOCK = 32_768  # rows whose distances fit a core's cache
+START = 1024
+
+
+class _Arrays(NamedTuple):
+    """Never changed below `size`, so that a search needs no lock while one writer appends."""
+
+    bits: Any  # uint64 (words, capacity): a word's column is contiguous
+    ids: Any  # int64 (capacity), ascending
+    documents: Any  # int32 (capacity): places in the list of documents
+    size: int
+
+
+class SignBits:
+    """Appends and removals come from one thread at a time; searches from any."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self._words = -(-dimensions // 64)
+        self._documents: dict[str, int] = {}
+        self._arrays = self._room(START)
+
+    def __len__(self) -> int:
+        return self._arrays.size
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(array.nbytes) for array in self._arrays[:3])
+
+    def extend(self, ids: Sequence[int], documents: Sequence[str], vectors: Any) -> None:
+        """`vectors`: any float (len(ids), dimensions); ids ascend and are greater than those here."""
+        now = self._arrays
+        size = now.size + len(ids)
+        if size > now.ids.shape[0]:
+            now = self._moved(now, np.arange(now.size), capacity=max(size, now.ids.shape[0] * 3 // 2))
+        now.bits[:, now.size : size] = self._signs(vectors).T
+        now.ids[now.size : size] = ids
+        codes = self._documents
+        now.documents[now.size : size] = [codes.setdefault(document, len(codes)) for document in documents]
+        self._arrays = now._replace(size=size)
+
+    def discard(self, ids: Collection[int]) -> None:
+        now = self._arrays
+        kept = np.flatnonzero(~np.isin(now.ids[: now.size], np.fromiter(ids, np.int64, len(ids))))
+        if len(kept) < now.size:
+            self._arrays = self._moved(now, kept, capacity=max(START, len(kept)))
+
+    def nearest(self, query: Any, count: int, documents: Collection[str] | None = None) -> Any:
+        """Ids (int64) of about `count` nearest rows, unordered; ties at the edge are all taken.
+
+        `documents` restricts the search, before it looks: the nearest of those, however far.
+        """
+        now = self._arrays
+        rows = None if documents is None else self._rows_of(now, documents)
+        if rows is not None and len(rows) == 0:
+            return now.ids[:0]
+        signs = self._signs(np.asarray(query, np.float32)[None, :])[0]
+        bits = now.bits[:, : now.size] if rows is None else now.bits[:, rows]
+        ids = now.ids[: now.size] if rows is None else now.ids[rows]
+        if len(ids) <= count:
+            return ids
+        distances = _hamming(bits, signs)
+        edge = np.partition(distances, count - 1)[count - 1]
+        return ids[np.flatnonzero(distances <= edge)[: 2 * count]]
+
+    def _rows_of(self, now: _Arrays, documents: Collection[str]) -> Any:
+        allowed = np.zeros(len(self._documents) + 1, bool)
+        allowed[[self._documents[each] for each in documents if each in self._documents]] = True
+        return np.flatnonzero(allowed[now.documents[: now.size]])
+
+    def _signs(self, vectors: Any) -> Any:
+        """uint64 (rows, words)"""
+        padded = np.zeros((len(vectors), self._words * 64), bool)
+        padded[:, : self.dimensions] = np.asarray(vectors) > 0
+        return np.packbits(padded, axis=1).view(np.uint64)
+
+    def _room(self, capacity: int) -> _Arrays:
+        return _Arrays(
+            np.zeros((self._words, capacity), np.uint64), np.zeros(capacity, np.int64), np.zeros(capacity, np.int32), 0
+        )
+
+    def _moved(self, now: _Arrays, rows: Any, *, capacity: int) -> _Arrays:
+        """The given rows in new arrays; searches under way keep the old ones."""
+        new = self._room(capacity)
+        new.bits[:, : len(rows)] = now.bits[:, rows]
+        new.ids[: len(rows)] = now.ids[rows]
+        new.documents[: len(rows)] = now.documents[rows]
+        return new._replace(size=len(rows))
+
+
+def _hamming(bits: Any, signs: Any) -> Any:
+    """Distances (uint16) of every column of `bits` to `signs`, in blocks that stay in cache."""
+    distances = np.zeros(bits.shape[1], np.uint16)
+    for start in range(0, bits.shape[1], BLOCK):
+        block = distances[start : start + BLOCK]
+        for word, sign in zip(bits, signs, strict=True):
+            block += np.bitwise_count(word[start : start + BLOCK] ^ sign)
+    return distances

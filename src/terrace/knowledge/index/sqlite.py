@@ -1,0 +1,95 @@
+"""The index on SQLite: FTS5 for words, sign bits and exact cosines for meaning, one ranking out of both."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session
+
+from terrace.knowledge.base import Filter, IndexedChunk, Scored
+from terrace.knowledge.index import fulltext, vectors
+from terrace.knowledge.index.filters import allowed_documents
+from terrace.knowledge.index.fusion import Fused, fuse
+from terrace.storage.database import Database
+from terrace.types import Scope
+
+MB = 1024**2
+TEXT_CANDIDATES = 200
+IDLE_SECONDS = 1800.0
+MAX_RESIDENT_BYTES = 256 * MB  # four million chunks at 384 dimensions
+
+
+class SQLiteIndex:
+    """Searches run on the database's reader threads, where numpy and SQLite let the event loop go on."""
+
+    def __init__(
+        self, database: Database, *, idle_seconds: float = IDLE_SECONDS, max_bytes: int = MAX_RESIDENT_BYTES
+    ) -> None:
+        self._database = database
+        self._residents = vectors.Residents(idle_seconds=idle_seconds, max_bytes=max_bytes)
+        self._loading = asyncio.Lock()
+
+    def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
+        """The chunk rows must be stored already: the words are read from there."""
+        session.flush()
+        fulltext.add(session, scope, [chunk.id for chunk in chunks])
+
+    def add_vectors(self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors_: Any) -> None:
+        session.flush()
+        vectors.add(session, scope, model, chunk_ids, vectors_)
+
+    def known_vectors(self, session: Session, scope: Scope, model: str, text_sha256s: Sequence[str]) -> dict[str, Any]:
+        return vectors.known(session, scope, model, text_sha256s)
+
+    def remove_document(self, session: Session, scope: Scope, document_id: str) -> None:
+        session.flush()
+        fulltext.remove(session, scope, document_id)
+        vectors.remove(session, scope, document_id)
+
+    def counts(self, session: Session, scope: Scope) -> dict[str, int]:
+        return {"chunks": fulltext.count(session, scope), "vectors": vectors.count(session, scope)}
+
+    async def search(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> list[Scored]:
+        """An empty `query` with a vector searches by meaning alone."""
+        resident = None
+        if vector is not None and model is not None:
+            resident = self._residents.of((scope.tenant, model))
+            async with self._loading:  # one reader thread at most is busy loading
+                while await self._database.read(resident.read_piece):
+                    pass
+        return await self._database.read(self._search, scope, query, vector, model, k, filter, resident)
+
+    def _search(
+        self,
+        session: Session,
+        scope: Scope,
+        query: str,
+        vector: Any,
+        model: str | None,
+        k: int,
+        filter: Filter,
+        resident: vectors.Resident | None,
+    ) -> list[Scored]:
+        allowed = allowed_documents(session, scope, filter)
+        if allowed is not None and not allowed:
+            return []
+        text = fulltext.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed)
+        near: dict[int, float] | None = None
+        if resident is not None and model is not None:
+            ids = resident.nearest(vector, max(2 * k, vectors.CANDIDATES), allowed)
+            near = vectors.cosines(session, scope, model, vector, "id", ids)
+            unseen = [number for number in text if number not in near]
+            near |= vectors.cosines(session, scope, model, vector, "number", unseen)
+        return _scored(session, scope, fuse(text, near, k))
+
+
+def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:
+    rows = session.connection().exec_driver_sql(
+        "SELECT number, id FROM chunks WHERE tenant_id = ? AND number IN (SELECT value FROM json_each(?))",
+        (scope.tenant, json.dumps([each.number for each in fused])),
+    )
+    ids = {row[0]: row[1] for row in rows}
+    return [Scored(ids[each.number], each.score, each.text, each.vector) for each in fused if each.number in ids]
