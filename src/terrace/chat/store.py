@@ -276,7 +276,7 @@ def history(session: Session, scope: Scope, conversation_id: str, leaf_id: str |
 # -- an answer's life
 
 
-def begin(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, ConversationRow, str] | None:
+def begin(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, ConversationRow, MessageRow] | None:
     """(answer, conversation, question), the answer marked as being written; None when it was deleted."""
     row = _answer(session, scope, message_id)
     if row is None or row.parent_id is None:
@@ -286,7 +286,7 @@ def begin(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, 
     row.state, row.error, row.content, row.sources, row.usage = "running", None, "", None, None
     session.add(row)
     session.flush()
-    return row, owner, question.content
+    return row, owner, question
 
 
 def finish(session: Session, scope: Scope, message_id: str, **values: Any) -> None:

@@ -22,13 +22,14 @@ _EDGES = " \t\n.,;:!?…"
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"”’»“)\]]*\s+(?=\S)|(?<=[。！？])|\n+")
 _ABBREVIATED = re.compile(r"\b(?:[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|vs|etc|approx|Fig|Eq|Inc|Ltd|bzw|ca)\.\Z")
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
-_STOP = frozenset(  # noqa: SIM905
-    "a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its "
-    "may more not of on or our she so such than that the their them then there these they this those to was we were "
-    "what when where which who why will with would you your "
-    "der die das den dem des ein eine und oder ist sind war im in zu mit von auf für nicht es sie er "
-    "le la les un une et ou est sont dans de du des en pour par que qui pas il elle".split()
-)
+_STOP_WORDS = """
+a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its may more
+not of on or our she so such than that the their them then there these they this those to was we were what when where
+which who why will with would you your
+der die das den dem des ein eine und oder ist sind war im in zu mit von auf für nicht es sie er
+le la les un une et ou est sont dans de du des en pour par que qui pas il elle
+"""
+_STOP = frozenset(_STOP_WORDS.split())
 _PLAIN = str.maketrans(
     {
         **dict.fromkeys("“”„‟«»″", '"'),

@@ -119,10 +119,8 @@ class MarkScanner:
         """Deal with the head of what is pending; False when more must come first."""
         if self._fence:
             return self._in_fence(final)
-        if self._removed and not self._tidy(final):
-            return False
-        if not self._pending:
-            return True
+        if self._removed:
+            return self._tidy()
         if self._line_start:
             return self._at_line_start(final)
         special = _SPECIAL.search(self._pending)
@@ -268,26 +266,22 @@ class MarkScanner:
         else:
             self._removed = True
 
-    def _tidy(self, final: bool) -> bool:
-        """After a removed mark: close the gap it leaves. Returns False when more must come first."""
+    def _tidy(self) -> bool:
+        """After a removed mark: close the gap it leaves."""
         char = self._pending[0]
-        opened = self._held.rstrip(" \t").endswith("(")
-        if opened:
-            before = self._held.rstrip(" \t")[:-1]
-            if char == ")":  # nothing is left between the parentheses
-                self._take(1)
+        before = self._held.rstrip(" \t")
+        at_line_start = not before and (not self._tail or self._tail.endswith("\n"))
+        if before.endswith("(") and char == ")":  # nothing is left between the parentheses
+            self._take(1)
+            self._held = before[:-1]
+        elif before.endswith("(") and char in " \t,;":
+            self._take(1)
+        elif at_line_start and char in " \t":
+            self._pending = self._pending.lstrip(" \t")
+        else:
+            if before.endswith("("):
                 self._held = before
-                return bool(self._pending) or final
-            if char in " \t,;":
-                self._take(1)
-                return bool(self._pending) or final
-            self._held = before + "("
-        elif not self._held.strip() and (not self._tail or self._tail.endswith("\n")):
-            rest = self._pending.lstrip(" \t")
-            self._pending = rest
-            if not rest:
-                return final
-        elif char in " \t\r\n" or char in _CLOSING:
-            self._held = ""
-        self._removed = False
+            elif char.isspace() or char in _CLOSING:
+                self._held = ""
+            self._removed = False
         return True

@@ -1,0 +1,214 @@
+"""The job that writes an answer. Whoever asked may leave: the job goes on, and its events can be followed again."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+from sqlmodel import Session
+
+from terrace.chat import store
+from terrace.chat.answering import Answered, Answering, Prepared, Reasoning, Text
+from terrace.chat.base import GENERATE, Retrieval, Turn
+from terrace.chat.tables import ConversationRow, MessageRow
+from terrace.errors import Internal, TerraceError
+from terrace.jobs.base import Context, Done, Job, JobKind
+from terrace.knowledge.base import Filter
+from terrace.knowledge.marks import MarkScanner
+from terrace.models.base import Usage
+from terrace.types import JSONObject, Scope
+
+GROUP_SECONDS = 0.03  # text of this long goes into one event
+TIMEOUT = 1800.0
+
+
+def kinds(answering: Answering) -> tuple[JobKind, ...]:
+    """What assembly registers."""
+
+    async def generate(context: Context) -> Done | dict[str, Any]:
+        return await Generation(context, answering).run()
+
+    return (
+        # A model's failure is told at once, with what was shown; whoever asked may ask again. Only a crash repeats it.
+        JobKind(GENERATE, generate, timeout=TIMEOUT, max_failures=1, on_end=ended),
+    )
+
+
+class Generation:
+    """One attempt at one answer."""
+
+    def __init__(self, context: Context, answering: Answering) -> None:
+        self._context = context
+        self._answering = answering
+        self._text = Grouped(lambda text: context.emit("text", {"text": text}))
+        self._reasoning = Grouped(lambda text: context.emit("reasoning", {"text": text}))
+        self._started = time.monotonic()
+        self._first_token: float | None = None
+
+    async def run(self) -> Done | dict[str, Any]:
+        begun = await self._context.write(self._begin)
+        if begun is None:
+            return {"deleted": True}
+        message, conversation, question, history, dropped = begun
+        start = {
+            "conversation_id": conversation.id,
+            "user_message_id": message.parent_id,
+            "message_id": message.id,
+            "model": message.model,
+            "title": conversation.title,
+        }
+        self._context.emit("start", start)
+        try:
+            prepared = await self._prepare(message, question, history, dropped)
+            answered = await self._stream(prepared)
+        except Exception as error:
+            self._flush()
+            told = error if isinstance(error, TerraceError) else Internal("Writing the answer failed on our side.")
+            self._context.emit("error", {"kind": told.kind, "code": told.code, "message": told.message})
+            raise
+        finally:
+            self._text.drop()
+            self._reasoning.drop()
+        return self._done(start, message.id, answered)
+
+    def _begin(self, session: Session) -> tuple[MessageRow, ConversationRow, str, list[Turn], int] | None:
+        scope = self._context.scope
+        begun = store.begin(session, scope, self._context.payload["message_id"])
+        if begun is None:
+            return None
+        message, conversation, question = begun
+        history, dropped = store.history(session, scope, conversation.id, question.parent_id)
+        return message, conversation, question.content, history, dropped
+
+    async def _prepare(self, message: MessageRow, question: str, history: list[Turn], dropped: int) -> Prepared:
+        options = message.options or {}
+        filter = Filter(collections=tuple(options.get("collections", ())), tags=tuple(options.get("tags", ())))
+        retrieval = Retrieval(options.get("use_rag"), filter, options.get("passages"))
+        prepared = await self._answering.prepare(
+            self._context.scope, message.model or "auto", question, history, retrieval, dropped=dropped
+        )
+        self._context.emit("sources", {"sources": [source.to_json() for source in prepared.sources]})
+        return prepared
+
+    async def _stream(self, prepared: Prepared) -> Answered:
+        answered: Answered | None = None
+        async with aclosing(self._answering.answer(prepared)) as pieces:
+            async for piece in pieces:
+                match piece:
+                    case Text(text):
+                        self._first_token = self._first_token or time.monotonic()
+                        self._reasoning.flush()
+                        self._text.add(text)
+                    case Reasoning(text):
+                        self._text.flush()
+                        self._reasoning.add(text)
+                    case Answered():
+                        answered = piece
+        self._flush()
+        if answered is None:
+            raise Internal("The answer ended without its end.")
+        return answered
+
+    def _flush(self) -> None:
+        self._reasoning.flush()
+        self._text.flush()
+
+    def _done(self, start: dict[str, Any], message_id: str, answered: Answered) -> Done:
+        scope = self._context.scope
+        sources: list[dict[str, Any]] = [dict(source.to_json()) for source in answered.sources]
+        usage = self._usage(answered.usage)
+        self._context.emit(
+            "answer",
+            {"content": answered.text, "sources": sources, "usage": usage, "finish_reason": answered.finish_reason},
+        )
+        result = {
+            "response": answered.text,
+            "sources": sources,
+            "conversation_id": start["conversation_id"],
+            "message_id": message_id,
+            "user_message_id": start["user_message_id"],
+            "model": answered.model,
+            "usage": usage,
+            "finish_reason": answered.finish_reason,
+        }
+
+        def commit(session: Session) -> None:
+            store.finish(
+                session, scope, message_id,
+                state="complete", content=answered.text, sources=sources, usage=usage, model=answered.model,
+            )  # fmt: skip
+
+        return Done(result, commit)
+
+    def _usage(self, usage: Usage) -> JSONObject:
+        """Tokens, and seconds: to the first word shown and in all."""
+        end = time.monotonic()
+        return {
+            **asdict(usage),
+            "first_token_seconds": round((self._first_token or end) - self._started, 3),
+            "seconds": round(end - self._started, 3),
+        }
+
+
+class Grouped:
+    """Joins pieces that come within GROUP_SECONDS; the first goes at once."""
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send = send
+        self._waiting: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, text: str) -> None:
+        self._waiting.append(text)
+        if self._timer is None:
+            self._emit()
+            self._wait()
+
+    def flush(self) -> None:
+        self._stop()
+        self._emit()
+
+    def drop(self) -> None:
+        """Forget what was not sent: nobody saw it."""
+        self._stop()
+        self._waiting.clear()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(GROUP_SECONDS, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self._waiting:
+            self._emit()
+            self._wait()
+
+    def _emit(self) -> None:
+        if self._waiting:
+            text = "".join(self._waiting)
+            self._waiting.clear()
+            self._send(text)
+
+
+def ended(session: Session, scope: Scope, job: Job) -> None:
+    """In the transaction that ends the job as failed or cancelled: the answer keeps exactly what its events showed."""
+    text, candidates = store.seen(session, scope, job.id)
+    scanner = MarkScanner(lambda _, numbers: numbers)
+    scanner.feed(text)
+    scanner.finish()
+    cited = dict.fromkeys(number for group in scanner.placed for number in group.numbers)
+    by_number = {source["n"]: source for source in candidates}
+    error = None if job.error is None else asdict(job.error)
+    store.finish(
+        session, scope, job.payload["message_id"],
+        state="stopped" if job.state == "cancelled" else "failed",
+        content=text,
+        sources=[by_number[number] for number in cited if number in by_number],
+        error=None if job.state == "cancelled" else error,
+    )  # fmt: skip
