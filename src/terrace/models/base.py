@@ -89,9 +89,11 @@ class Embeddings:
     usage: Usage
 
 
-class Deltas(AsyncIterator[Delta], Protocol):
+class Deltas(Protocol):
     """A running answer, such as an async generator. `aclose` stops it and its upstream call."""
 
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+    async def __anext__(self) -> Delta: ...
     async def aclose(self) -> None: ...
 
 
