@@ -6,7 +6,7 @@ from typing import Literal
 
 from terrace.errors import Invalid, Missing, TerraceError
 from terrace.models.base import ModelInfo, Provider
-from terrace.models.discovery import Candidate
+from terrace.models.discovery import Origin
 from terrace.models.names import is_embedding, nearest
 from terrace.models.wrappers.limited import Gate
 
@@ -20,17 +20,28 @@ State = Literal["unknown", "ok", "unreachable"]
 class Entry:
     """A provider, the gate before it, and what it said when last asked."""
 
-    def __init__(self, candidate: Candidate, raw: Provider, wrapped: Provider, gate: Gate, patience: float) -> None:
-        self.candidate = candidate
-        self.name = candidate.name
-        self.kind = candidate.settings.kind
+    def __init__(
+        self,
+        raw: Provider,
+        wrapped: Provider,
+        gate: Gate,
+        *,
+        kind: str,
+        origin: Origin,
+        declared: Sequence[str] = (),
+        patience: float = 10.0,
+    ) -> None:
+        self.name = raw.name
+        self.kind = kind
+        self.origin = origin
         self.raw = raw
         self.provider = wrapped
         self.gate = gate
         self.state: State = "unknown"
         self.why = "It has not been asked yet."
-        self.models: dict[str, ModelInfo] = {name: self._declared(name) for name in candidate.settings.models}
-        self._patience = LOCAL_PROBE_SECONDS if candidate.origin == "local" else patience
+        self._declared = declared
+        self.models: dict[str, ModelInfo] = {name: self._info(name) for name in declared}
+        self._patience = LOCAL_PROBE_SECONDS if origin == "local" else patience
         self._asked = float("-inf")
 
     @property
@@ -50,7 +61,7 @@ class Entry:
         except TimeoutError:
             self.failed(f"The provider `{self.name}` did not answer within {self._patience:g} seconds.")
         except TerraceError as error:
-            if self.candidate.settings.models and error.code == "upstream_wrong_url":
+            if self._declared and error.code == "upstream_wrong_url":
                 self._succeeded([])  # it lists no models, but we were told which it has
             else:
                 self.failed(error.message)
@@ -72,17 +83,18 @@ class Entry:
         if self.kind == "ollama" and f"{model}:latest" in self.models:
             return f"{model}:latest"
         # OpenAI-likes and Anthropic take aliases they do not list; one never reached will say so itself.
-        takes_any = self.kind in ("openai", "anthropic") and not self.candidate.settings.models
+        takes_any = self.kind in ("openai", "anthropic") and not self._declared
         return model if takes_any or (not self.models and self.state != "ok") else None
 
     def _succeeded(self, listed: Sequence[ModelInfo]) -> None:
         known = {info.name: info for info in listed}
-        declared = self.candidate.settings.models
-        self.models = {name: known.get(name) or self._declared(name) for name in declared} if declared else known
+        if self._declared:
+            known = {name: known.get(name) or self._info(name) for name in self._declared}
+        self.models = known
         self.state, self.why = "ok", f"It offers {len(self.models)} model{'s' * (len(self.models) != 1)}."
         self._asked = asyncio.get_running_loop().time()
 
-    def _declared(self, name: str) -> ModelInfo:
+    def _info(self, name: str) -> ModelInfo:
         return ModelInfo(f"{self.name}/{name}", self.name, name, "embedding" if is_embedding(name) else "chat")
 
 

@@ -48,7 +48,7 @@ def explain(entry: Entry, info: ModelInfo, entries: Sequence[Entry]) -> Answerin
         "key": f"It is chosen because the environment holds a key for `{entry.name}`.",
         "local": "Ollama runs on this machine, and this is the chat model it fetched last.",
         "builtin": "It is built in.",
-    }[entry.candidate.origin]
+    }[entry.origin]
     return Answering(info.id, f"{why} {away}".strip(), f"To use `{better[0].name}`, mend it." if away else None)
 
 
@@ -64,11 +64,11 @@ def explain_default(model: str, entry: Entry) -> Answering:
 
 def _missed(entry: Entry) -> bool:
     """Worth a sentence: an Ollama that nobody said was there is not."""
-    return entry.state == "unreachable" and entry.candidate.origin != "local"
+    return entry.state == "unreachable" and entry.origin != "local"
 
 
 def _preferred(entry: Entry, chats: Sequence[ModelInfo]) -> ModelInfo:
-    if entry.candidate.origin == "key":
+    if entry.origin == "key":
         for beginning in PREFERRED.get(entry.kind, ()):
             for info in chats:
                 if info.name.startswith(beginning):

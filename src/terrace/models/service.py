@@ -6,10 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from terrace.errors import Invalid, TerraceError
-from terrace.models.base import ChatRequest, Delta, Embeddings, KnowsContext, Meter, ModelInfo, Pulls, SentenceRanker
+from terrace.models.base import (
+    ChatRequest,
+    Delta,
+    Embeddings,
+    KnowsContext,
+    Meter,
+    ModelInfo,
+    Provider,
+    Pulls,
+    SentenceRanker,
+)
 from terrace.models.catalog import Catalog, Entry, State
 from terrace.models.choice import Answering, choose, explain, explain_default
-from terrace.models.discovery import Candidate, candidates
+from terrace.models.discovery import Origin, candidates
 from terrace.models.providers import open_provider
 from terrace.models.providers.openai import CHAT_PATH, OpenAI
 from terrace.models.transport.base import Headers, Transport
@@ -197,25 +207,33 @@ def open_models(
     ranker: SentenceRanker,
     meter: Meter | None = None,
     environ: Mapping[str, str] | None = None,
+    others: Sequence[Provider] = (),
 ) -> Models:
     """Build every provider that is configured or discovered; asks none of them yet (`Models.start` does).
 
-    `environ` holds the vendors' own variables (OPENAI_API_KEY and such). Raises Invalid for settings that
-    can't work, such as a base_url that is none.
+    `environ` holds the vendors' own variables (OPENAI_API_KEY and such). `others` are providers that come ready
+    made, from other rooms or from tests; they count as configured, the first of them as the best. Raises Invalid
+    for settings that can't work, such as a base_url that is none.
     """
-    entries = [
-        _entry(candidate, settings, transport, ranker, meter) for candidate in candidates(settings, environ or {})
-    ]
+
+    def entry(raw: Provider, kind: str, origin: Origin, concurrency: int = 0, declared: Sequence[str] = ()) -> Entry:
+        gate = Gate(raw.name, concurrency or settings.concurrency, settings.queue, settings.queue_wait)
+        return Entry(
+            raw,
+            wrapped(raw, gate, settings, meter),
+            gate,
+            kind=kind,
+            origin=origin,
+            declared=declared,
+            patience=settings.connect_timeout,
+        )
+
+    entries = [entry(raw, type(raw).__name__.lower(), "configured") for raw in others]
+    for each in candidates(settings, environ or {}):
+        chosen = each.settings
+        raw = open_provider(each.name, chosen, settings, transport, ranker)
+        entries.append(entry(raw, chosen.kind, each.origin, chosen.concurrency, chosen.models))
     return Models(settings, Catalog(entries))
-
-
-def _entry(
-    candidate: Candidate, settings: Settings, transport: Transport, ranker: SentenceRanker, meter: Meter | None
-) -> Entry:
-    raw = open_provider(candidate.name, candidate.settings, settings, transport, ranker)
-    limit = candidate.settings.concurrency or settings.concurrency
-    gate = Gate(candidate.name, limit, settings.queue, settings.queue_wait)
-    return Entry(candidate, raw, wrapped(raw, gate, settings, meter), gate, settings.connect_timeout)
 
 
 def _provider_info(entry: Entry) -> ProviderInfo:

@@ -1,18 +1,19 @@
-"""A GGUF file run by llama.cpp inside our own process (`terrace[llamacpp]`).
+"""A GGUF file run by llama.cpp (`terrace[llamacpp]`), without any server to install.
 
-xllamacpp carries llama.cpp's server; it runs in threads of its own, outside Python's lock, on a port of the loopback
-interface that only takes a key drawn at random. To us it is one more OpenAI-compatible upstream. The model is loaded
-by the first call that needs it.
+xllamacpp carries llama.cpp's own server. Loading a model there holds Python's lock for seconds, its failed assertions
+end the process, and it puts handlers of its own on our signals; so it runs in a child process, which the first call
+starts and which ends with us. To us it is one more OpenAI-compatible upstream, on a loopback port that takes only a
+key drawn at random.
 """
 
 import asyncio
+import importlib.util
+import json
 import secrets
-import signal
-import threading
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 from terrace.errors import Invalid, Unavailable
 from terrace.models.base import ChatRequest, Delta, Embeddings, ModelInfo
@@ -20,9 +21,12 @@ from terrace.models.providers.openai import OpenAI
 from terrace.models.providers.upstream import Upstream
 from terrace.models.transport.base import Transport
 
+CHILD = "terrace.models.providers.llamacpp_child"
 THREADS = 1  # measured: on two busy cores a second thread costs more than it brings
 CONTEXT = 8192  # tokens of all calls together
 SLOTS = 4  # calls at a time
+LOAD_SECONDS = 300.0
+STOP_SECONDS = 5.0
 MAGIC = b"GGUF"
 
 
@@ -35,15 +39,15 @@ class LlamaCpp:
         self._transport = transport
         self._threads = threads
         self._loading = asyncio.Lock()
-        self._server: Any = None
-        self._upstream: OpenAI | None = None
+        self._child: asyncio.subprocess.Process | None = None
+        self._server: OpenAI | None = None
 
     @property
     def name(self) -> str:
         return self._name
 
     async def models(self) -> list[ModelInfo]:
-        await asyncio.to_thread(self._check)
+        size = await asyncio.to_thread(self._check)
         model = self._path.stem
         return [
             ModelInfo(
@@ -52,7 +56,7 @@ class LlamaCpp:
                 name=model,
                 context_tokens=CONTEXT,
                 vision=False,
-                size_bytes=self._path.stat().st_size,
+                size_bytes=size,
             )
         ]
 
@@ -66,78 +70,95 @@ class LlamaCpp:
         raise Invalid(f"The provider `{self._name}` makes no embeddings.", code="no_embeddings")
 
     async def close(self) -> None:
-        """Unload the model; running answers end."""
-        server, self._server, self._upstream = self._server, None, None
-        if server is not None:
-            await asyncio.to_thread(_drop, [server])
+        """Unload the model; running answers break off."""
+        child, self._child, self._server = self._child, None, None
+        if child is not None:
+            await _stop(child)
 
     async def _loaded(self) -> OpenAI:
+        """The running server; started if it is not there, or not any more."""
         async with self._loading:
-            if self._upstream is None:
+            if self._server is None or self._child is None or self._child.returncode is not None:
                 await asyncio.to_thread(self._check)
-                key = secrets.token_urlsafe(24)
-                self._server = await asyncio.to_thread(self._start, key)
-                _take_signals_back()
-                self._upstream = OpenAI(
-                    self._name,
-                    Upstream(
-                        label=f"llama.cpp (`{self._name}`)",
-                        base_url=f"{self._server.listening_address}/v1",
-                        headers=((b"authorization", f"Bearer {key}".encode()),),
-                        transport=self._transport,
-                        secrets=(key,),
-                    ),
-                )
-            return self._upstream
+                await self.close()
+                self._server = await self._start()
+            return self._server
 
-    def _check(self) -> None:
+    async def _start(self) -> OpenAI:
+        key = secrets.token_urlsafe(24)
+        wanted = {
+            "path": str(self._path),
+            "key": key,
+            "context": CONTEXT,
+            "slots": SLOTS,
+            "threads": self._threads,
+        }
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", CHILD,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for us: answers may finish first
+        )  # fmt: skip
         try:
-            import xllamacpp  # noqa: F401
-        except ImportError:
+            address = await self._greet(child, wanted)
+        except BaseException:
+            await _stop(child)
+            raise
+        self._child = child
+        return OpenAI(
+            self._name,
+            Upstream(
+                label=f"llama.cpp (`{self._name}`)",
+                base_url=f"{address}/v1",
+                headers=((b"authorization", f"Bearer {key}".encode()),),
+                transport=self._transport,
+                secrets=(key,),
+            ),
+        )
+
+    async def _greet(self, child: asyncio.subprocess.Process, wanted: dict[str, object]) -> str:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(wanted).encode() + b"\n")
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                line = await child.stdout.readline()
+        except TimeoutError:
+            line = b""
+        address = json.loads(line).get("address") if line.startswith(b"{") else None
+        if not address:
+            raise Unavailable(
+                f"llama.cpp could not load {self._path}: the file may be damaged or too large for the memory.",
+                code="model_not_loaded",
+            )
+        return str(address)
+
+    def _check(self) -> int:
+        """The file's size in bytes."""
+        if importlib.util.find_spec("xllamacpp") is None:
             raise Unavailable(
                 f"The provider `{self._name}` needs llama.cpp: install it with `pip install terrace[llamacpp]`.",
                 code="extra_missing",
-            ) from None
+            )
         try:
             with self._path.open("rb") as file:
                 magic = file.read(len(MAGIC))
+            size = self._path.stat().st_size
         except OSError as error:
             raise Invalid(
                 f"The model file {self._path} can't be read: {error.strerror}.", code="model_file_unreadable"
             ) from error
         if magic != MAGIC:
             raise Invalid(f"{self._path} is no GGUF file.", code="model_file_unreadable")
-
-    def _start(self, key: str) -> Any:
-        from xllamacpp import CommonParams, Server
-
-        params = CommonParams()
-        params.model.path = str(self._path)
-        params.n_ctx = CONTEXT
-        params.n_parallel = SLOTS
-        params.kv_unified = True  # slots share the context, so that one call may use most of it
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
-        params.cache_ram_mib = 0
-        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [key]
-        params.ui = params.endpoint_slots = False
-        params.verbosity = 0
-        try:
-            return Server(params)
-        except RuntimeError as error:
-            raise Unavailable(
-                f"llama.cpp could not load {self._path}: the file may be damaged or too large for the memory.",
-                code="model_not_loaded",
-            ) from error
+        return size
 
 
-def _take_signals_back() -> None:
-    """llama.cpp's server puts its own handlers on SIGINT and SIGTERM, which would keep them from us."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if (handler := signal.getsignal(number)) is not None:
-                signal.signal(number, handler)
-
-
-def _drop(server: list[Any]) -> None:
-    """Let go of the last reference here, in a thread: it waits for llama.cpp to stop."""
-    server.clear()
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    """Closing its input ends it; what does not end is killed."""
+    if child.stdin is not None:
+        child.stdin.close()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
