@@ -4,18 +4,26 @@ queued ──> running ──> succeeded | failed | cancelled
   ^  └─ waiting (delayed, backing off, or for children) ─┘
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from sqlmodel import Session
 
+from terrace.errors import Conflict
 from terrace.types import Scope
 
 State = Literal["queued", "waiting", "running", "succeeded", "failed", "cancelled"]
 Lane = Literal["io", "cpu"]
 FINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class LostLease(Conflict):
+    """This attempt no longer owns its job: another worker has it, or it was ended. Nothing was written."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"The job {job_id} is no longer ours to write to.", code="lost_lease")
 
 
 class EventId(NamedTuple):
@@ -107,7 +115,11 @@ class Context(Protocol):
         """Run `work` in a transaction that first checks the fence; pending events are flushed with it."""
 
     async def children(self, kind: str, payloads: list[dict[str, Any]]) -> list[str]:
-        """Enqueue children once, whatever attempt this is, and return their ids."""
+        """Enqueue children once, whatever attempt this is, and return their ids.
+
+        A handler that asks several times must ask in the same order on each attempt. When it returns, its job
+        waits for the children and then ends with their counts added to its result.
+        """
 
 
 Handler = Callable[[Context], Awaitable["Done | dict[str, Any] | None"]]
@@ -155,6 +167,19 @@ class Jobs(Protocol):
         first job's id; Conflict when its payload differs. Limited when the tenant's queue is full.
         """
 
+    def enqueue_many(
+        self,
+        session: Session,
+        scope: Scope,
+        kind: str,
+        payloads: Sequence[dict[str, Any]],
+        *,
+        priority: int = 0,
+        delay: float = 0.0,
+        parent_id: str | None = None,
+    ) -> list[str]:
+        """As `enqueue` for many of one kind, in their order, at a fraction of the cost."""
+
     async def get(self, scope: Scope, job_id: str) -> Job:
         """With position and expected wait. Raises Missing."""
 
@@ -178,7 +203,13 @@ class Jobs(Protocol):
         """Put a failed or cancelled job back in the queue (Conflict otherwise)."""
 
     def events(self, scope: Scope, job_id: str, after: EventId | None = None) -> AsyncIterator[JobEvent]:
-        """Replay what came after `after`, then follow; ends after the `done` event of the last attempt."""
+        """Replay what came after `after`, then follow; ends after the `done` event of the last attempt.
+
+        Raises Missing at the first step when there is no such job.
+        """
+
+    def changes(self, scope: Scope) -> AsyncIterator[Job]:
+        """The tenant's jobs as they change from now on, coalesced: each as it is, not every state it went through."""
 
     async def wait(self, scope: Scope, job_id: str, timeout: float | None = None) -> Job:
         """Until it is final (or TimeoutError)."""

@@ -45,4 +45,5 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
 
 def callbacks(session: Session) -> list[Callable[[], None]]:
     """What `after_commit` collected; for implementations."""
-    return session.info.pop(_AFTER_COMMIT, [])
+    collected: list[Callable[[], None]] = session.info.pop(_AFTER_COMMIT, [])
+    return collected

@@ -1,0 +1,324 @@
+"""How an attempt ends and what follows: success, retry, dead letter, cancelling, parents, work of the dead.
+
+Every function runs inside the caller's transaction and tells the journal what it did.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import RowMapping, bindparam, text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
+
+from terrace import settings
+from terrace.errors import Conflict
+from terrace.jobs.base import FINAL, Job, JobError, JobKind, State
+from terrace.jobs.claims import Claimed
+from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
+from terrace.jobs.store import SELECT, children_of, find, read
+from terrace.types import Scope, now
+
+log = logging.getLogger(__name__)
+
+RECOVER_BATCH = 500
+
+SETTLE = text(
+    "UPDATE jobs SET state = :state, run_at = :run_at, failures = :failures, crashes = :crashes, dead = :dead, "
+    "result = :result, error = :error, finished_at = :finished_at, updated_at = :now, worker_id = NULL, "
+    "lease_until = NULL WHERE id = :id AND attempt = :attempt AND state = 'running'"
+)
+MOVE = text(
+    "UPDATE jobs SET state = :state, run_at = :run_at, result = :result, error = :error, "
+    "finished_at = :finished_at, updated_at = :now WHERE id = :id"
+)
+FLAG = text("UPDATE jobs SET cancel_requested = :yes, updated_at = :now WHERE id = :id")
+PROGRESS = text("UPDATE jobs SET progress = :progress, updated_at = :now WHERE id = :id")
+AGAIN = text(
+    "UPDATE jobs SET state = :state, run_at = :run_at, failures = 0, crashes = 0, dead = :no, cancel_requested = :no, "
+    "result = NULL, error = NULL, progress = NULL, finished_at = NULL, updated_at = :now WHERE id = :id"
+)
+CHILDREN_IN = text("SELECT id FROM jobs WHERE parent_id = :id AND state IN :states ORDER BY id").bindparams(
+    bindparam("states", expanding=True)
+)
+RUNNING = f"{SELECT} WHERE state = 'running' AND"
+EXPIRED = text(f"{RUNNING} lease_until < :now LIMIT {RECOVER_BATCH}")
+HELD_BY = text(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}").bindparams(
+    bindparam("workers", expanding=True)
+)
+CHILDLESS = text(f"{SELECT} WHERE state = 'waiting' AND run_at IS NULL AND updated_at < :before LIMIT {RECOVER_BATCH}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides over retries: the settings and what each kind declares."""
+
+    kinds: Mapping[str, JobKind]
+    settings: settings.Jobs
+
+    def max_failures(self, kind: str) -> int:
+        declared = self.kinds[kind].max_failures if kind in self.kinds else None
+        return self.settings.max_failures if declared is None else declared
+
+    def max_crashes(self, kind: str) -> int:
+        declared = self.kinds[kind].max_crashes if kind in self.kinds else None
+        return self.settings.max_crashes if declared is None else declared
+
+    def backoff(self, failures: int) -> float:
+        """Seconds before the next try: doubling, between half and one and a half of it, bounded."""
+        grown = self.settings.backoff * 2.0 ** min(failures - 1, 32)
+        return float(min(grown, self.settings.backoff_max) * random.uniform(0.5, 1.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: a final state, `waiting` (it is retried at `run_at`) or `queued` (it was released)."""
+
+    state: State
+    result: str | None = None
+    error: JobError | None = None
+    run_at: float | None = None
+    failed: bool = False  # counts as a failure
+    crashed: bool = False  # its worker died
+    commit: Callable[[Session], Any] | None = None
+
+
+class Ending(NamedTuple):
+    job: Claimed
+    outcome: Outcome
+    seq: int  # of the event that says so
+
+
+def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[Ending]) -> None:
+    """End attempts whose fence was checked in this transaction. Raises what a `commit` raises."""
+    moment = now()
+    for ending in endings:
+        if ending.outcome.commit is not None:
+            ending.outcome.commit(session)
+    families = children_of(session, [job.id for job, outcome, _ in endings if outcome.state == "succeeded"])
+    session.execute(SETTLE, [_settled(job, outcome, moment, job.id in families) for job, outcome, _ in endings])
+    logs, parents = [], []
+    for job, outcome, seq in endings:
+        state: State = "waiting" if job.id in families else outcome.state
+        type, data = _event(state, outcome.error, outcome.run_at)
+        logs.append((job.tenant, job.id, [stored(job.attempt, seq, type, data)]))
+        journal.notice.tenants.add(job.tenant)
+        journal.notice.queued |= state in ("queued", "waiting")
+        if state in FINAL and job.parent_id is not None:
+            parents.append((job.tenant, job.parent_id))
+        elif job.id in families:
+            parents.append((job.tenant, job.id))
+    journal.extend(logs)
+    for job, outcome, _ in endings:
+        _after_end(session, rules, Scope(job.tenant, job.user), job.kind, job.id, outcome.state)
+    advance(session, journal, rules, parents)
+
+
+def _settled(job: Claimed, outcome: Outcome, moment: float, has_children: bool) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "attempt": job.attempt,
+        "state": "waiting" if has_children else outcome.state,
+        "run_at": None if has_children else outcome.run_at if outcome.run_at is not None else job.run_at,
+        "failures": job.failures + outcome.failed,
+        "crashes": job.crashes + outcome.crashed,
+        "dead": outcome.state == "failed",
+        "result": outcome.result,
+        "error": _error_text(outcome.error),
+        "finished_at": moment if outcome.state in FINAL and not has_children else None,
+        "now": moment,
+    }
+
+
+def _error_text(error: JobError | None) -> str | None:
+    return None if error is None else msgspec.json.encode(error).decode()
+
+
+def _event(state: State, error: JobError | None, retry_at: float | None = None) -> tuple[str, dict[str, Any]]:
+    data: dict[str, Any] = {"state": state}
+    if error is not None:
+        data["error"] = {"kind": error.kind, "code": error.code, "message": error.message}
+    if retry_at is not None:
+        data["retry_at"] = retry_at
+    return ("done" if state in FINAL else "state"), data
+
+
+def _after_end(session: Session, rules: Rules, scope: Scope, kind: str, job_id: str, state: State) -> None:
+    """The room's own rows say it too, in the same transaction. If that fails the job ends all the same."""
+    declared = rules.kinds.get(kind)
+    if declared is None or declared.on_end is None or state not in ("failed", "cancelled"):
+        return
+    try:
+        with session.begin_nested():
+            declared.on_end(session, scope, read(session, scope, job_id))
+    except OperationalError:
+        raise  # the database cannot take it now: the whole transaction is tried again
+    except Exception:
+        log.exception("on_end of job %s (%s) failed", job_id, kind)
+
+
+# -- parents
+
+
+def advance(session: Session, journal: Journal, rules: Rules, parents: Iterable[tuple[str, str]]) -> None:
+    """Parents of jobs that ended: tell how far they are; the last child lets its parent go on or end."""
+    todo = list(dict.fromkeys(parents))
+    while todo:
+        tenant, parent_id = todo.pop()
+        parent = find(session, Scope(tenant), parent_id)
+        if parent["state"] != "waiting" or parent["run_at"] is not None:
+            continue  # it has ended, or its handler is still at work and settles this itself
+        counts = children_of(session, [parent_id]).get(parent_id, {})
+        _parent_progress(session, journal, parent, counts)
+        if any(state not in FINAL for state in counts):
+            continue
+        kind = rules.kinds.get(parent["kind"])
+        if kind is not None and kind.handler is not None and parent["attempt"] == 0:
+            _move(session, journal, parent, "queued", None, None)
+            journal.notice.queued = True
+            continue
+        state, error = _verdict(counts)
+        result = (msgspec.json.decode(parent["result"]) if parent["result"] else {}) | {"children": counts}
+        _move(session, journal, parent, state, encode(result, MAX_RESULT + 1024, "result"), error)
+        _after_end(session, rules, Scope(tenant, parent["user_id"]), parent["kind"], parent_id, state)
+        if parent["parent_id"] is not None:
+            todo.append((tenant, parent["parent_id"]))
+
+
+def _verdict(counts: Mapping[str, int]) -> tuple[State, JobError | None]:
+    """A parent fails when nothing of it succeeded; one without children has nothing that could fail."""
+    if counts.get("succeeded") or not counts:
+        return "succeeded", None
+    if not counts.get("failed"):
+        return "cancelled", None
+    return "failed", JobError("internal", "children_failed", f"None of its {sum(counts.values())} parts succeeded.")
+
+
+def _parent_progress(session: Session, journal: Journal, parent: RowMapping, counts: Mapping[str, int]) -> None:
+    if not counts:
+        return
+    done, total = sum(n for state, n in counts.items() if state in FINAL), sum(counts.values())
+    data: dict[str, Any] = {"done": done, "total": total, "note": f"{done} of {total} parts"}
+    session.execute(PROGRESS, {"id": parent["id"], "progress": msgspec.json.encode(data).decode(), "now": now()})
+    journal.append(parent["tenant_id"], parent["id"], parent["attempt"], "progress", data)
+    journal.notice.tenants.add(parent["tenant_id"])
+
+
+def _move(
+    session: Session, journal: Journal, job: RowMapping, state: State, result: str | None, error: JobError | None
+) -> None:
+    """A job that is not running, into another state."""
+    moment = now()
+    session.execute(
+        MOVE,
+        {
+            "id": job["id"],
+            "state": state,
+            "run_at": moment if state == "queued" else job["run_at"],
+            "result": result,
+            "error": _error_text(error) if error is not None else job["error"],
+            "finished_at": moment if state in FINAL else None,
+            "now": moment,
+        },
+    )
+    journal.append(job["tenant_id"], job["id"], job["attempt"], *_event(state, error))
+    journal.notice.tenants.add(job["tenant_id"])
+
+
+# -- cancelling and retrying
+
+
+def cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str) -> Job:
+    """End it now, or flag it when it runs; then its children, then tell its parent."""
+    job = find(session, scope, job_id)
+    parents = _cancel(session, journal, rules, scope, job)
+    advance(session, journal, rules, parents)
+    return read(session, scope, job_id)
+
+
+def _cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job: RowMapping) -> list[tuple[str, str]]:
+    if job["state"] in FINAL:
+        return []
+    if job["state"] == "running":
+        session.execute(FLAG, {"id": job["id"], "yes": True, "now": now()})
+        journal.notice.cancelling.append(job["id"])
+        journal.notice.tenants.add(scope.tenant)
+    else:
+        _move(session, journal, job, "cancelled", job["result"], None)
+        _after_end(session, rules, Scope(scope.tenant, job["user_id"]), job["kind"], job["id"], "cancelled")
+    parents = [] if job["parent_id"] is None else [(scope.tenant, job["parent_id"])]
+    open_states = ["queued", "waiting", "running"]
+    for child in session.execute(CHILDREN_IN, {"id": job["id"], "states": open_states}).scalars().all():
+        parents += _cancel(session, journal, rules, scope, find(session, scope, child))
+    return parents
+
+
+def retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str) -> Job:
+    """A failed or cancelled job from the start, its failed and cancelled children too. Raises Conflict."""
+    job = find(session, scope, job_id)
+    if job["state"] not in ("failed", "cancelled"):
+        raise Conflict(f"Only a failed or cancelled job can be retried; this one is {job['state']}.", code="not_failed")
+    _retry(session, journal, rules, scope, job)
+    return read(session, scope, job_id)
+
+
+def _retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job: RowMapping) -> None:
+    children = session.execute(CHILDREN_IN, {"id": job["id"], "states": ["failed", "cancelled"]}).scalars().all()
+    kind = rules.kinds.get(job["kind"])
+    waits = (kind is not None and kind.handler is None) or (bool(children) and job["attempt"] == 0)
+    state: State = "waiting" if waits else "queued"
+    moment = now()
+    session.execute(
+        AGAIN, {"id": job["id"], "state": state, "run_at": None if waits else moment, "no": False, "now": moment}
+    )
+    journal.append(job["tenant_id"], job["id"], job["attempt"], *_event(state, None))
+    journal.notice.tenants.add(job["tenant_id"])
+    journal.notice.queued = True
+    for child in children:
+        _retry(session, journal, rules, scope, find(session, scope, child))
+
+
+# -- work of the dead
+
+
+def recover(session: Session, journal: Journal, rules: Rules, dead_workers: Sequence[str] = ()) -> int:
+    """Take back what dead workers hold and what outlived its lease; returns how many."""
+    rows = list(session.execute(EXPIRED, {"now": now()}).mappings())
+    if dead_workers:
+        rows += session.execute(HELD_BY, {"workers": list(dead_workers)}).mappings()
+    jobs = {row["id"]: row for row in rows}
+    endings = []
+    for row in jobs.values():
+        seq = journal.next_seq(row["tenant_id"], row["id"], row["attempt"])
+        endings.append(Ending(_claimed(row), _crash(rules, row), seq))
+    if endings:
+        settle(session, journal, rules, endings)
+    return len(endings)
+
+
+def finish_childless(session: Session, journal: Journal, rules: Rules, before: float) -> int:
+    """Parents that wait since `before` although no child of theirs is open; returns how many went on."""
+    rows = session.execute(CHILDLESS, {"before": before}).mappings().all()
+    families = children_of(session, [row["id"] for row in rows])
+    stuck = [row for row in rows if not any(state not in FINAL for state in families.get(row["id"], {}))]
+    advance(session, journal, rules, [(row["tenant_id"], row["id"]) for row in stuck])
+    return len(stuck)
+
+
+def _claimed(row: RowMapping) -> Claimed:
+    return Claimed(
+        row["id"], row["tenant_id"], row["user_id"], row["kind"], row["lane"], row["attempt"],
+        row["failures"], row["crashes"], row["run_at"], row["parent_id"], row["payload"],
+    )  # fmt: skip
+
+
+def _crash(rules: Rules, row: RowMapping) -> Outcome:
+    if row["cancel_requested"]:
+        return Outcome("cancelled", crashed=True)
+    if row["crashes"] + 1 >= rules.max_crashes(row["kind"]):
+        message = f"The process that ran it died {row['crashes'] + 1} times, so it is not tried again by itself."
+        return Outcome("failed", error=JobError("internal", "worker_died", message), crashed=True)
+    return Outcome("queued", crashed=True)

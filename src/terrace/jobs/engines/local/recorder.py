@@ -1,0 +1,262 @@
+"""Writes down what runs do, many at a time: events, progress and endings of all runs share a transaction.
+
+The first event of a run goes out at once, later ones in groups of some 25 ms, endings at once. Each run has one
+write under way at most, so that its events are stored in their order.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from terrace.errors import Internal, TerraceError, Unavailable
+from terrace.jobs import claims, endings
+from terrace.jobs.base import JobError, LostLease
+from terrace.jobs.endings import Ending, Outcome
+from terrace.jobs.engines.local.run import Run
+from terrace.jobs.journal import Stored
+from terrace.jobs.service import JobService
+from terrace.jobs.store import insert
+from terrace.types import now
+
+log = logging.getLogger(__name__)
+
+GROUP_SECONDS = 0.025
+GROUP_RUNS = 200  # in one transaction
+RETRY_SECONDS = 0.5  # after the database refused
+
+PROGRESS = text("UPDATE jobs SET progress = :progress, updated_at = :now WHERE id = :id")
+FAMILY = text(
+    "SELECT id FROM jobs WHERE tenant_id = :tenant AND kind = :kind AND idempotency_key >= :first "
+    "AND idempotency_key < :end ORDER BY idempotency_key"
+)
+
+
+class Entry(NamedTuple):
+    """What is written about a run at one time."""
+
+    run: Run
+    events: list[Stored]
+    progress: str | None
+    outcome: Outcome | None
+    seq: int  # of the event that tells the outcome
+
+
+class Recorder:
+    def __init__(self, jobs: JobService, worker: str, settled: Callable[[Run], None]) -> None:
+        self._jobs = jobs
+        self._worker = worker
+        self._settled = settled  # the run has ended, as stored or as lost
+        self._dirty: dict[str, Run] = {}
+        self._go = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0
+        self._task = asyncio.get_running_loop().create_task(self._forever(), name="job-recorder")
+
+    def note(self, run: Run, *, at_once: bool = False) -> None:
+        """The run has something to be written."""
+        self._dirty[run.job_id] = run
+        if at_once:
+            self._go.set()
+        else:
+            self._wake_in(max(0.0, self._last + GROUP_SECONDS - self._time()))
+
+    def note_later(self, run: Run, seconds: float) -> None:
+        self._dirty[run.job_id] = run
+        self._wake_in(seconds)
+
+    async def write(self, run: Run, work: Callable[[Session], Any]) -> Any:
+        """Fenced work of a handler, with the events that came before it. It is finished even if nobody waits."""
+        task = asyncio.get_running_loop().create_task(self._write(run, work))
+        task.add_done_callback(_retrieve)
+        return await asyncio.shield(task)
+
+    async def children(self, run: Run, family: int, kind: str, payloads: Sequence[dict[str, Any]]) -> list[str]:
+        key = f"children:{run.job_id}:{family}:"
+
+        def work(session: Session) -> list[str]:
+            bounds = {"tenant": run.scope.tenant, "kind": kind, "first": key, "end": key + "~"}
+            known = list(session.execute(FAMILY, bounds).scalars())
+            if known or not payloads:
+                return known
+            keys = [f"{key}{place:08d}" for place in range(len(payloads))]
+            self._jobs.make_room(session, run.scope, len(payloads))
+            journal = self._jobs.journal(session)
+            declared = self._jobs.kind(kind)
+            return insert(session, run.scope, journal, declared, payloads, keys=keys, parent_id=run.job_id)
+
+        children: list[str] = await self.write(run, work)
+        return children
+
+    async def close(self) -> None:
+        """Write what can be written, then stop."""
+        for _ in range(3):
+            if not self._dirty:
+                break
+            await self._flush()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # -- the loop
+
+    def _time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _wake_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        if self._timer is not None and not self._timer.cancelled() and self._timer.when() > loop.time():
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._go.set)
+
+    async def _forever(self) -> None:
+        while True:
+            await self._go.wait()
+            self._go.clear()
+            if await self._flush():
+                self._last = self._time()
+            elif self._dirty:
+                await asyncio.sleep(RETRY_SECONDS)
+                self._go.set()
+
+    async def _flush(self) -> bool:
+        """Write what is pending; False when the database refused and it has to be tried again."""
+        taken = []
+        for run in list(self._dirty.values())[:GROUP_RUNS]:
+            del self._dirty[run.job_id]
+            if not run.writing.locked():  # else that write notes the run again when it is done
+                await run.writing.acquire()  # free, so this does not wait
+                taken.append(_entry(run))
+        if self._dirty:
+            self._go.set()
+        try:
+            return await self._record([entry for entry in taken if entry.events or entry.progress or entry.outcome])
+        finally:
+            for entry in taken:
+                entry.run.writing.release()
+                self._note_rest(entry.run)
+
+    def _note_rest(self, run: Run) -> None:
+        """What came up while the run was being written, or is not due yet."""
+        if run.dirty:
+            self.note(run, at_once=run.outcome is not None)
+        elif (wait := run.progress_due_in()) is not None:
+            self.note_later(run, wait)
+
+    async def _record(self, entries: Sequence[Entry]) -> bool:
+        """Plain entries together; those that run a room's own work alone, so that it cannot spoil the others'."""
+        alone = [entry for entry in entries if self._has_work(entry)]
+        together = [entry for entry in entries if not self._has_work(entry)]
+        groups = [[entry] for entry in alone] + ([together] if together else [])
+        return all(await asyncio.gather(*(self._record_group(group) for group in groups)))
+
+    def _has_work(self, entry: Entry) -> bool:
+        if entry.outcome is None:
+            return False
+        kind = self._jobs.kinds.get(entry.run.job.kind)
+        ends = entry.outcome.state in ("failed", "cancelled") and kind is not None and kind.on_end is not None
+        return ends or entry.outcome.commit is not None or entry.run.job.parent_id is not None
+
+    async def _record_group(self, group: Sequence[Entry]) -> bool:
+        try:
+            held = await self._jobs.database.write(self._work, group)
+        except Exception as error:
+            if len(group) > 1 and not isinstance(error, Unavailable):
+                return all([await self._record_group([entry]) for entry in group])
+            return self._refused(group, error)
+        for entry in group:
+            if (entry.run.job_id, entry.run.attempt) not in held:
+                entry.run.halt("lost")
+            if entry.outcome is not None:
+                entry.run.outcome = None
+                self._settled(entry.run)
+        return True
+
+    def _refused(self, group: Sequence[Entry], error: Exception) -> bool:
+        """Nothing of the group was stored. A `commit` of a room that fails is a failure of its attempt."""
+        for entry in group:
+            entry.run.put_back(entry.events, entry.progress)
+            self._dirty[entry.run.job_id] = entry.run
+        outcome = group[0].outcome
+        if outcome is not None and outcome.commit is not None and not isinstance(error, Unavailable):
+            group[0].run.outcome = self.failure(group[0].run, error)
+            return True
+        log.warning("could not write down %d runs, trying again: %s", len(group), error)
+        return False
+
+    def failure(self, run: Run, error: BaseException) -> Outcome:
+        """Retry or dead letter, by the kind of error and how often it failed."""
+        told = _told(error)
+        if not isinstance(error, TerraceError):
+            log.error("job %s (%s) failed", run.job_id, run.job.kind, exc_info=error)
+        failures = run.job.failures + 1
+        retryable = not isinstance(error, TerraceError) or error.retryable
+        if not retryable or failures >= self._jobs.rules.max_failures(run.job.kind):
+            return Outcome("failed", error=told, failed=True)
+        wait = self._jobs.rules.backoff(failures)
+        if isinstance(error, TerraceError) and error.retry_after is not None:
+            wait = max(wait, error.retry_after)
+        return Outcome("waiting", error=told, run_at=now() + wait, failed=True)
+
+    # -- transactions
+
+    def _work(self, session: Session, group: Sequence[Entry]) -> set[tuple[str, int]]:
+        held = claims.held(session, self._worker, [(entry.run.job_id, entry.run.attempt) for entry in group])
+        ours = [entry for entry in group if (entry.run.job_id, entry.run.attempt) in held]
+        journal = self._jobs.journal(session)
+        journal.extend([(entry.run.job.tenant, entry.run.job_id, entry.events) for entry in ours if entry.events])
+        progress = [
+            {"id": entry.run.job_id, "progress": entry.progress, "now": now()} for entry in ours if entry.progress
+        ]
+        if progress:
+            session.execute(PROGRESS, progress)
+            journal.notice.tenants.update(entry.run.job.tenant for entry in ours if entry.progress)
+        ended = [Ending(entry.run.job, entry.outcome, entry.seq) for entry in ours if entry.outcome is not None]
+        if ended:
+            endings.settle(session, journal, self._jobs.rules, ended)
+        return held
+
+    async def _write(self, run: Run, work: Callable[[Session], Any]) -> Any:
+        async with run.writing:
+            events, progress = run.take()
+            entry = Entry(run, events, progress, None, 0)
+
+            def fenced(session: Session) -> Any:
+                if not self._work(session, [entry]):
+                    raise LostLease(run.job_id)
+                return work(session)
+
+            try:
+                return await self._jobs.database.write(fenced)
+            except LostLease:
+                run.halt("lost")
+                raise
+            except BaseException:
+                run.put_back(events, progress)
+                raise
+            finally:
+                self._note_rest(run)
+
+
+def _entry(run: Run) -> Entry:
+    events, progress = run.take(last=run.outcome is not None)
+    return Entry(run, events, progress, run.outcome, run.next_seq)
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _told(error: BaseException) -> JobError:
+    if isinstance(error, TerraceError):
+        return JobError(error.kind, error.code, error.message)
+    unexpected = Internal(f"Something unexpected went wrong ({type(error).__name__}). The log has the details.")
+    return JobError(unexpected.kind, "unexpected", unexpected.message)

@@ -1,0 +1,205 @@
+"""The part of `Jobs` that every engine shares: rows in, rows out, events followed. Engines add what runs them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from terrace import settings
+from terrace.errors import Invalid, Limited, Unavailable
+from terrace.jobs import endings, store
+from terrace.jobs.base import FINAL, EventId, Job, JobEvent, JobKind, State
+from terrace.jobs.endings import Rules
+from terrace.jobs.hub import Hub
+from terrace.jobs.journal import Journal, Notice
+from terrace.storage import Database
+from terrace.types import Scope, now
+
+BEGINNING = EventId(-1, -1)
+FOLLOW_SECONDS = 5.0  # read the table this often even when nobody tells us anything
+COALESCE_SECONDS = 0.1  # changes of a tenant's jobs are told this often at most
+LOOKBACK_SECONDS = 2.0  # a transaction may commit this long after it looked at the clock
+
+OPEN = text(
+    "SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'io' AND tenant_id = :tenant)"
+    " + (SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'cpu' AND tenant_id = :tenant)"
+    " + (SELECT COUNT(*) FROM jobs WHERE state = 'waiting' AND tenant_id = :tenant)"
+)
+
+
+class JobService:
+    """`kinds` may grow (`register`) until the first job is put in."""
+
+    def __init__(self, database: Database, options: settings.Jobs, kinds: Iterable[JobKind] = ()) -> None:
+        self.database = database
+        self.settings = options
+        self.kinds: dict[str, JobKind] = {kind.name: kind for kind in kinds}
+        self.rules = Rules(self.kinds, options)
+        self.hub = Hub()
+        self._room: dict[str, int] = {}  # how many more jobs a tenant may put in before we count again
+
+    def register(self, kind: JobKind) -> None:
+        self.kinds[kind.name] = kind
+
+    # -- putting in
+
+    def enqueue(
+        self,
+        session: Session,
+        scope: Scope,
+        kind: str,
+        payload: dict[str, Any],
+        *,
+        priority: int = 0,
+        delay: float = 0.0,
+        idempotency_key: str | None = None,
+        parent_id: str | None = None,
+    ) -> str:
+        declared = self.kind(kind)
+        if idempotency_key is not None:
+            known = store.same(session, scope, kind, idempotency_key, payload)
+            if known is not None:
+                return known
+        self.make_room(session, scope, 1)
+        keys = () if idempotency_key is None else (idempotency_key,)
+        journal = self.journal(session)
+        return store.insert(
+            session, scope, journal, declared, [payload], priority=priority, delay=delay, keys=keys, parent_id=parent_id
+        )[0]
+
+    def enqueue_many(
+        self,
+        session: Session,
+        scope: Scope,
+        kind: str,
+        payloads: Sequence[dict[str, Any]],
+        *,
+        priority: int = 0,
+        delay: float = 0.0,
+        parent_id: str | None = None,
+    ) -> list[str]:
+        self.make_room(session, scope, len(payloads))
+        journal = self.journal(session)
+        return store.insert(
+            session, scope, journal, self.kind(kind), payloads, priority=priority, delay=delay, parent_id=parent_id
+        )
+
+    def kind(self, name: str) -> JobKind:
+        if name not in self.kinds:
+            known = ", ".join(sorted(self.kinds)) or "none"
+            raise Invalid(f"There is no kind of job called {name[:100]!r}. Known: {known}.", code="unknown_kind")
+        return self.kinds[name]
+
+    def make_room(self, session: Session, scope: Scope, count: int) -> None:
+        """Count the tenant's waiting jobs, but seldom while there is plenty of room."""
+        room = self._room.get(scope.tenant, 0)
+        if room < count:
+            waiting = session.execute(OPEN, {"tenant": scope.tenant}).scalar_one()
+            left = self.settings.max_queued - waiting
+            if left < count:
+                raise Limited(
+                    f"{waiting} jobs are waiting already, and {self.settings.max_queued} may. Try again later.",
+                    code="queue_full",
+                    retry_after=30,
+                )
+            if len(self._room) > 10_000:
+                self._room.clear()
+            room = max(count, left // 10)
+        self._room[scope.tenant] = room - count
+
+    # -- reading
+
+    async def get(self, scope: Scope, job_id: str) -> Job:
+        job, position, wait = await self.database.read(store.read_queued, scope, job_id)
+        return replace(job, position=position, expected_wait=wait)
+
+    async def list(
+        self,
+        scope: Scope,
+        *,
+        state: State | None = None,
+        kind: str | None = None,
+        parent_id: str | None = None,
+        dead: bool | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> tuple[list[Job], str | None]:
+        return await self.database.read(
+            store.page, scope, state=state, kind=kind, parent_id=parent_id, dead=dead, limit=limit, cursor=cursor
+        )
+
+    async def cancel(self, scope: Scope, job_id: str) -> Job:
+        return await self.database.write(
+            lambda session: endings.cancel(session, self.journal(session), self.rules, scope, job_id)
+        )
+
+    async def retry(self, scope: Scope, job_id: str) -> Job:
+        return await self.database.write(
+            lambda session: endings.retry(session, self.journal(session), self.rules, scope, job_id)
+        )
+
+    async def wait(self, scope: Scope, job_id: str, timeout: float | None = None) -> Job:
+        async with asyncio.timeout(timeout):
+            return await self._until_final(scope, job_id)
+
+    # -- following
+
+    async def events(self, scope: Scope, job_id: str, after: EventId | None = None) -> AsyncGenerator[JobEvent, None]:
+        at = after or BEGINNING
+        with self.hub.follow_job(job_id) as following:
+            while not following.closed:
+                following.listen()  # first listen, then read; what comes twice is sorted out by its id
+                events, attempt, ended = await self.database.read(store.events_after, scope, job_id, at)
+                for event in events:
+                    at = event.id
+                    if event.type != "done" or (ended and at.attempt == attempt):
+                        yield event
+                if len(events) == store.EVENT_PAGE:
+                    continue
+                if ended:
+                    return
+                while (live := await following.after(at, FOLLOW_SECONDS)) is not None:
+                    at = live.id
+                    yield live
+                    if live.type == "done":
+                        return
+
+    async def changes(self, scope: Scope) -> AsyncGenerator[Job, None]:
+        since = now()
+        told: dict[str, float] = {}
+        with self.hub.follow_tenant(scope.tenant) as following:
+            while not following.closed:
+                changed = await self.database.read(store.changed_since, scope, since - LOOKBACK_SECONDS)
+                for moment, job in changed:
+                    if told.get(job.id) != moment:
+                        told[job.id] = moment
+                        yield job
+                since = max([since, *(moment for moment, _ in changed)])
+                told = {job_id: moment for job_id, moment in told.items() if moment >= since - LOOKBACK_SECONDS}
+                await following.news(FOLLOW_SECONDS)
+                await asyncio.sleep(COALESCE_SECONDS)
+
+    # -- for engines
+
+    def journal(self, session: Session) -> Journal:
+        return Journal(session, self.told)
+
+    def told(self, notice: Notice) -> None:
+        """On the event loop, after the commit."""
+        for job_id, events in notice.events.items():
+            self.hub.publish(job_id, events)
+        for tenant in notice.tenants:
+            self.hub.changed(tenant)
+
+    async def _until_final(self, scope: Scope, job_id: str) -> Job:
+        with self.hub.follow_job(job_id) as following:
+            while True:
+                job = await self.database.read(store.read, scope, job_id)
+                if job.state in FINAL:
+                    return job
+                if following.closed:
+                    raise Unavailable("The server is shutting down; the job goes on later.", code="shutting_down")
+                await following.news(FOLLOW_SECONDS)

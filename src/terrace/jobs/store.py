@@ -1,0 +1,255 @@
+"""A tenant's view of its jobs: put in, read, list, follow. What runs and ends them is in `lifecycle`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, bindparam, text
+from sqlmodel import Session
+
+from terrace.errors import Conflict, Invalid, Missing
+from terrace.jobs.base import EventId, Job, JobError, JobEvent, JobKind, Progress, State
+from terrace.jobs.journal import MAX_PAYLOAD, Journal, encode
+from terrace.types import Scope, moment, new_id, now
+
+MAX_PRIORITY = 1000
+MAX_DELAY = 366 * 86_400.0  # seconds
+MAX_KEY_CHARS = 300
+EVENT_PAGE = 500  # events read at a time
+CHANGE_PAGE = 500  # changed jobs told at a time; more than that and only the latest are
+RATE_SECONDS = 300.0  # how far back throughput is measured
+RATE_JOBS = 1000
+
+INSERT = text(
+    "INSERT INTO jobs (id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, "
+    "cancel_requested, payload, user_id, parent_id, idempotency_key, created_at, updated_at) VALUES "
+    "(:id, :tenant_id, :kind, :lane, :state, :priority, :run_at, 0, 0, 0, :no, :no, :payload, :user_id, :parent_id, "
+    ":idempotency_key, :now, :now)"
+)
+SELECT = (
+    "SELECT id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, cancel_requested, "
+    "payload, result, error, progress, user_id, parent_id, created_at, updated_at, started_at, finished_at FROM jobs"
+)
+ONE = text(f"{SELECT} WHERE tenant_id = :tenant AND id = :id")
+CHANGED = text(
+    f"{SELECT} WHERE tenant_id = :tenant AND updated_at >= :since ORDER BY updated_at DESC LIMIT {CHANGE_PAGE}"
+)
+SAME = text("SELECT id, payload FROM jobs WHERE tenant_id = :tenant AND kind = :kind AND idempotency_key = :key")
+CHILDREN = text(
+    "SELECT parent_id, state, COUNT(*) AS n FROM jobs WHERE parent_id IN :ids GROUP BY parent_id, state"
+).bindparams(bindparam("ids", expanding=True))
+HOLD_PARENT = text(
+    "UPDATE jobs SET state = 'waiting', run_at = NULL, updated_at = :now "
+    "WHERE id = :id AND attempt = 0 AND state IN ('queued', 'waiting')"
+)
+EVENTS = text(
+    "SELECT attempt, seq, type, data FROM job_events WHERE tenant_id = :tenant AND job_id = :id "
+    f"AND (attempt, seq) > (:attempt, :seq) ORDER BY attempt, seq LIMIT {EVENT_PAGE}"
+)
+AHEAD = text(
+    "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
+    "AND (priority > :priority OR (priority = :priority AND (run_at < :run_at OR (run_at = :run_at AND id < :id))))"
+)
+FINISHED = text(
+    "SELECT COUNT(*) AS n, MIN(finished_at) AS since FROM ("
+    "SELECT finished_at, lane, attempt FROM jobs WHERE tenant_id = :tenant AND updated_at > :since "
+    f"ORDER BY updated_at DESC LIMIT {RATE_JOBS}) AS recent "
+    "WHERE finished_at IS NOT NULL AND attempt > 0 AND lane = :lane"
+)
+
+
+def job_of(row: RowMapping, children: dict[str, int] | None = None) -> Job:
+    progress, error = row["progress"], row["error"]
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        state=row["state"],
+        priority=row["priority"],
+        attempt=row["attempt"],
+        failures=row["failures"],
+        crashes=row["crashes"],
+        created_at=moment(row["created_at"]),
+        run_at=moment(row["run_at"] if row["run_at"] is not None else row["created_at"]),
+        started_at=moment(row["started_at"]) if row["started_at"] is not None else None,
+        finished_at=moment(row["finished_at"]) if row["finished_at"] is not None else None,
+        progress=msgspec.json.decode(progress, type=Progress) if progress else None,
+        result=msgspec.json.decode(row["result"]) if row["result"] else None,
+        error=msgspec.json.decode(error, type=JobError) if error else None,
+        dead=bool(row["dead"]),
+        cancel_requested=bool(row["cancel_requested"]),
+        parent_id=row["parent_id"],
+        children=children,
+        user=row["user_id"],
+        payload=msgspec.json.decode(row["payload"]),
+    )
+
+
+def find(session: Session, scope: Scope, job_id: str) -> RowMapping:
+    """The row. Raises Missing."""
+    row = session.execute(ONE, {"tenant": scope.tenant, "id": job_id}).mappings().first()
+    if row is None:
+        raise Missing("There is no such job. It may have been removed after its time.", code="no_such_job")
+    return row
+
+
+# -- putting in
+
+
+def insert(
+    session: Session,
+    scope: Scope,
+    journal: Journal,
+    kind: JobKind,
+    payloads: Sequence[dict[str, Any]],
+    *,
+    priority: int = 0,
+    delay: float = 0.0,
+    keys: Sequence[str] = (),
+    parent_id: str | None = None,
+) -> list[str]:
+    """New jobs of one kind, in their order. Raises Invalid, Missing (the parent), Conflict (it has ended)."""
+    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise Invalid(f"A priority lies between -{MAX_PRIORITY} and {MAX_PRIORITY}.", code="bad_priority")
+    if not 0 <= delay <= MAX_DELAY:
+        raise Invalid("A delay is between 0 seconds and a year.", code="bad_delay")
+    moment_ = now()
+    if parent_id is not None:
+        _hold_parent(session, scope, parent_id, moment_)
+    if kind.handler is None:
+        state, run_at = "waiting", None
+    else:
+        state, run_at = ("waiting" if delay else "queued"), moment_ + delay
+    rows = [
+        {
+            "id": new_id("job"),
+            "tenant_id": scope.tenant,
+            "kind": kind.name,
+            "lane": kind.lane,
+            "state": state,
+            "priority": priority,
+            "run_at": run_at if run_at is None else run_at + place * 1e-6,  # keeps their order
+            "no": False,
+            "payload": encode(payload, MAX_PAYLOAD, "payload"),
+            "user_id": scope.user,
+            "parent_id": parent_id,
+            "idempotency_key": keys[place] if keys else None,
+            "now": moment_,
+        }
+        for place, payload in enumerate(payloads)
+    ]
+    if rows:
+        session.execute(INSERT, rows)
+        journal.notice.tenants.add(scope.tenant)
+        journal.notice.queued = True
+    return [str(row["id"]) for row in rows]
+
+
+def same(session: Session, scope: Scope, kind: str, key: str, payload: dict[str, Any]) -> str | None:
+    """The job that was put in with this idempotency key. Raises Conflict when it was asked something else."""
+    if not 0 < len(key) <= MAX_KEY_CHARS:
+        raise Invalid(f"An idempotency key has 1 to {MAX_KEY_CHARS} characters.", code="bad_idempotency_key")
+    row = session.execute(SAME, {"tenant": scope.tenant, "kind": kind, "key": key}).first()
+    if row is None:
+        return None
+    if row.payload != encode(payload, MAX_PAYLOAD, "payload"):
+        raise Conflict(
+            "This idempotency key was used for a different request. Take a new key for a new request.",
+            code="idempotency_key_reused",
+        )
+    return str(row.id)
+
+
+def _hold_parent(session: Session, scope: Scope, parent_id: str, moment_: float) -> None:
+    """A parent that has not begun waits for its children first."""
+    parent = find(session, scope, parent_id)
+    if parent["finished_at"] is not None:
+        raise Conflict("The parent job has ended; it takes no more children.", code="parent_ended")
+    session.execute(HOLD_PARENT, {"id": parent_id, "now": moment_})
+
+
+# -- reading
+
+
+def read(session: Session, scope: Scope, job_id: str) -> Job:
+    return one(session, find(session, scope, job_id))
+
+
+def one(session: Session, row: RowMapping) -> Job:
+    return job_of(row, children_of(session, [row["id"]]).get(row["id"]))
+
+
+def read_queued(session: Session, scope: Scope, job_id: str) -> tuple[Job, int | None, float | None]:
+    """The job and, while it is queued, how many of its tenant and lane are ahead and the seconds that should take.
+
+    The wait is what is ahead divided by what the lane finished lately for this tenant; None when that says nothing.
+    """
+    row = find(session, scope, job_id)
+    job = one(session, row)
+    if job.state != "queued":
+        return job, None, None
+    where = {"tenant": scope.tenant, "lane": row["lane"]}
+    place = {"priority": row["priority"], "run_at": row["run_at"], "id": job_id}
+    ahead = session.execute(AHEAD, {**where, **place}).scalar_one()
+    moment_ = now()
+    finished = session.execute(FINISHED, {**where, "since": moment_ - RATE_SECONDS}).one()
+    if finished.n < 3:
+        return job, ahead, None
+    return job, ahead, (ahead + 1) * max(moment_ - finished.since, 1e-3) / finished.n
+
+
+def page(
+    session: Session,
+    scope: Scope,
+    *,
+    state: State | None,
+    kind: str | None,
+    parent_id: str | None,
+    dead: bool | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Job], str | None]:
+    """Newest first; the cursor is the last id of the page."""
+    limit = max(1, min(limit, 200))
+    wanted: dict[str, Any] = {"state": state, "kind": kind, "parent_id": parent_id, "dead": dead}
+    conditions = ["tenant_id = :tenant"]
+    conditions += [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
+    if state == "failed":
+        conditions.append("state = 'failed'")  # spelled out, so that the partial index can serve it
+    if cursor is not None:
+        conditions.append("id < :cursor")
+    statement = text(f"{SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :limit")
+    values = {name: value for name, value in wanted.items() if value is not None}
+    values |= {"tenant": scope.tenant, "limit": limit + 1, "cursor": cursor}
+    rows = session.execute(statement, values).mappings().all()
+    jobs = _with_children(session, rows[:limit])
+    return jobs, (jobs[-1].id if len(rows) > limit else None)
+
+
+def changed_since(session: Session, scope: Scope, since: float) -> list[tuple[float, Job]]:
+    """(when, job) for the latest of those that changed at `since` or later, oldest change first."""
+    rows = session.execute(CHANGED, {"tenant": scope.tenant, "since": since}).mappings().all()[::-1]
+    return [(row["updated_at"], job) for row, job in zip(rows, _with_children(session, rows), strict=True)]
+
+
+def events_after(session: Session, scope: Scope, job_id: str, after: EventId) -> tuple[list[JobEvent], int, bool]:
+    """What is stored after `after` (a page of it), the job's attempt and whether it has ended. Raises Missing."""
+    row = find(session, scope, job_id)
+    found = session.execute(
+        EVENTS, {"tenant": scope.tenant, "id": job_id, "attempt": after.attempt, "seq": after.seq}
+    ).all()
+    events = [JobEvent(EventId(each.attempt, each.seq), each.type, msgspec.json.decode(each.data)) for each in found]
+    return events, row["attempt"], row["finished_at"] is not None
+
+
+def _with_children(session: Session, rows: Iterable[RowMapping]) -> list[Job]:
+    rows = list(rows)
+    counts = children_of(session, [row["id"] for row in rows])
+    return [job_of(row, counts.get(row["id"])) for row in rows]
+
+
+def children_of(session: Session, ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    if ids:
+        for row in session.execute(CHILDREN, {"ids": list(ids)}):
+            counts.setdefault(row.parent_id, {})[row.state] = row.n
+    return counts
