@@ -2,7 +2,7 @@
 
 import asyncio
 from math import inf
-from typing import Protocol
+from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         "_keeper",
         "_loop",
         "_parser",
+        "_reusable",
         "_transport",
         "deadline",
         "exchange",
@@ -69,7 +70,8 @@ class Connection(asyncio.Protocol):
     def _reset(self, idle: float) -> None:
         self._idle = idle
         self._head_bytes = 0
-        self._begun = self._framed = self._close_delimited = self._complete = self._body_seen = False
+        self._begun = self._framed = self._close_delimited = False
+        self._complete = self._body_seen = self._reusable = False
 
     # What the pool asks.
 
@@ -123,8 +125,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._keeper.made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -188,8 +189,7 @@ class Connection(asyncio.Protocol):
             raise ValueError("giant header")
         exchange.begin(status)
         if exchange.method == "HEAD":
-            self._keep_alive = 0  # httptools can't be told that no body follows
-            self._end()
+            self._end()  # httptools can't be told that no body follows, so this was the connection's last answer
         else:
             self._close_delimited = not self._framed and status not in (204, 304)
 
@@ -207,6 +207,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._begun and not self._complete:
+            self._reusable = self._keep_alive > 0 and self._parser.should_keep_alive()  # later it has forgotten
             self._end()
 
     # Ends
@@ -222,8 +223,7 @@ class Connection(asyncio.Protocol):
         if self.paused:
             self.paused = False
             self._transport.resume_reading()
-        reusable = self._keep_alive > 0 and self._parser.should_keep_alive()
-        if reusable and not self._transport.get_write_buffer_size() and self.is_open():
+        if self._reusable and not self._transport.get_write_buffer_size() and self.is_open():
             self.freed_at = self._clock()
             self.deadline = self.freed_at + self._keep_alive
             self._keeper.free(self)
