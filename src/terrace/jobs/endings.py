@@ -281,6 +281,12 @@ def _retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job: 
         _retry(session, journal, rules, scope, find(session, scope, child))
 
 
+def tell_end(session: Session, journal: Journal, scope: Scope, job_id: str) -> None:
+    """The `done` event of a job that has ended, for the doctor."""
+    job = read(session, scope, job_id)
+    journal.append(scope.tenant, job_id, job.attempt, *_event(job.state, job.error))
+
+
 # -- work of the dead
 
 

@@ -1,11 +1,10 @@
 """The part of `Jobs` that every engine shares: rows in, rows out, events followed. Engines add what runs them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import text
 from sqlmodel import Session
 
 from terrace import settings
@@ -23,12 +22,6 @@ FOLLOW_SECONDS = 5.0  # read the table this often even when nobody tells us anyt
 COALESCE_SECONDS = 0.1  # changes of a tenant's jobs are told this often at most
 LOOKBACK_SECONDS = 2.0  # a transaction may commit this long after it looked at the clock
 
-OPEN = text(
-    "SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'io' AND tenant_id = :tenant)"
-    " + (SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'cpu' AND tenant_id = :tenant)"
-    " + (SELECT COUNT(*) FROM jobs WHERE state = 'waiting' AND tenant_id = :tenant)"
-)
-
 
 class JobService:
     """`kinds` may grow (`register`) until the first job is put in."""
@@ -39,6 +32,7 @@ class JobService:
         self.kinds: dict[str, JobKind] = {kind.name: kind for kind in kinds}
         self.rules = Rules(self.kinds, options)
         self.hub = Hub()
+        self._unwatch: Callable[[], None] | None = None
         self._room: dict[str, int] = {}  # how many more jobs a tenant may put in before we count again
 
     def register(self, kind: JobKind) -> None:
@@ -97,7 +91,8 @@ class JobService:
         """Count the tenant's waiting jobs, but seldom while there is plenty of room."""
         room = self._room.get(scope.tenant, 0)
         if room < count:
-            waiting = session.execute(OPEN, {"tenant": scope.tenant}).scalar_one()
+            counts = store.counts(session, scope)
+            waiting = counts["queued"] + counts["waiting"]
             left = self.settings.max_queued - waiting
             if left < count:
                 raise Limited(
@@ -131,6 +126,10 @@ class JobService:
             store.page, scope, state=state, kind=kind, parent_id=parent_id, dead=dead, limit=limit, cursor=cursor
         )
 
+    async def counts(self, scope: Scope) -> dict[str, int]:
+        """{queued, waiting, running, failed}: how many jobs of the tenant are in each."""
+        return await self.database.read(store.counts, scope)
+
     async def cancel(self, scope: Scope, job_id: str) -> Job:
         return await self.database.write(
             lambda session: endings.cancel(session, self.journal(session), self.rules, scope, job_id)
@@ -142,12 +141,14 @@ class JobService:
         )
 
     async def wait(self, scope: Scope, job_id: str, timeout: float | None = None) -> Job:
+        self.listen()
         async with asyncio.timeout(timeout):
             return await self._until_final(scope, job_id)
 
     # -- following
 
     async def events(self, scope: Scope, job_id: str, after: EventId | None = None) -> AsyncGenerator[JobEvent, None]:
+        self.listen()
         at = after or BEGINNING
         with self.hub.follow_job(job_id) as following:
             while not following.closed:
@@ -168,6 +169,7 @@ class JobService:
                         return
 
     async def changes(self, scope: Scope) -> AsyncGenerator[Job, None]:
+        self.listen()
         since = now()
         told: dict[str, float] = {}
         with self.hub.follow_tenant(scope.tenant) as following:
@@ -186,6 +188,21 @@ class JobService:
 
     def journal(self, session: Session) -> Journal:
         return Journal(session, self.told)
+
+    def listen(self) -> None:
+        """Hear what other processes write, from the first time somebody follows or works."""
+        if self._unwatch is None:
+            self._unwatch = self.database.watch(self.others_wrote)
+
+    def others_wrote(self) -> None:
+        self.hub.poke()
+
+    async def close(self) -> None:
+        """Let subscribers go. The database stays open."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        self.hub.close()
 
     def told(self, notice: Notice) -> None:
         """On the event loop, after the commit."""

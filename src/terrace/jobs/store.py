@@ -56,6 +56,13 @@ FINISHED = text(
     f"ORDER BY updated_at DESC LIMIT {RATE_JOBS}) AS recent "
     "WHERE finished_at IS NOT NULL AND attempt > 0 AND lane = :lane"
 )
+COUNTS = text(
+    "SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'io' AND tenant_id = :tenant) AS io, "
+    "(SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'cpu' AND tenant_id = :tenant) AS cpu, "
+    "(SELECT COUNT(*) FROM jobs WHERE state = 'waiting' AND tenant_id = :tenant) AS waiting, "
+    "(SELECT COUNT(*) FROM jobs WHERE state = 'running' AND tenant_id = :tenant) AS running, "
+    "(SELECT COUNT(*) FROM jobs WHERE state = 'failed' AND tenant_id = :tenant) AS failed"
+)
 
 
 def job_of(row: RowMapping, children: dict[str, int] | None = None) -> Job:
@@ -195,6 +202,12 @@ def read_queued(session: Session, scope: Scope, job_id: str) -> tuple[Job, int |
     if finished.n < 3:
         return job, ahead, None
     return job, ahead, (ahead + 1) * max(moment_ - finished.since, 1e-3) / finished.n
+
+
+def counts(session: Session, scope: Scope) -> dict[str, int]:
+    """How many jobs are open or failed, by state."""
+    row = session.execute(COUNTS, {"tenant": scope.tenant}).one()
+    return {"queued": row.io + row.cpu, "waiting": row.waiting, "running": row.running, "failed": row.failed}
 
 
 def page(

@@ -1,6 +1,8 @@
 """Where everything is kept: one database, one blob store. Rooms pass in work; transactions live here."""
 
+from terrace.storage.blobs import Blobs, FolderBlobs, MemoryBlobs
 from terrace.storage.database import Database, after_commit
+from terrace.storage.opening import open_database
 from terrace.storage.sqlite import SQLiteDatabase
 
-__all__ = ["Database", "SQLiteDatabase", "after_commit"]
+__all__ = ["Blobs", "Database", "FolderBlobs", "MemoryBlobs", "SQLiteDatabase", "after_commit", "open_database"]

@@ -57,21 +57,15 @@ class LocalJobs(JobService):
         self._loops: list[asyncio.Task[None]] = []
         self._claiming = False
         self._recorder: Recorder | None = None
-        self._unwatch: Callable[[], None] | None = None
 
     @property
     def running(self) -> int:
         """How many jobs this process runs now."""
         return len(self._runs)
 
-    def observe(self) -> None:
-        """Let subscribers hear what other processes write. `start` does it too."""
-        if self._unwatch is None:
-            self._unwatch = self.database.watch(self._others_wrote)
-
     async def start(self) -> None:
         """Join the workers, take back what dead ones of this machine held, and begin to work."""
-        self.observe()
+        self.listen()
         await self.database.write(machine.join, self.worker_id)
         await self._recover()
         self._recorder = Recorder(self, self.worker_id, self._settled)
@@ -107,10 +101,7 @@ class LocalJobs(JobService):
                 await self.database.write(machine.leave, [self.worker_id])
             except (TerraceError, DBAPIError) as error:
                 log.warning("could not sign off: %s", error)
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
-        self.hub.close()
+        await super().close()
 
     async def _release(self) -> None:
         for run in list(self._runs.values()):
@@ -131,7 +122,7 @@ class LocalJobs(JobService):
             if job_id in self._runs:
                 self._runs[job_id].halt("cancel")
 
-    def _others_wrote(self) -> None:
+    def others_wrote(self) -> None:
         self.hub.poke(without=self._runs)
         self._wake.set()
 
