@@ -1,13 +1,16 @@
 """The words of the knowledge room. Spans are half-open [start, end) in characters of a document's text."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from sqlmodel import Session
+if TYPE_CHECKING:  # the subprocesses that parse import this module and need no database
+    from sqlmodel import Session
 
-from terrace.types import Scope
+    from terrace.types import Scope
 
 DocumentState = Literal["queued", "parsing", "embedding", "ready", "failed"]
 
@@ -141,9 +144,7 @@ class Index(Protocol):
     def add_vectors(self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors: Any) -> None:
         """`vectors`: float32 (len(chunk_ids), dimensions), unit rows. Searchable by meaning once this commits."""
 
-    def known_vectors(
-        self, session: Session, scope: Scope, model: str, text_sha256s: Sequence[str]
-    ) -> dict[str, Any]:
+    def known_vectors(self, session: Session, scope: Scope, model: str, text_sha256s: Sequence[str]) -> dict[str, Any]:
         """Vectors already kept for chunks of these `text_sha256`, so that unchanged text is not embedded again.
         Ask before `remove_document`, which forgets them."""
 
