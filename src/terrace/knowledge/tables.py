@@ -38,6 +38,7 @@ class DocumentRow(SQLModel, table=True):
     sha256: str
     state: str = "queued"  # queued | parsing | embedding | ready | failed
     searchable: str = "no"  # no | words | meaning
+    embedding: str | None = None  # the model whose vectors all its chunks have
     pages: int | None = None
     chunk_count: int = 0
     characters: int = 0

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String, nullable=False),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("searchable", sa.String, nullable=False),
+        sa.Column("embedding", sa.String),
         sa.Column("pages", sa.Integer),
         sa.Column("chunk_count", sa.Integer, nullable=False),
         sa.Column("characters", sa.Integer, nullable=False),

@@ -1,0 +1,135 @@
+"""From a stored file to searchable passages: parse, chunk, index by words, then by meaning.
+
+Each step is one fenced transaction, so an attempt that dies leaves a whole state behind and the next one goes on from
+there: chunks that this job has stored are not parsed again, vectors that are in are not computed again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlmodel import Session
+
+from terrace.errors import Invalid
+from terrace.jobs.base import Context, Done
+from terrace.knowledge import contents, texts
+from terrace.knowledge.base import Chunk, Index, Parsed
+from terrace.knowledge.contents import Passage, Reading
+from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
+from terrace.knowledge.tables import DocumentRow
+from terrace.storage.blobs import Blobs
+
+BATCH = 128  # passages embedded and stored at a time
+
+
+class Parser(Protocol):
+    """Reads a file under bounds of time and memory. Raises Invalid with a sentence for the person who sent it."""
+
+    async def parse(
+        self, path: Path, name: str, progress: Callable[[float, float, str], None] | None = None
+    ) -> tuple[Parsed, Sequence[Chunk]]: ...
+
+
+class Ingest:
+    """The handlers of `knowledge.ingest` and `knowledge.embed`; the payload of both is {document_id}."""
+
+    def __init__(self, blobs: Blobs, parser: Parser, index: Index, embedder: StatefulEmbedder) -> None:
+        self._blobs = blobs
+        self._parser = parser
+        self._index = index
+        self._embedder = embedder
+
+    async def ingest(self, context: Context) -> Done:
+        """Read the file, then embed its passages."""
+        document = await self._begin(context, parse=True)
+        if document.parsed_by == context.job_id:  # an earlier attempt of this job got that far
+            return await self._embed(context, document, None)
+        return await self._embed(context, document, await self._parse(context, document))
+
+    async def embed(self, context: Context) -> Done:
+        """Embed the passages that have no vector yet, of a document that was read before."""
+        return await self._embed(context, await self._begin(context, parse=False), None)
+
+    async def _begin(self, context: Context, *, parse: bool) -> DocumentRow:
+        document_id = context.payload.get("document_id")
+        if not isinstance(document_id, str):
+            raise Invalid("The payload needs a document_id.", code="bad_payload")
+
+        def begin(session: Session) -> DocumentRow:
+            return contents.begin(session, context.scope, document_id, context.job_id, parse=parse)
+
+        document: DocumentRow = await context.write(begin)
+        return document
+
+    async def _parse(self, context: Context, document: DocumentRow) -> list[Passage]:
+        """Read the file and store what was read. Returns the passages that have no vector yet."""
+        context.progress(0, 1, "Reading")
+        async with self._blobs.local(document.blob) as path:
+            parsed, chunks = await self._parser.parse(path, document.name, context.progress)
+        async with self._kept_text(context, document.id, parsed.text) as text_blob:
+            reading = Reading(parsed, chunks, text_blob)
+            missing: list[Passage] = await context.write(
+                lambda session: contents.replace(
+                    session, context.scope, self._index, document.id, context.job_id, reading, self._model
+                )
+            )
+        return missing
+
+    @asynccontextmanager
+    async def _kept_text(self, context: Context, document_id: str, text: str) -> AsyncIterator[str]:
+        """The text as a blob, which goes again if the rows that would refer to it aren't written."""
+        width, data = await asyncio.to_thread(texts.encode, text)
+        key = texts.text_key(context.scope.tenant, document_id, width)
+        await self._blobs.put(key, data)
+        try:
+            yield key
+        except BaseException:
+            await asyncio.shield(self._blobs.delete(key))
+            raise
+
+    @property
+    def _model(self) -> str | None:
+        """Whose vectors are kept; None when there is no embedding model."""
+        return self._embedder.name if self._embedder.state().state != "absent" else None
+
+    async def _embed(self, context: Context, document: DocumentRow, missing: list[Passage] | None) -> Done:
+        model, why = None, ""
+        try:
+            model = await self._add_vectors(context, document.id, missing)
+        except EmbeddingAbsent as error:
+            why = error.message
+
+        def finish(session: Session) -> None:
+            contents.finish(session, context.scope, document.id, context.job_id, model=model, why_words_only=why)
+
+        return Done({"document_id": document.id, "searchable": "meaning" if model else "words"}, commit=finish)
+
+    async def _add_vectors(self, context: Context, document_id: str, missing: list[Passage] | None) -> str:
+        """Embed `missing`, or whatever is; returns the model whose vectors all passages have now."""
+        if (state := self._embedder.state()).state == "absent":
+            raise EmbeddingAbsent(state.why)
+        model = self._embedder.name
+        if missing is None:
+            missing = await context.write(
+                lambda session: contents.reuse(session, context.scope, self._index, document_id, context.job_id, model)
+            )
+        missing.sort(key=lambda passage: len(passage.text))  # alike lengths share a batch with little padding
+        for start in range(0, len(missing), BATCH):
+            context.progress(start, len(missing), f"{start:,} of {len(missing):,} passages embedded")
+            batch = missing[start : start + BATCH]
+            vectors = await self._embedder.embed([passage.text for passage in batch])
+            await self._store(context, document_id, model, batch, vectors)
+        context.progress(1, 1, f"{len(missing):,} of {len(missing):,} passages embedded")
+        return model
+
+    async def _store(
+        self, context: Context, document_id: str, model: str, batch: Sequence[Passage], vectors: Any
+    ) -> None:
+        def add(session: Session) -> None:
+            contents.fenced(session, context.scope, document_id, context.job_id)
+            ids = [passage.id for passage in batch]
+            self._index.add_vectors(session, context.scope, model, ids, vectors)
+
+        await context.write(add)

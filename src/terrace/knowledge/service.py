@@ -1,0 +1,379 @@
+"""The library: documents come in, are listed, read, tagged, read again and removed."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from terrace.errors import Conflict, Invalid, Missing, TerraceError
+from terrace.jobs.base import Jobs
+from terrace.knowledge import naming, store, tasks, texts, trash
+from terrace.knowledge.base import Document, DocumentState, Index, Page
+from terrace.knowledge.media import PDF
+from terrace.knowledge.receiving import Door, Received, Refused
+from terrace.knowledge.tables import DocumentRow
+from terrace.knowledge.views import DEFAULT_COLLECTION, BatchItem, Collection, StoredChunk, Tag, TextSlice
+from terrace.storage import Database
+from terrace.storage.blobs import Blobs
+from terrace.types import Scope, now
+
+MAX_TEXT = 1_000_000  # characters of a document shown at a time
+MAX_PAGE = 500  # items of a list at a time
+
+
+class Pictures(Protocol):
+    """Pictures of PDF pages, and where a span stands on them."""
+
+    async def page_image(self, path: Path, number: int, *, span: tuple[int, int] | None, width: int) -> bytes: ...
+
+    async def page_marks(self, path: Path, number: int, span: tuple[int, int]) -> dict[str, Any]: ...
+
+
+class Knowledge:
+    def __init__(
+        self, database: Database, blobs: Blobs, jobs: Jobs, index: Index, door: Door, pictures: Pictures
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._jobs = jobs
+        self._index = index
+        self._door = door
+        self._pictures = pictures
+
+    # -- coming in
+
+    async def upload(
+        self,
+        scope: Scope,
+        name: str,
+        stream: AsyncIterator[bytes],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        tags: Iterable[str] = (),
+    ) -> tuple[Document, str | None]:
+        """Take a file in and have it read: the document, and the job that reads it.
+
+        A file whose bytes are in the collection already is that document (`duplicate`); when it had failed, it is
+        read again. Raises Invalid when the file is too large, empty or of a kind we don't read.
+        """
+        wanted = naming.tag_names(tags)
+        received = await self._door.receive(scope, name, stream)
+        async with self._door.kept_on_success(received.blob):
+            document = await self._write_once(self._add, scope, received, collection, wanted, None)
+        if document.duplicate:
+            await self._door.drop(received.blob)
+        return document, document.job_id
+
+    async def batch_upload(
+        self,
+        scope: Scope,
+        files: AsyncIterable[tuple[str, AsyncIterator[bytes]]],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        tags: Iterable[str] = (),
+    ) -> tuple[str | None, list[BatchItem]]:
+        """Take many files, or zips of files, in: one parent job with a child for each, and what became of each file.
+
+        A file that can't be taken is told in its place and stops no other. The rows are written together at the end:
+        a connection that breaks off leaves nothing. The job is None when there is nothing to read.
+        """
+        wanted = naming.tag_names(tags)
+        got: list[Received | Refused] = []
+        try:
+            async for name, stream in files:
+                async with aclosing(self._door.receive_any(scope, name, stream)) as received:  # type: ignore[type-var]
+                    async for each in received:
+                        got.append(each)  # noqa: PERF401 - what came before a failure must be known
+            job_id, items = await self._write_once(self._add_batch, scope, got, collection, wanted)
+        except BaseException:
+            await asyncio.shield(self._door.drop(*_blobs(got)))
+            raise
+        kept = {item.document.id for item in items if item.document and not item.document.duplicate}
+        await self._door.drop(
+            *(each.blob for each in got if isinstance(each, Received) and each.document_id not in kept)
+        )
+        return job_id, items
+
+    async def _write_once(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Two uploads of one file at once may meet on databases with many writers; the second then finds the first."""
+        try:
+            return await self._database.write(work, *arguments)
+        except IntegrityError:
+            return await self._database.write(work, *arguments)
+
+    def _add_batch(
+        self, session: Session, scope: Scope, got: Sequence[Received | Refused], collection: str, tags: Sequence[str]
+    ) -> tuple[str | None, list[BatchItem]]:
+        parent: list[str] = []
+
+        def parent_id() -> str:
+            """Of the one job above all; there is none before a file needs it."""
+            if not parent:
+                parent.append(self._jobs.enqueue(session, scope, tasks.BATCH, {"files": len(got)}))
+            return parent[0]
+
+        items = [
+            BatchItem(each.name, self._add(session, scope, each, collection, tags, parent_id))
+            if isinstance(each, Received)
+            else _item(each)
+            for each in got
+        ]
+        return (parent[0] if parent else None), items
+
+    def _add(
+        self,
+        session: Session,
+        scope: Scope,
+        received: Received,
+        collection: str,
+        tags: Sequence[str],
+        parent: Callable[[], str] | None,
+    ) -> Document:
+        """The row of a received file and the job that reads it; or the document that is there already."""
+        within = store.ensure_collection(session, scope, collection)
+        row = store.with_content(session, scope, within.id, received.sha256)
+        duplicate = row is not None
+        if row is None:
+            row = DocumentRow(
+                id=received.document_id,
+                tenant_id=scope.tenant,
+                collection_id=within.id,
+                name=received.name,
+                name_key=store.name_key(received.name, ""),
+                media_type=received.media_type,
+                bytes=received.bytes,
+                sha256=received.sha256,
+                blob=received.blob,
+                created_at=now(),
+                updated_at=now(),
+            )
+            session.add(row)
+            session.flush()
+            store.set_tags(session, scope, row.id, tags)
+        if not duplicate or row.state == "failed":
+            parent_id = parent() if parent else None
+            store.enqueue(session, scope, self._jobs, row, tasks.INGEST, parent_id=parent_id)
+        session.flush()
+        return store.shown(session, scope, [row], duplicate=duplicate)[0]
+
+    # -- looking
+
+    async def get(self, scope: Scope, document_id: str) -> Document:
+        return await self._database.read(store.show, scope, document_id)
+
+    async def list(
+        self,
+        scope: Scope,
+        *,
+        collection: str | None = None,
+        tag: str | None = None,
+        state: DocumentState | None = None,
+        q: str = "",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> tuple[list[Document], str | None]:
+        """Newest first, and the cursor of the next page. `collection` is an id or name, `q` part of a name or title."""
+        limit = max(1, min(limit, MAX_PAGE))
+
+        def find(session: Session) -> list[Document]:
+            return store.find(
+                session, scope, collection=collection, tag=tag, state=state, q=q, limit=limit + 1, cursor=cursor
+            )
+
+        found = await self._database.read(find)
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+    async def counts(self, scope: Scope) -> dict[str, Any]:
+        """{documents, bytes, states: {state: n}, chunks, vectors}."""
+        return await self._database.read(store.counts, scope, self._index)
+
+    # -- changing
+
+    async def update(
+        self,
+        scope: Scope,
+        document_id: str,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        collection: str | None = None,
+    ) -> Document:
+        """Rename, tag or move it. Raises Conflict when the same file is in the other collection already."""
+        wanted = None if tags is None else naming.tag_names(tags)
+
+        def change(session: Session) -> Document:
+            row = store.get(session, scope, document_id)
+            if name is not None:
+                store.set_name(row, naming.file_name(name))
+            if wanted is not None:
+                store.set_tags(session, scope, document_id, wanted)
+            if collection is not None:
+                store.move(session, scope, row, collection)
+            row.updated_at = now()
+            session.flush()
+            return store.shown(session, scope, [row])[0]
+
+        return await self._database.write(change)
+
+    async def reprocess(self, scope: Scope, document_id: str) -> tuple[Document, str]:
+        """Read it again; what is there answers meanwhile. While it is being read, that job is returned."""
+
+        def again(session: Session) -> tuple[Document, str]:
+            row = store.get(session, scope, document_id)
+            running = row.job_id if row.state in store.IN_PROGRESS else None
+            job_id = running or store.enqueue(session, scope, self._jobs, row, tasks.INGEST)
+            session.flush()
+            return store.shown(session, scope, [row])[0], job_id
+
+        return await self._database.write(again)
+
+    async def delete(self, scope: Scope, document_id: str) -> None:
+        """Remove it with its chunks, vectors and files; a job reading it is stopped."""
+
+        def remove(session: Session) -> Sequence[str]:
+            row = store.get(session, scope, document_id)
+            return store.delete_documents(session, scope, self._index, [row])
+
+        await self._after_removal(scope, await self._database.write(remove))
+
+    async def _after_removal(self, scope: Scope, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            with suppress(Missing):
+                await self._jobs.cancel(scope, job_id)
+        await trash.empty(self._database, self._blobs, scope)
+
+    # -- reading
+
+    async def text(self, scope: Scope, document_id: str, start: int = 0, end: int | None = None) -> TextSlice:
+        """Characters [start, end) of the text, up to a million at a time; a span beyond it is cut to it.
+
+        Raises Conflict while the document hasn't been read.
+        """
+
+        def find(session: Session) -> tuple[str | None, int, int | None]:
+            row = store.get(session, scope, document_id)
+            return row.text_blob, row.characters, store.page_at(session, scope, document_id, start)
+
+        key, total, page = await self._database.read(find)
+        if key is None:
+            raise Conflict("This document hasn't been read yet, so it has no text.", code="not_read_yet")
+        if start < 0 or (end is not None and end < start):
+            raise Invalid("A span starts at 0 or later and does not end before it starts.", code="bad_span")
+        first = min(start, total)
+        last = min(total if end is None else end, total, first + MAX_TEXT)
+        width = texts.width_in(key)
+        data = await self._blobs.read(key, start=width * first, end=width * last)
+        return TextSlice(texts.decode(data, width), first, last, total, page)
+
+    async def pages(self, scope: Scope, document_id: str) -> Sequence[Page]:
+        """Each page and its span of the text; none for what has no pages."""
+        return await self._database.read(store.pages, scope, document_id)
+
+    async def chunks(
+        self, scope: Scope, document_id: str, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[Sequence[StoredChunk], str | None]:
+        """In the order of the text, and the cursor of the next page."""
+        limit = max(1, min(limit, MAX_PAGE))
+        if cursor is not None and not cursor.isdecimal():
+            raise Invalid("This cursor is not one of ours.", code="bad_cursor")
+        after = int(cursor) if cursor else -1
+        found = await self._database.read(store.chunks, scope, document_id, limit=limit + 1, after=after)
+        return found[:limit], str(found[limit - 1].ordinal) if len(found) > limit else None
+
+    async def original(self, scope: Scope, document_id: str) -> tuple[Document, AsyncIterator[bytes]]:
+        """The file as it was uploaded."""
+        document, key = await self._original(scope, document_id)
+        return document, self._blobs.stream(key)
+
+    async def page_image(
+        self,
+        scope: Scope,
+        document_id: str,
+        number: int,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        width: int = 1200,
+    ) -> bytes:
+        """A page of a PDF as a PNG of `width` pixels, the span [start, end) of the text marked.
+
+        Raises Missing when there is no such page, Invalid when it isn't a PDF.
+        """
+        key, within = await self._page(scope, document_id, number, start, end)
+        async with self._blobs.local(key) as path:
+            return await self._pictures.page_image(path, number, span=within, width=width)
+
+    async def page_marks(self, scope: Scope, document_id: str, number: int, *, start: int, end: int) -> dict[str, Any]:
+        """Where a span stands on a page: {width, height, boxes: [[x0, y0, x1, y1]]} in fractions of the page."""
+        key, within = await self._page(scope, document_id, number, start, end)
+        async with self._blobs.local(key) as path:
+            return await self._pictures.page_marks(path, number, within or (0, 0))
+
+    async def _original(self, scope: Scope, document_id: str) -> tuple[Document, str]:
+        def find(session: Session) -> tuple[Document, str]:
+            row = store.get(session, scope, document_id)
+            return store.shown(session, scope, [row])[0], row.blob
+
+        return await self._database.read(find)
+
+    async def _page(
+        self, scope: Scope, document_id: str, number: int, start: int | None, end: int | None
+    ) -> tuple[str, tuple[int, int] | None]:
+        """The original's key, and the part of the span on this page, counted from the page's first character."""
+        document, key = await self._original(scope, document_id)
+        if document.media_type != PDF:
+            raise Invalid("Only pages of a PDF can be shown as pictures; read the text instead.", code="not_a_pdf")
+        span = next((page.span for page in await self.pages(scope, document_id) if page.number == number), None)
+        if span is None:
+            raise Missing("This document has no such page.", code="page_missing")
+        if start is None or end is None:
+            return key, None
+        first, last = max(start, span.start) - span.start, min(end, span.end) - span.start
+        return key, (first, last) if first < last else None
+
+    # -- collections and tags
+
+    async def collections(self, scope: Scope) -> Sequence[Collection]:
+        """By name; the default one is always among them."""
+        found = await self._database.read(store.collections, scope)
+        if not any(each.name == DEFAULT_COLLECTION for each in found):
+            await self._database.write(lambda session: store.ensure_collection(session, scope, DEFAULT_COLLECTION).id)
+            found = await self._database.read(store.collections, scope)
+        return found
+
+    async def collection(self, scope: Scope, id_or_name: str) -> Collection:
+        """By id or name. Raises Missing."""
+        name = naming.key(id_or_name)
+        for each in await self.collections(scope):
+            if each.id == id_or_name or naming.key(each.name) == name:
+                return each
+        raise Missing("There is no such collection.", code="collection_missing")
+
+    async def create_collection(self, scope: Scope, name: str) -> Collection:
+        """Raises Conflict when there is one of this name, whatever its case."""
+        return await self._database.write(store.create_collection, scope, naming.collection_name(name))
+
+    async def delete_collection(self, scope: Scope, id_or_name: str) -> None:
+        """With its documents. The default one is emptied and stays."""
+
+        def remove(session: Session) -> Sequence[str]:
+            return store.delete_collection(session, scope, self._index, id_or_name)
+
+        await self._after_removal(scope, await self._database.write(remove))
+
+    async def tags(self, scope: Scope) -> Sequence[Tag]:
+        """The tags in use, by name."""
+        return await self._database.read(store.tags, scope)
+
+
+def _blobs(got: Iterable[Received | Refused]) -> list[str]:
+    return [each.blob for each in got if isinstance(each, Received)]
+
+
+def _item(refused: Refused) -> BatchItem:
+    error: TerraceError = refused.error
+    return BatchItem(refused.name, error={"kind": error.kind, "code": error.code, "message": error.message})

@@ -1,0 +1,18 @@
+"""The knowledge room's kinds of job; assembly registers them."""
+
+from terrace.jobs.base import JobKind
+from terrace.knowledge import contents
+from terrace.knowledge.ingest import Ingest
+
+INGEST = "knowledge.ingest"
+EMBED = "knowledge.embed"
+BATCH = "knowledge.batch"
+
+
+def job_kinds(ingest: Ingest, *, timeout: float = 4 * 3600.0) -> tuple[JobKind, ...]:
+    """`timeout`, in seconds, is for one document, the wait for a parser and all its embedding included."""
+    return (
+        JobKind(INGEST, ingest.ingest, lane="cpu", timeout=timeout, on_end=contents.ended),
+        JobKind(EMBED, ingest.embed, lane="cpu", timeout=timeout, on_end=contents.ended),
+        JobKind(BATCH),
+    )
