@@ -24,12 +24,16 @@ il elle ils elles lui leur leurs celui celle ceux cela ça cette ces ce son sa s
 él ella ellos ellas esto eso ese esa estos estas su sus lo
 """
 _POINTING = frozenset(_POINTERS.split())
-_BEGINNINGS = re.compile(
-    r"(?:and|but|or|so|also|then|what about|how about|why|how so|since when|which ones?|more|go on|continue|explain|"
-    r"und|aber|oder|auch|warum|wieso|was ist mit|wie viele|et|mais|ou|pourquoi|y|pero|por qué|who|when|where)\b",
+_GOING_ON = re.compile(
+    r"(?:and|but|or|so|also|then|what about|how about|how so|since when|go on|continue|und|aber|oder|auch|was ist mit|"
+    r"et|mais|ou|y|pero)\b",
     re.IGNORECASE,
 )
-_CONTENT_LENGTH = 5  # "why", "when" and such begin whole questions too, unless nothing else of weight follows
+_ASKING = re.compile(
+    r"(?:why|who|when|where|which ones?|more|explain|warum|wieso|wer|wann|wo|pourquoi|qui|quand|por qué)\b",
+    re.IGNORECASE,
+)
+_WEIGHTY = 5  # letters; "why" and such begin whole questions too, unless at most one word of weight follows
 
 
 def search_query(question: str, history: Sequence[Turn]) -> str:
@@ -49,8 +53,8 @@ def leans(question: str) -> bool:
     if len(words) <= TINY_WORDS and not any(word[:1].isupper() for word in _WORD.findall(question)[1:]):
         return True
     pointing = any(word.split("'")[0].split("’")[0] in _POINTING for word in words[:FIRST_WORDS])
-    weighty = sum(len(word) >= _CONTENT_LENGTH for word in words)
-    return pointing or (bool(_BEGINNINGS.match(question.strip())) and weighty <= 1)
+    asking = bool(_ASKING.match(question.strip())) and sum(len(word) >= _WEIGHTY for word in words) <= 1
+    return pointing or asking or bool(_GOING_ON.match(question.strip()))
 
 
 def _bounded(text: str) -> str:

@@ -60,8 +60,8 @@ class Chat:
             raise Invalid(f"A search takes at most {MAX_QUERY} characters.", code="bad_query")
         words = q.split()[: store.SEARCH_WORDS]
         rows = await self._database.read(store.page, scope, words, limit, _position(cursor))
-        following = _cursor(rows[limit - 1]) if len(rows) > limit else None
-        return rows[:limit], following
+        following = _cursor(*rows[limit - 1]) if len(rows) > limit else None
+        return [conversation for _, conversation in rows[:limit]], following
 
     async def create(self, scope: Scope, title: str = "") -> Conversation:
         name = _title(title) if title.strip() else UNTITLED
@@ -183,8 +183,8 @@ def _first_words(text: str) -> str:
     return line[: cut if cut > 0 else TITLE_CHARS - 1].rstrip(" ,;:.-–") + "…"
 
 
-def _cursor(last: Conversation) -> str:
-    return urlsafe_b64encode(f"{last.updated_at.timestamp()!r} {last.id}".encode()).decode().rstrip("=")
+def _cursor(changed: float, last: Conversation) -> str:
+    return urlsafe_b64encode(f"{changed!r} {last.id}".encode()).decode().rstrip("=")
 
 
 def _position(cursor: str | None) -> tuple[float, str] | None:

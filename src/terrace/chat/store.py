@@ -66,8 +66,11 @@ def remove(session: Session, scope: Scope, conversation_id: str) -> list[str]:
 
 def page(
     session: Session, scope: Scope, words: Sequence[str], limit: int, after: tuple[float, str] | None
-) -> list[Conversation]:
-    """Latest first, one more than `limit` where there are more. `words` must all stand in the title or one message."""
+) -> list[tuple[float, Conversation]]:
+    """(when it changed, conversation), latest first, one more than `limit` where there are more.
+
+    `words` must all stand in the title or in one message.
+    """
     where = [*_own(scope)]
     if after is not None:
         where.append(
@@ -86,7 +89,7 @@ def page(
     order = (col(ConversationRow.updated_at).desc(), col(ConversationRow.id).desc())
     rows = session.exec(select(ConversationRow).where(*where).order_by(*order).limit(limit + 1)).all()
     counts = _counts(session, scope, [row.id for row in rows])
-    return [told(row, counts.get(row.id, 0), _snippet(session, scope, row.id, words)) for row in rows]
+    return [(row.updated_at, told(row, counts.get(row.id, 0), _snippet(session, scope, row.id, words))) for row in rows]
 
 
 def told(row: ConversationRow, messages: int, snippet: str | None = None) -> Conversation:
