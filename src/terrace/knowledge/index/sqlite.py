@@ -30,6 +30,11 @@ class SQLiteIndex:
         self._residents = vectors.Residents(idle_seconds=idle_seconds, max_bytes=max_bytes)
         self._loading = asyncio.Lock()
 
+    @property
+    def resident(self) -> int:
+        """How many (tenant, model) pairs have their sign bits in memory."""
+        return len(self._residents)
+
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
         """The chunk rows must be stored already: the words are read from there."""
         session.flush()

@@ -1,0 +1,139 @@
+"""Retrieval as doors and chat use it: a question goes in, passages with their place in a document come out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote
+
+from sqlalchemy import select
+from sqlmodel import Session
+
+from terrace.errors import Invalid, Missing, TerraceError
+from terrace.knowledge.base import Filter, Hit, Index, Scored
+from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
+from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow
+from terrace.storage.database import Database
+from terrace.types import Scope
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["hybrid", "text", "vector"]
+
+MAX_QUERY_CHARS = 4000  # more is cut: nobody's question is longer, and a model reads only its first words
+MAX_K = 100
+EMBED_SECONDS = 5.0  # a hybrid search waits no longer for its meaning (a model being fetched, say)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """`mode` is what was really used: `text` when no embedding could be had. `embedding` names the model."""
+
+    hits: list[Hit]
+    mode: Mode
+    took_ms: float
+    embedding: str | None
+
+
+class Search:
+    def __init__(self, database: Database, index: Index, embedder: StatefulEmbedder) -> None:
+        self._database = database
+        self._index = index
+        self._embedder = embedder
+
+    async def search(
+        self, scope: Scope, query: str, *, k: int = 10, filter: Filter = Filter(), mode: Mode = "hybrid"
+    ) -> SearchResult:
+        """The k best chunks.
+
+        Raises Invalid for an empty query or a k out of bounds, Missing for a collection that is not there,
+        Unavailable for `mode="vector"` when no embedding can be had; `hybrid` then goes by words alone.
+        """
+        started = time.perf_counter()
+        query = _bounded(query, k)
+        if filter.collections:
+            await self._database.read(_check_collections, scope, filter.collections)
+        vector = None if mode == "text" else await self._vector(query, must=mode == "vector")
+        model = None if vector is None else self._embedder.name
+        words = "" if mode == "vector" else query
+        found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
+        hits = await self._database.read(_hits, scope, found)
+        took = (time.perf_counter() - started) * 1000
+        return SearchResult(hits, "text" if vector is None else mode, round(took, 2), model)
+
+    async def _vector(self, query: str, *, must: bool) -> Any | None:
+        try:
+            async with asyncio.timeout(None if must else EMBED_SECONDS):
+                return (await self._embedder.embed([query], query=True))[0]
+        except EmbeddingAbsent:
+            if must:
+                raise
+        except (TerraceError, TimeoutError) as error:
+            if must:
+                raise
+            log.warning("searching by words alone: %s", str(error) or "the embedding model takes too long")
+        return None
+
+
+def document_url(document_id: str, start: int, end: int, page: int | None = None) -> str:
+    """Opens the page or text with the span marked."""
+    where = f"page={page}&" if page is not None else ""
+    return f"/documents/{quote(document_id, safe='')}?{where}start={start}&end={end}"
+
+
+def _bounded(query: str, k: int) -> str:
+    query = query.replace("\0", " ").strip()[:MAX_QUERY_CHARS]
+    if not query:
+        raise Invalid("The query is empty: say what to search for.", code="query_empty", status=422)
+    if not 1 <= k <= MAX_K:
+        raise Invalid(f"k must be between 1 and {MAX_K}.", code="k_out_of_range", status=422)
+    return query
+
+
+def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> None:
+    rows = session.execute(
+        select(CollectionRow.id, CollectionRow.name_key).where(  # type: ignore[call-overload]
+            CollectionRow.tenant_id == scope.tenant
+        )
+    ).all()
+    known = {value for row in rows for value in row}
+    for name in names:
+        if name not in known and name.casefold() not in known:
+            raise Missing(f"There is no collection {name!r}.", code="collection_missing")
+
+
+def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
+    """In the order found; chunks deleted meanwhile are left out."""
+    rows = session.execute(
+        select(ChunkRow, DocumentRow.name, CollectionRow.name)  # type: ignore[call-overload]
+        .join(DocumentRow, DocumentRow.id == ChunkRow.document_id)
+        .join(CollectionRow, CollectionRow.id == DocumentRow.collection_id)
+        .where(
+            ChunkRow.tenant_id == scope.tenant,
+            ChunkRow.id.in_([each.chunk_id for each in found]),  # type: ignore[attr-defined]
+        )
+    ).all()
+    scored = {each.chunk_id: each for each in found}
+    hits = {chunk.id: _hit(chunk, name, collection, scored[chunk.id]) for chunk, name, collection in rows}
+    return [hits[each.chunk_id] for each in found if each.chunk_id in hits]
+
+
+def _hit(chunk: ChunkRow, document_name: str, collection: str, scored: Scored) -> Hit:
+    return Hit(
+        chunk_id=chunk.id,
+        document_id=chunk.document_id,
+        document_name=document_name,
+        title=chunk.title,
+        collection=collection,
+        text=chunk.text,
+        score=scored.score,
+        text_score=scored.text_score,
+        vector_score=scored.vector_score,
+        page=chunk.page,
+        headings=tuple(chunk.headings),
+        start=chunk.start_char,
+        end=chunk.end_char,
+        url=document_url(chunk.document_id, chunk.start_char, chunk.end_char, chunk.page),
+    )
