@@ -19,6 +19,8 @@ from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding.hashing import HashEmbedder
 from terrace.knowledge.index import SQLiteIndex
 from terrace.knowledge.ingest import Ingest
+from terrace.knowledge.media import sniff
+from terrace.knowledge.pages import PageMarks
 from terrace.knowledge.receiving import Door
 from terrace.knowledge.service import Knowledge
 from terrace.knowledge.tasks import job_kinds
@@ -51,7 +53,7 @@ class Paragraphs:
                     start = text.index(part, at)
                     chunks.append(Chunk(len(chunks), Span(start, start + len(part)), part, number))
             at += len(page) + 1
-        return Parsed(text, "text/plain", title=text.split("\n")[0][:50], pages=tuple(pages)), chunks
+        return Parsed(text, sniff(text.encode()), title=text.split("\n")[0][:50], pages=tuple(pages)), chunks
 
 
 @dataclass
@@ -86,15 +88,19 @@ class Died(BaseException):
     """The process is gone."""
 
 
-class NoPictures:
-    async def page_image(self, path: Path, number: int, *, span: tuple[int, int] | None, width: int) -> bytes:
-        return f"page {number} {span} {width}".encode()
+class Pictures:
+    """Says what it was asked."""
 
-    async def page_marks(self, path: Path, number: int, span: tuple[int, int]) -> dict[str, Any]:
-        return {"width": 1, "height": 1, "boxes": [list(span)]}
+    async def page_image(self, path: Path, page: Page, start: int = 0, end: int = 0, width: int = 1000) -> bytes:
+        return f"page {page.number}: {start}-{end}, {width}".encode()
+
+    async def page_marks(self, path: Path, page: Page, start: int, end: int) -> PageMarks:
+        return PageMarks(1.0, 2.0, ())
 
 
 class Library:
+    died = Died
+
     def __init__(self, database: Database, processes: Processes) -> None:
         options = settings.Knowledge(max_file_bytes=1_000_000, max_batch_files=10)
         self.database = database
@@ -105,7 +111,7 @@ class Library:
         self.jobs = JobService(database, settings.Jobs())
         self.use(self.embedder)
         self.knowledge = Knowledge(
-            database, self.blobs, self.jobs, self.index, Door(self.blobs, processes, options), NoPictures()
+            database, self.blobs, self.jobs, self.index, Door(self.blobs, processes, options), Pictures()
         )
 
     def use(self, embedder: Any) -> None:

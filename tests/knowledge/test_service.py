@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from terrace.errors import Conflict, Invalid, Missing, TerraceError
 from terrace.knowledge import naming, texts
+from terrace.knowledge.service import Labels
 from terrace.types import Scope
 
 TEXT = "Tides\n\nThe moon pulls the sea.\n\nThe sun does too, but less."
@@ -130,7 +131,9 @@ async def test_a_bad_collection_or_tag_leaves_nothing(library: Any, scope: Scope
 
 async def test_a_batch_is_one_job_with_a_child_for_each_file(library: Any, scope: Scope) -> None:
     job_id, items = await library.knowledge.batch_upload(
-        scope, files(("a.txt", b"one"), ("empty.txt", b""), ("b.txt", b"two"), ("again.txt", b"one")), tags=["t"]
+        scope,
+        files(("a.txt", b"one"), ("empty.txt", b""), ("b.txt", b"two"), ("again.txt", b"one")),
+        Labels(tags=["t"]),
     )
     assert [item.document is not None for item in items] == [True, False, True, True]
     assert items[1].error is not None
@@ -272,10 +275,16 @@ async def test_a_span_beyond_the_text_is_cut_and_a_wrong_one_refused(library: An
         await library.knowledge.text(scope, unread.id)
 
 
-async def test_a_page_picture_is_given_the_part_of_the_span_on_it(library: Any, scope: Scope) -> None:
-    document = await library.add(scope, "first page\fsecond page")
+async def test_pages_of_a_pdf_have_pictures_and_marks(library: Any, scope: Scope) -> None:
+    k = library.knowledge
+    document = await library.add(scope, "%PDF-1.7 first page\fsecond page")
+    assert await k.page_image(scope, document.id, 2, start=20, end=26, width=800) == b"page 2: 20-26, 800"
+    assert (await k.page_marks(scope, document.id, 2, start=20, end=26))["height"] == 2
+    with pytest.raises(Missing):
+        await k.page_image(scope, document.id, 3)
+    text = await library.add(scope, "first page\fsecond page")
     with pytest.raises(Invalid, match="Only pages of a PDF"):
-        await library.knowledge.page_image(scope, document.id, 1)
+        await k.page_image(scope, text.id, 1)
 
 
 # -- changing

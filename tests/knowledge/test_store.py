@@ -6,9 +6,11 @@ from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
 from terrace.knowledge import tables
+from terrace.knowledge.index import tables as index_tables  # it adds an index to ours
 from terrace.storage import Database
 from terrace.storage.migrate import migrate
 
+assert index_tables
 OURS = {
     table.__tablename__
     for table in vars(tables).values()
@@ -19,7 +21,7 @@ OURS = {
 async def test_the_migration_makes_the_tables(database: Database) -> None:
     def differences(connection: Connection) -> list[str]:
         context = MigrationContext.configure(
-            connection, opts={"include_name": lambda n, t, _p: t != "table" or n in OURS}
+            connection, opts={"include_object": lambda _o, name, type, *_: type != "table" or name in OURS}
         )
         return [
             str(each)

@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from terrace.jobs.base import FINAL, Jobs
+from terrace.jobs.doctor import Finding
 from terrace.jobs.tables import JobRow
 from terrace.knowledge import store, tasks, trash
 from terrace.knowledge.base import Index
@@ -19,17 +20,6 @@ from terrace.types import Scope, now
 ORPHAN_AGE = 24 * 3600.0  # seconds: a younger blob may belong to an upload that is still arriving
 
 Repair = Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong: in which room, what (a stable `code` and a sentence), about what, and can it be mended."""
-
-    room: str
-    code: str
-    message: str
-    subject: str
-    repairable: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class Door:
 
     async def receive_any(
         self, scope: Scope, name: str, stream: AsyncIterator[bytes]
-    ) -> AsyncIterator[Received | Refused]:
+    ) -> AsyncGenerator[Received | Refused, None]:
         """A file, or each file of an archive; what can't be taken is told and stops no other."""
         try:
             received = await self.receive(scope, name, stream, archive=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from terrace.jobs.base import Jobs
 from terrace.knowledge import naming, store, tasks, texts, trash
 from terrace.knowledge.base import Document, DocumentState, Index, Page
 from terrace.knowledge.media import PDF
+from terrace.knowledge.pages import PageMarks
 from terrace.knowledge.receiving import Door, Received, Refused
 from terrace.knowledge.tables import DocumentRow
 from terrace.knowledge.views import DEFAULT_COLLECTION, BatchItem, Collection, StoredChunk, Tag, TextSlice
@@ -26,11 +28,19 @@ MAX_PAGE = 500  # items of a list at a time
 
 
 class Pictures(Protocol):
-    """Pictures of PDF pages, and where a span stands on them."""
+    """Pictures of PDF pages, and where a span of the text stands on them."""
 
-    async def page_image(self, path: Path, number: int, *, span: tuple[int, int] | None, width: int) -> bytes: ...
+    async def page_image(self, path: Path, page: Page, start: int = 0, end: int = 0, width: int = 1000) -> bytes: ...
 
-    async def page_marks(self, path: Path, number: int, span: tuple[int, int]) -> dict[str, Any]: ...
+    async def page_marks(self, path: Path, page: Page, start: int, end: int) -> PageMarks: ...
+
+
+@dataclass(slots=True)
+class Labels:
+    """Where uploads go. It may be filled in while the files arrive, until the last is in."""
+
+    collection: str = DEFAULT_COLLECTION  # id or name; made when there is none
+    tags: list[str] = field(default_factory=list)
 
 
 class Knowledge:
@@ -55,42 +65,55 @@ class Knowledge:
         collection: str = DEFAULT_COLLECTION,
         tags: Iterable[str] = (),
     ) -> tuple[Document, str | None]:
-        """Take a file in and have it read: the document, and the job that reads it.
+        """`receive` and `admit` in one."""
+        labels = Labels(collection, list(tags))
+        naming.tag_names(labels.tags)  # refused before the file arrives
+        received = await self.receive(scope, name, stream)
+        async with self.kept_on_success(received):
+            return await self.admit(scope, received, labels)
+
+    async def receive(self, scope: Scope, name: str, stream: AsyncIterator[bytes]) -> Received:
+        """Store a file that no row knows yet: `admit` it, or lose it with `kept_on_success`.
+
+        Raises Invalid when it is too large, empty or of a kind we don't read; nothing is left then.
+        """
+        return await self._door.receive(scope, name, stream)
+
+    def kept_on_success(self, received: Received) -> AbstractAsyncContextManager[None]:
+        """Removes what was received when the block fails."""
+        return self._door.kept_on_success(received.blob)
+
+    async def admit(self, scope: Scope, received: Received, labels: Labels) -> tuple[Document, str | None]:
+        """Write the document and have it read; the document, and the job that reads it.
 
         A file whose bytes are in the collection already is that document (`duplicate`); when it had failed, it is
-        read again. Raises Invalid when the file is too large, empty or of a kind we don't read.
+        read again.
         """
-        wanted = naming.tag_names(tags)
-        received = await self._door.receive(scope, name, stream)
-        async with self._door.kept_on_success(received.blob):
-            document = await self._write_once(self._add, scope, received, collection, wanted, None)
+        tags = naming.tag_names(labels.tags)
+        document = await self._write_once(self._add, scope, received, labels.collection, tags, None)
         if document.duplicate:
             await self._door.drop(received.blob)
         return document, document.job_id
 
     async def batch_upload(
-        self,
-        scope: Scope,
-        files: AsyncIterable[tuple[str, AsyncIterator[bytes]]],
-        *,
-        collection: str = DEFAULT_COLLECTION,
-        tags: Iterable[str] = (),
-    ) -> tuple[str | None, list[BatchItem]]:
+        self, scope: Scope, files: AsyncIterable[tuple[str, AsyncIterator[bytes]]], labels: Labels | None = None
+    ) -> tuple[str | None, Sequence[BatchItem]]:
         """Take many files, or zips of files, in: one parent job with a child for each, and what became of each file.
 
         A file that can't be taken is told in its place and stops no other. The rows are written together at the end:
         a connection that breaks off leaves nothing. The job is None when there is nothing to read.
         """
-        wanted = naming.tag_names(tags)
+        labels = labels or Labels()
         got: list[Received | Refused] = []
         try:
             async for name, stream in files:
-                async with aclosing(self._door.receive_any(scope, name, stream)) as received:  # type: ignore[type-var]
+                async with aclosing(self._door.receive_any(scope, name, stream)) as received:
                     async for each in received:
                         got.append(each)  # noqa: PERF401 - what came before a failure must be known
-            job_id, items = await self._write_once(self._add_batch, scope, got, collection, wanted)
+            tags = naming.tag_names(labels.tags)
+            job_id, items = await self._write_once(self._add_batch, scope, got, labels.collection, tags)
         except BaseException:
-            await asyncio.shield(self._door.drop(*_blobs(got)))
+            await asyncio.shield(self._door.drop(*(each.blob for each in got if isinstance(each, Received))))
             raise
         kept = {item.document.id for item in items if item.document and not item.document.duplicate}
         await self._door.drop(
@@ -303,15 +326,15 @@ class Knowledge:
 
         Raises Missing when there is no such page, Invalid when it isn't a PDF.
         """
-        key, within = await self._page(scope, document_id, number, start, end)
+        key, page = await self._page(scope, document_id, number)
         async with self._blobs.local(key) as path:
-            return await self._pictures.page_image(path, number, span=within, width=width)
+            return await self._pictures.page_image(path, page, start or 0, end or 0, width)
 
     async def page_marks(self, scope: Scope, document_id: str, number: int, *, start: int, end: int) -> dict[str, Any]:
         """Where a span stands on a page: {width, height, boxes: [[x0, y0, x1, y1]]} in fractions of the page."""
-        key, within = await self._page(scope, document_id, number, start, end)
+        key, page = await self._page(scope, document_id, number)
         async with self._blobs.local(key) as path:
-            return await self._pictures.page_marks(path, number, within or (0, 0))
+            return asdict(await self._pictures.page_marks(path, page, start, end))
 
     async def _original(self, scope: Scope, document_id: str) -> tuple[Document, str]:
         def find(session: Session) -> tuple[Document, str]:
@@ -320,20 +343,15 @@ class Knowledge:
 
         return await self._database.read(find)
 
-    async def _page(
-        self, scope: Scope, document_id: str, number: int, start: int | None, end: int | None
-    ) -> tuple[str, tuple[int, int] | None]:
-        """The original's key, and the part of the span on this page, counted from the page's first character."""
+    async def _page(self, scope: Scope, document_id: str, number: int) -> tuple[str, Page]:
+        """The original's key, and the page of this number."""
         document, key = await self._original(scope, document_id)
         if document.media_type != PDF:
             raise Invalid("Only pages of a PDF can be shown as pictures; read the text instead.", code="not_a_pdf")
-        span = next((page.span for page in await self.pages(scope, document_id) if page.number == number), None)
-        if span is None:
-            raise Missing("This document has no such page.", code="page_missing")
-        if start is None or end is None:
-            return key, None
-        first, last = max(start, span.start) - span.start, min(end, span.end) - span.start
-        return key, (first, last) if first < last else None
+        for page in await self.pages(scope, document_id):
+            if page.number == number:
+                return key, page
+        raise Missing("This document has no such page.", code="page_missing")
 
     # -- collections and tags
 
@@ -368,10 +386,6 @@ class Knowledge:
     async def tags(self, scope: Scope) -> Sequence[Tag]:
         """The tags in use, by name."""
         return await self._database.read(store.tags, scope)
-
-
-def _blobs(got: Iterable[Received | Refused]) -> list[str]:
-    return [each.blob for each in got if isinstance(each, Received)]
 
 
 def _item(refused: Refused) -> BatchItem:
