@@ -49,6 +49,11 @@ class Entry:
         return [info for info in self.models.values() if info.kind == "chat"]
 
     @property
+    def takes_any(self) -> bool:
+        """OpenAI-likes and Anthropic answer to names they do not list, and say themselves what they do not know."""
+        return self.kind in ("openai", "anthropic") and not self._declared
+
+    @property
     def stale(self) -> bool:
         believed = FRESH_SECONDS if self.state == "ok" and self.chat_models else RETRY_SECONDS
         return asyncio.get_running_loop().time() - self._asked >= believed
@@ -77,14 +82,12 @@ class Entry:
         self._asked = float("-inf")
 
     def named(self, model: str) -> str | None:
-        """The provider's own name for `model`, or None if it has none such."""
+        """The provider's own name for `model`, or None if it has none such. One that is away may have any."""
         if model in self.models:
             return model
         if self.kind == "ollama" and f"{model}:latest" in self.models:
             return f"{model}:latest"
-        # OpenAI-likes and Anthropic take aliases they do not list; one never reached will say so itself.
-        takes_any = self.kind in ("openai", "anthropic") and not self._declared
-        return model if takes_any or (not self.models and self.state != "ok") else None
+        return model if self.takes_any or (not self.models and self.state != "ok") else None
 
     def _succeeded(self, listed: Sequence[ModelInfo]) -> None:
         known = {info.name: info for info in listed}
@@ -118,6 +121,9 @@ class Catalog:
         """Refresh what is old, waiting at most `patience` seconds; what takes longer goes on by itself."""
         if (task := self.refresh()) is not None:
             await asyncio.wait([task], timeout=patience)
+
+    def failed(self, provider: str, why: str) -> None:
+        self._by_name[provider].failed(why)
 
     def infos(self) -> list[ModelInfo]:
         return [info for entry in self.entries for info in entry.models.values()]

@@ -93,12 +93,19 @@ class Models:
     def passthrough(self, model: str | None) -> Passthrough | None:
         """For the hot path: without I/O, from what is known now. None when the model is not one of an
         OpenAI-compatible server, or not known (yet): `resolve` then says more."""
+        if model in (None, AUTO):
+            self._catalog.refresh()  # the best provider may change
         found = self._known(model or AUTO)
         if found is None or not isinstance(found[0].raw, OpenAI):
             return None
         entry, own, public = found
         upstream = found[0].raw.upstream
         return Passthrough(upstream.base_url + CHAT_PATH, upstream.headers, own, public, entry.name, entry.gate)
+
+    def failed(self, provider: str, error: TerraceError) -> None:
+        """A passthrough found its upstream away: until it is back, `auto` means another."""
+        if error.code in AWAY:
+            self._catalog.failed(provider, error.message)
 
     def stream(self, request: ChatRequest) -> Answer:
         """Ask `request.model` (a public name), then models.fallback as long as nothing was answered."""
@@ -117,8 +124,7 @@ class Models:
                 async for delta in deltas:
                     yield delta
         except TerraceError as error:
-            if error.code in AWAY:
-                entry.failed(error.message)
+            self.failed(entry.name, error)
             if error.code == "model_unknown":
                 near = self._catalog.unknown(public).extra["near"]
                 error.extra.setdefault("near", near)
@@ -180,8 +186,8 @@ class Models:
 
     async def _find(self, model: str) -> tuple[Entry, str, str]:
         found = self._known(model)
-        if found is None or (model == AUTO and found[0].kind == "quote"):
-            await self._catalog.fresh(PATIENCE_SECONDS)  # something better may have come up meanwhile
+        if found is None or _doubtful(model, found[0]):
+            await self._catalog.fresh(PATIENCE_SECONDS)  # a provider may have come up, or not been asked yet
             found = self._known(model)
         else:
             self._catalog.refresh()
@@ -234,6 +240,11 @@ def open_models(
         raw = open_provider(each.name, chosen, settings, transport, ranker)
         entries.append(entry(raw, chosen.kind, each.origin, chosen.concurrency, chosen.models))
     return Models(settings, Catalog(entries))
+
+
+def _doubtful(model: str, entry: Entry) -> bool:
+    """Whether asking the providers first may give a better answer to what a name means."""
+    return (model == AUTO and entry.kind == "quote") or (entry.state == "unknown" and not entry.takes_any)
 
 
 def _provider_info(entry: Entry) -> ProviderInfo:

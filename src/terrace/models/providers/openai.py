@@ -35,7 +35,6 @@ from terrace.models.transport.base import Response
 CHAT_PATH = "/chat/completions"
 MAX_NONSENSE = 100  # pieces that are no JSON, before we give up on a server that sends nothing else
 GRACE_SECONDS = 5.0  # after the finish reason, for the usage and [DONE] that should follow
-DRAIN_SECONDS = 0.2  # after [DONE], for the body's end, so that the connection can be used again
 
 FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -172,11 +171,10 @@ class OpenAI:
 
 async def _data(response: Response, ending: Ending) -> AsyncGenerator[str, None]:
     """The data of each event, until [DONE], the body's end, or silence after a finish reason."""
-    parser, pieces, done = Parser(), aiter(response), False
+    parser, pieces = Parser(), aiter(response)
     while True:
-        patience = DRAIN_SECONDS if done else GRACE_SECONDS if ending.reason else None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(GRACE_SECONDS if ending.reason else None):
                 piece = await anext(pieces, None)
         except (TimeoutError, TerraceError):
             if ending.reason is None:
@@ -186,9 +184,9 @@ async def _data(response: Response, ending: Ending) -> AsyncGenerator[str, None]
             return
         for event in parser.feed(piece):
             if event.data.strip() == "[DONE]":
-                done, ending.reason = True, ending.reason or "stop"
-            elif not done:
-                yield event.data
+                ending.reason = ending.reason or "stop"
+                return
+            yield event.data
 
 
 def _choice_deltas(choice: dict[str, Any]) -> Iterator[Delta]:

@@ -1,9 +1,10 @@
 """One upstream over HTTP: where it is, who we are to it, and what its refusals mean in our words."""
 
+import asyncio
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +19,8 @@ from terrace.types import now
 MAX_JSON_BYTES = 64 * 1024 * 1024  # a model list or a batch of embeddings
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ERROR_CHARS = 400
+MAX_DRAINED_BYTES = 64 * 1024
+DRAIN_SECONDS = 0.2
 MAX_RETRY_AFTER = 3600.0
 
 _KEYLIKE = re.compile(r"\b(?:sk|pk|gsk|hf|xai)[-_][\w*.\-]{6,}|\bBearer\s+\S+", re.ASCII)
@@ -81,6 +84,7 @@ class Upstream:
             if response.status != 200:
                 raise await self._refusal(response, model)
             yield response
+            await _drain(response)
         finally:
             response.close()
 
@@ -168,6 +172,13 @@ class Upstream:
             return Invalid(f"{label} refused the request{because}", code="upstream_refused",
                            status=413 if status == 413 else None)  # fmt: skip
         return Unavailable(f"{label} failed ({status}){because}", code="upstream_error", retry_after=after)
+
+
+async def _drain(response: Response) -> None:
+    """Read what little may be left of a body whose content is complete, so that its connection can serve again."""
+    with suppress(TimeoutError, TerraceError):  # then the connection is dropped
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await response.read(MAX_DRAINED_BYTES)
 
 
 def retry_after(headers: Headers) -> float | None:

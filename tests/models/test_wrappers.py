@@ -1,0 +1,211 @@
+"""Each wrapper alone, around the fake provider."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from terrace.errors import Invalid, Limited, Missing, TerraceError, Unavailable
+from terrace.models.base import Call, ChatRequest, Delta, Finish, Provider, TextDelta, Usage
+from terrace.models.providers.fake import Fake
+from terrace.models.wrappers import Bounded, Choice, Fallback, Metered, Retry, Timeouts
+from terrace.types import Scope
+
+HELLO = ChatRequest("echo", [{"role": "user", "content": "hello"}], scope=Scope("acme"))
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def record(self, call: Call) -> None:
+        self.calls.append(call)
+
+
+def away(code: str = "upstream_unreachable", after: float | None = None) -> Unavailable:
+    return Unavailable("It is away.", code=code, retry_after=after)
+
+
+async def collect(provider: Provider | Fallback, request: ChatRequest = HELLO) -> list[Delta]:
+    async with aclosing(provider.stream(request)) as deltas:
+        return [delta async for delta in deltas]
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+
+
+# Retry
+
+
+async def test_a_call_that_could_not_begin_is_repeated() -> None:
+    fake = Fake(scripts=[[away()], [away("upstream_broke")], ["yes"]])
+    assert text(await collect(Retry(fake, 2, first_pause=0.001))) == "yes"
+    assert len(fake.requests) == 3
+
+
+async def test_not_more_often_than_told() -> None:
+    fake = Fake(scripts=[[away()]])
+    with pytest.raises(Unavailable):
+        await collect(Retry(fake, 2, first_pause=0.001))
+    assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Invalid("No."),
+        away("upstream_denied"),
+        away("upstream_timeout"),
+        away("upstream_busy"),
+        away("upstream_error", after=60),
+        Limited("Later.", code="upstream_limited", retry_after=60),
+    ],
+    ids=lambda error: f"{error.code}-{error.retry_after}",
+)
+async def test_what_would_fail_again_is_not_repeated(error: TerraceError) -> None:
+    fake = Fake(scripts=[[error], ["yes"]])
+    with pytest.raises(type(error)):
+        await collect(Retry(fake, 2, first_pause=0.001))
+    assert len(fake.requests) == 1
+
+
+async def test_the_pause_an_upstream_asks_for_is_kept() -> None:
+    fake = Fake(scripts=[[Limited("Later.", code="upstream_limited", retry_after=0.05)], ["yes"]])
+    started = asyncio.get_running_loop().time()
+    assert text(await collect(Retry(fake, 1, first_pause=0))) == "yes"
+    assert asyncio.get_running_loop().time() - started >= 0.05
+
+
+async def test_nothing_is_repeated_once_an_answer_began() -> None:
+    fake = Fake(scripts=[["half", away("upstream_broke")], ["whole"]])
+    with pytest.raises(Unavailable):
+        await collect(Retry(fake, 2, first_pause=0.001))
+    assert len(fake.requests) == 1
+
+
+# Fallback
+
+
+async def test_another_model_answers_when_the_first_cannot() -> None:
+    first, second = Fake("a", [[away()]]), Fake("b", [["from b"]])
+    heard: list[str] = []
+    chain = Fallback([Choice("a/x", first, "x"), Choice("b/y", second, "y")], heard.append)
+    assert text(await collect(chain)) == "from b"
+    assert heard == ["a/x", "b/y"]
+    assert second.requests[0].model == "y"
+
+
+@pytest.mark.parametrize("error", [away("upstream_busy"), Limited("Later."), Missing("No such model.")])
+async def test_being_busy_limited_or_gone_moves_on_too(error: TerraceError) -> None:
+    chain = Fallback([Choice("a/x", Fake("a", [[error]]), "x"), Choice("b/y", Fake("b", [["b"]]), "y")], [].append)
+    assert text(await collect(chain)) == "b"
+
+
+async def test_a_wrong_request_does_not_move_on() -> None:
+    second = Fake("b")
+    chain = Fallback([Choice("a/x", Fake("a", [[Invalid("No.")]]), "x"), Choice("b/y", second, "y")], [].append)
+    with pytest.raises(Invalid):
+        await collect(chain)
+    assert second.requests == []
+
+
+async def test_an_answer_that_began_is_not_answered_by_another() -> None:
+    second = Fake("b")
+    first = Fake("a", [["half", away("upstream_broke")]])
+    with pytest.raises(Unavailable):
+        await collect(Fallback([Choice("a/x", first, "x"), Choice("b/y", second, "y")], [].append))
+    assert second.requests == []
+
+
+async def test_when_all_fail_the_first_ones_error_is_told() -> None:
+    chain = Fallback(
+        [Choice("a/x", Fake("a", [[away("upstream_denied")]]), "x"), Choice("b/y", Fake("b", [[away()]]), "y")],
+        [].append,
+    )
+    with pytest.raises(Unavailable) as caught:
+        await collect(chain)
+    assert caught.value.code == "upstream_denied"
+
+
+# Timeouts
+
+
+@pytest.mark.parametrize(
+    ("script", "bounds", "code"),
+    [
+        ([5.0, "late"], (0.02, 9, 9), "upstream_timeout"),
+        (["a", 5.0, "late"], (9, 0.02, 9), "upstream_stalled"),
+        (["a", 0.03, "b", 0.03, "c", 5.0], (9, 9, 0.08), "upstream_timeout"),
+    ],
+    ids=["first", "idle", "total"],
+)
+async def test_no_wait_is_endless(script: list[object], bounds: tuple[float, float, float], code: str) -> None:
+    fake = Fake(scripts=[script])  # type: ignore[list-item]
+    with pytest.raises(Unavailable) as caught:
+        await collect(Timeouts(fake, *bounds))
+    assert caught.value.code == code
+    assert "`fake`" in caught.value.message
+    assert fake.running == 0
+
+
+async def test_a_slow_reader_is_not_the_upstreams_fault() -> None:
+    seen = []
+    async for delta in Timeouts(Fake(scripts=[["a", "b"]]), 0.05, 0.05, 0.05).stream(HELLO):
+        await asyncio.sleep(0.06)
+        seen.append(delta)
+    assert isinstance(seen[-1], Finish)
+
+
+# Bounded
+
+
+async def test_an_answer_that_never_ends_is_cut_and_says_so() -> None:
+    fake = Fake(scripts=[["x" * 40] * 1000])
+    deltas = await collect(Bounded(fake, 100))
+    assert text(deltas) == "x" * 80
+    assert isinstance(deltas[-2], Usage)
+    assert deltas[-2].estimated
+    assert deltas[-1] == Finish("length")
+    assert fake.left == 1
+
+
+async def test_an_answer_of_the_very_size_is_whole() -> None:
+    deltas = await collect(Bounded(Fake(scripts=[["é" * 50, Usage(1, 2)]]), 100))
+    assert text(deltas) == "é" * 50
+    assert deltas[-2:] == [Usage(1, 2), Finish("stop")]
+
+
+# Metered
+
+
+async def test_a_good_call_leaves_one_record() -> None:
+    meter = Meter()
+    await collect(Metered(Fake(scripts=[["a", "b", Usage(4, 2)]]), meter))
+    (call,) = meter.calls
+    assert (call.provider, call.model, call.operation, call.tenant) == ("fake", "echo", "chat", "acme")
+    assert (call.outcome, call.code, call.usage) == ("ok", "", Usage(4, 2))
+    assert call.first_token is not None
+    assert 0 <= call.first_token <= call.duration
+
+
+async def test_a_failed_call_leaves_its_code() -> None:
+    meter = Meter()
+    with pytest.raises(Unavailable):
+        await collect(Metered(Fake(scripts=[[away()]]), meter))
+    (call,) = meter.calls
+    assert (call.outcome, call.code, call.first_token) == ("error", "upstream_unreachable", None)
+
+
+async def test_a_call_whose_reader_left_is_cancelled() -> None:
+    meter = Meter()
+    deltas = Metered(Fake(scripts=[["a", "b"]]), meter).stream(HELLO)
+    await anext(deltas)
+    await deltas.aclose()
+    assert [call.outcome for call in meter.calls] == ["cancelled"]
+
+
+async def test_embeddings_are_metered_too() -> None:
+    meter = Meter()
+    await Metered(Fake(), meter).embed("echo", ["one"])
+    assert [(call.operation, call.outcome) for call in meter.calls] == [("embed", "ok")]
