@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from terrace import assembly, errors
+from terrace import errors
 from terrace.errors import Internal, TerraceError, Unavailable
 from terrace.settings import Settings
 
@@ -147,6 +147,8 @@ def connect(server: str | None) -> Iterator[Client]:
     if server:
         yield Client(server)
         return
+    from terrace import assembly  # late: it takes a second, and --help or --server can do without
+
     settings = Settings.load()
     running = assembly.running(settings)
     if running:
@@ -159,6 +161,8 @@ def connect(server: str | None) -> Iterator[Client]:
 @contextmanager
 def _private(settings: Settings) -> Iterator[str]:
     """A server on a free loopback port in a thread of ours; drained when the command is done."""
+    from terrace import assembly
+
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
     address: list[str] = []
     failure: list[BaseException] = []

@@ -1,6 +1,7 @@
 """Prometheus metrics: rate, errors and duration of every request and model call, and what waits."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -11,6 +12,30 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
+
+
+class Tokens(Protocol):
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+
+
+class ModelCall(Protocol):
+    """A finished model call, as `models.base.Call` tells it; times in seconds."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def duration(self) -> float: ...
+    @property
+    def first_token(self) -> float | None: ...
+    @property
+    def usage(self) -> Tokens | None: ...
 
 
 class Metrics:
@@ -53,6 +78,16 @@ class Metrics:
         gauge.clear()
         for label, value in values.items():
             gauge.labels(label).set(value)
+
+    def record(self, call: ModelCall) -> None:
+        """Count a model call; some five microseconds."""
+        self.model_calls.labels(call.provider, call.model, call.outcome).inc()
+        self.model_seconds.labels(call.provider, call.model).observe(call.duration)
+        if call.first_token is not None:
+            self.first_token_seconds.labels(call.provider, call.model).observe(call.first_token)
+        if call.usage is not None:
+            self.model_tokens.labels(call.provider, call.model, "input").inc(call.usage.input_tokens)
+            self.model_tokens.labels(call.provider, call.model, "output").inc(call.usage.output_tokens)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

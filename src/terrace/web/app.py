@@ -10,10 +10,8 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from terrace import __version__
-from terrace.telemetry.metrics import CONTENT_TYPE
-from terrace.types import Scope
 from terrace.web import problems
-from terrace.web.api import chat, collections, conversations, documents, jobs, models, search, status
+from terrace.web.api import chat, collections, conversations, documents, jobs, models, operations, search, status
 from terrace.web.edge import ASGI, Edge, Receive, Send
 from terrace.web.security import CONTENT_SECURITY_POLICY, LocalGuard
 from terrace.web.services import Services
@@ -26,28 +24,41 @@ Errors are problem details (RFC 9457); streams are server-sent events that resum
 OpenAI's own SDKs work at `/v1`."""
 
 
+RESOURCES = (chat, conversations, documents, collections, search, jobs, models, status)
+
+
 def build(services: Services, openai: ASGI) -> ASGI:
     """`openai` answers everything under /v1."""
     settings = services.settings
+    app = _api(docs=settings.web.docs)
+    app.state.services = services
+    guard = LocalGuard(settings.web.hosts, settings.web.cors_origins, open_to_all=settings.insecure)
+    return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_json_bytes=settings.web.max_json_bytes)
+
+
+def describe() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return _api(docs=True).openapi()
+
+
+def _api(*, docs: bool) -> FastAPI:
     app = FastAPI(
         title="Terrace",
         version=__version__,
         description=DESCRIPTION,
-        docs_url="/docs" if settings.web.docs else None,
+        docs_url="/docs" if docs else None,
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.web.docs else None,
+        openapi_url="/openapi.json" if docs else None,
         redirect_slashes=False,
     )
-    app.state.services = services
     problems.install(app)
-    for resource in (chat, conversations, documents, collections, search, jobs, models, status):
+    for resource in RESOURCES:
         app.include_router(resource.router, prefix="/api")
         if short := getattr(resource, "short", None):
             app.include_router(short, include_in_schema=False)
-    _operations(app, services)
+    app.include_router(operations.router)
     _page(app)
-    guard = LocalGuard(settings.web.hosts, settings.web.cors_origins, open_to_all=settings.insecure)
-    return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_json_bytes=settings.web.max_json_bytes)
+    return app
 
 
 class Doors:
@@ -63,37 +74,6 @@ class Doors:
             await self._openai(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-
-def _operations(app: FastAPI, services: Services) -> None:
-    @app.get("/health", tags=["operations"])
-    async def health() -> dict[str, str]:
-        """Alive: the event loop turns."""
-        return {"status": "healthy"}
-
-    @app.get("/ready", tags=["operations"])
-    async def ready() -> Response:
-        """Able to serve, with a line for each thing it depends on."""
-        checks = await services.ready()
-        fine = all(state.startswith("ok") for state in checks.values())
-        body = {"status": "ready" if fine else "not ready", "checks": checks}
-        return JSONResponse(body, 200 if fine else 503)
-
-    @app.get("/metrics", tags=["operations"], response_class=Response)
-    async def metrics() -> Response:
-        """Prometheus text."""
-        await _gauge(services)
-        return Response(services.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-
-async def _gauge(services: Services) -> None:
-    """What is counted only when somebody looks."""
-    status = await services.status(Scope())
-    metrics = services.metrics
-    metrics.set_all(metrics.jobs, status["jobs"])
-    metrics.set_all(metrics.documents, status["document_states"])
-    metrics.chunks.set(status["chunks"])
-    metrics.vectors.set(status["vectors"])
 
 
 class _Static(StaticFiles):

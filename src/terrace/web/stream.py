@@ -97,7 +97,7 @@ async def _kept_awake(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         yield b": connected\n\n"
         while True:
-            pending = pending or asyncio.ensure_future(iterator.__anext__())  # type: ignore[arg-type]
+            pending = pending or asyncio.ensure_future(iterator.__anext__())
             done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT)
             if not done:
                 yield b": still here\n\n"

@@ -52,7 +52,7 @@ class Answer(BaseModel):
 
 
 @router.post("/chat", response_model=Answer)
-@short.post("/chat")
+@short.post("/chat", response_model=Answer)
 async def chat(house: House, who: Who, request: Request, body: Question) -> Response | Answer:
     """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves."""
     started = await house.chat.ask(who, body.ask())

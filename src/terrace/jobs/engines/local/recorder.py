@@ -53,6 +53,7 @@ class Recorder:
         self._dirty: dict[str, Run] = {}
         self._go = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer fires, in the loop's time
         self._last = 0.0
         self._task = asyncio.get_running_loop().create_task(self._forever(), name="job-recorder")
 
@@ -110,10 +111,11 @@ class Recorder:
     def _wake_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         when = loop.time() + seconds
-        if self._timer is not None and not self._timer.cancelled() and self._timer.when() > loop.time():
-            if self._timer.when() <= when:
+        if self._timer is not None:
+            if loop.time() < self._due <= when:
                 return
             self._timer.cancel()
+        self._due = when  # kept by us: uvloop's handles do not always tell
         self._timer = loop.call_at(when, self._go.set)
 
     async def _forever(self) -> None:

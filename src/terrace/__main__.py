@@ -1,0 +1,5 @@
+"""`python -m terrace` is `terrace`."""
+
+from terrace.cli import main
+
+main()

@@ -1,0 +1,282 @@
+"""The only file that names implementations: it builds the house, opens it, and takes it down in order."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from sqlalchemy import text
+
+from terrace import __version__
+from terrace.chat.answering import Answering
+from terrace.chat.library import Library
+from terrace.chat.rag import RAG
+from terrace.chat.service import Chat
+from terrace.chat.tasks import kinds as chat_kinds
+from terrace.errors import Invalid, TerraceError
+from terrace.jobs import doctor as jobs_doctor
+from terrace.jobs.engines.local import LocalJobs
+from terrace.jobs.processes import Processes
+from terrace.knowledge.doctor import Doctor
+from terrace.knowledge.embedding import open_embedder
+from terrace.knowledge.embedding.base import StatefulEmbedder
+from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.ingest import Ingest
+from terrace.knowledge.parsers import FileParser
+from terrace.knowledge.quoting import QuotingRanker
+from terrace.knowledge.receiving import Door
+from terrace.knowledge.search import Search
+from terrace.knowledge.service import Knowledge
+from terrace.knowledge.tasks import job_kinds as knowledge_kinds
+from terrace.models.service import Models, open_models
+from terrace.models.tasks import pull_kind
+from terrace.models.transport import Transport, open_transport
+from terrace.settings import Settings
+from terrace.storage import Database, open_database
+from terrace.storage.blobs import FolderBlobs
+from terrace.telemetry.metrics import Metrics
+from terrace.types import Scope
+from terrace.web import app, server
+from terrace.web.edge import ASGI
+from terrace.web.openai import OpenAIDoor
+from terrace.web.openai.base import Sources
+from terrace.web.services import Services
+
+ADDRESS = "server.json"  # in the data folder: where the server that runs on it answers
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    settings: Settings
+    database: Database
+    blobs: FolderBlobs
+    jobs: LocalJobs
+    models: Models
+    transport: Transport
+    embedder: StatefulEmbedder
+    index: SQLiteIndex
+    search: Search
+    knowledge: Knowledge
+    answering: Answering
+    chat: Chat
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def assemble(settings: Settings) -> AsyncIterator[House]:
+    """Everything built and connected, nothing working yet; closed in the reverse order."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        database = await open_database(settings)
+        stack.push_async_callback(database.close)
+        blobs = FolderBlobs(settings.data / "blobs")
+        processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
+        stack.push_async_callback(processes.close)
+        transport = open_transport(settings.models)
+        stack.push_async_callback(transport.close)
+        embedder = open_embedder(settings.knowledge.embedding, settings.data)
+        stack.push_async_callback(embedder.close)
+        models = open_models(settings.models, transport, QuotingRanker(embedder), metrics, os.environ)
+        stack.push_async_callback(models.close)
+        index = SQLiteIndex(database)
+        search = Search(database, index, embedder)
+        jobs = LocalJobs(database, settings.jobs)
+        stack.push_async_callback(jobs.close)
+        files = FileParser(settings.knowledge, processes)
+        knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files)
+        answering = Answering(models, Library(database, search), settings.chat)
+        chat = Chat(database, jobs, models, settings.chat)
+        ingest = Ingest(blobs, files, index, embedder)
+        for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering)):
+            jobs.register(kind)
+        yield House(
+            settings=settings,
+            database=database,
+            blobs=blobs,
+            jobs=jobs,
+            models=models,
+            transport=transport,
+            embedder=embedder,
+            index=index,
+            search=search,
+            knowledge=knowledge,
+            answering=answering,
+            chat=chat,
+            metrics=metrics,
+        )
+
+
+async def serve(settings: Settings, *, started: Callable[[str], None], stop: asyncio.Event | None = None) -> None:
+    """The page, the API and, unless `jobs.workers` is off, the workers; until a signal or `stop`.
+
+    Raises Invalid for an address that would let strangers in, Conflict when the port is taken.
+    """
+    server.check_address(settings)
+    listener = server.bind(settings)
+    url = server.url_of(listener, settings.host)
+    stop = stop or _signalled()
+    try:
+        async with assemble(settings) as house, asyncio.TaskGroup() as tasks:
+            house.models.start()
+            if settings.jobs.workers:
+                await house.jobs.start()
+            tasks.create_task(_drain(house, stop))
+            with _announced(settings, url):
+                await server.serve(application(house), listener, settings, started=lambda: started(url), stop=stop)
+            stop.set()
+    finally:
+        listener.close()
+
+
+async def work(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
+    """The workers alone, on the same data as a server; until a signal or `stop`."""
+    stop = stop or _signalled()
+    async with assemble(settings) as house:
+        house.models.start()
+        await house.jobs.start()
+        await stop.wait()
+        await house.jobs.drain()
+
+
+async def _drain(house: House, stop: asyncio.Event) -> None:
+    """Beside the server's own end, so that answers being written reach their readers."""
+    await stop.wait()
+    await house.jobs.drain()
+
+
+def application(house: House) -> ASGI:
+    door = OpenAIDoor(
+        house.models,
+        house.transport,
+        settings=house.settings.models,
+        web=house.settings.web,
+        answerer=RAG(house.answering, _collections(house), Sources),
+        embedder=house.embedder,
+        meter=house.metrics,
+    )
+    return app.build(_services(house), door)
+
+
+def openapi() -> dict[str, Any]:
+    """The API's description, without opening anything."""
+    return app.describe()
+
+
+async def doctor(settings: Settings, *, repair: bool) -> list[dict[str, Any]]:
+    """What every room's doctor found: {room, code, message, subject, state: found | repaired}."""
+    async with assemble(settings) as house:
+        library = Doctor(house.database, house.blobs, house.jobs, house.index, house.embedder)
+        found: list[Any] = [*await jobs_doctor.examine(house.jobs), *await library.examine()]
+        repaired = [*await jobs_doctor.repair(house.jobs), *await library.repair()] if repair else []
+    return [{**asdict(each), "state": "repaired" if each in repaired else "found"} for each in found]
+
+
+def _services(house: House) -> Services:
+    begun = time.monotonic()
+
+    async def submit(scope: Scope, kind: str, payload: dict[str, Any], **options: Any) -> str:
+        public = [name for name, each in house.jobs.kinds.items() if each.public]
+        if kind not in public:
+            raise Invalid(f"Jobs of this kind can be asked for: {', '.join(public)}.", code="unknown_kind")
+        return await house.database.write(lambda session: house.jobs.enqueue(session, scope, kind, payload, **options))
+
+    async def ready() -> dict[str, str]:
+        state = house.embedder.state()
+        answering = await house.models.answering()
+        return {
+            "database": await _checked(house.database),
+            "embedding": "ok: words alone, " + state.why if state.state == "absent" else f"ok: {state.model}",
+            "model": f"ok: {answering.model}",
+        }
+
+    async def status(scope: Scope) -> dict[str, Any]:
+        counts = await house.knowledge.counts(scope)
+        return {
+            "version": __version__,
+            "uptime": round(time.monotonic() - begun, 1),
+            "documents": counts["documents"],
+            "document_states": counts["states"],
+            "chunks": counts["chunks"],
+            "vectors": counts["vectors"],
+            "embedding": asdict(house.embedder.state()),
+            "jobs": await house.jobs.counts(scope),
+            "answering": asdict(await house.models.answering()),
+            "data": str(house.settings.data),
+            "local": True,
+        }
+
+    return Services(
+        settings=house.settings,
+        jobs=house.jobs,
+        knowledge=house.knowledge,
+        search=house.search,
+        chat=house.chat,
+        models=house.models,
+        metrics=house.metrics,
+        submit=submit,
+        ready=ready,
+        status=status,
+    )
+
+
+async def _checked(database: Database) -> str:
+    """`ok`, or why it can't be read."""
+    try:
+        async with asyncio.timeout(2):
+            await database.read(lambda session: session.execute(text("SELECT 1")).scalar())
+    except (TerraceError, TimeoutError) as error:
+        return f"failing: {error or 'no answer within 2 seconds'}"
+    return "ok"
+
+
+def _collections(house: House) -> Callable[[Scope], Awaitable[Sequence[str]]]:
+    async def names(scope: Scope) -> Sequence[str]:
+        return [each.name for each in await house.knowledge.collections(scope)]
+
+    return names
+
+
+def running(settings: Settings) -> str | None:
+    """The address of the server that runs on this data folder, if one does."""
+    try:
+        url = str(json.loads((settings.data / ADDRESS).read_text())["url"])
+        with urlopen(f"{url}/health", timeout=2) as answer:
+            return url if answer.status == 200 else None
+    except (OSError, ValueError, KeyError, URLError):
+        return None
+
+
+@contextmanager
+def _announced(settings: Settings, url: str) -> Iterator[None]:
+    """Leave our address in the data folder while we serve."""
+    path = settings.data / ADDRESS
+    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            if json.loads(path.read_text())["pid"] == os.getpid():
+                path.unlink()
+
+
+def _signalled() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; the second ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def signalled(number: int) -> None:
+        if stop.is_set():
+            sys.exit(128 + number)
+        stop.set()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, signalled, each)
+    return stop
