@@ -1,0 +1,201 @@
+// The conversation: its visible branch, the answer being written, the composer, the sources.
+
+import { fill, h } from "../dom.js";
+import { api } from "../api.js";
+import { path, readdress, title } from "../router.js";
+import { connection } from "../connection.js";
+import { models, onModels } from "../parts/answering.js";
+import { composer } from "../parts/composer.js";
+import { ask, watch } from "../parts/generation.js";
+import { firstRun, ideas, quoteBanner } from "../parts/guide.js";
+import { icon } from "../parts/icons.js";
+import { answerMessage, userMessage } from "../parts/message.js";
+import { refresh as refreshSidebar } from "../parts/sidebar.js";
+import { peek, sourcesPanel, sourcesSheet, viewSource, wide } from "../parts/sources.js";
+import { attempt, toast } from "../parts/toast.js";
+import { tree } from "../parts/tree.js";
+import { onUploaded } from "../parts/uploads.js";
+
+const NEAR = 80; // pixels from the end within which new text keeps the end in sight
+
+export async function chatView(main, { id }, { signal }) {
+  const chat = new Chat(main, signal);
+  if (id) await chat.load(id);
+  else await chat.welcome();
+}
+
+class Chat {
+  conversation = null;
+  #drawn = new Map(); // message id -> {key, element, stream}
+  #watched = new Map(); // message id -> AbortController
+  #panelFor = null;
+
+  constructor(main, signal) {
+    this.signal = signal;
+    this.messages = h("div", { class: "messages" });
+    this.scroller = h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" }, this.messages);
+    this.composer = composer({ send: (text, options) => this.send(text, options), stop: () => this.stop(), signal });
+    this.banner = h("div");
+    this.bottom = h("button", { type: "button", class: "iconbutton tobottom", "aria-label": "To the end", hidden: true, onclick: () => this.toEnd(true) }, icon("down"));
+    this.panel = sourcesPanel(() => this.showPanel(null));
+    this.element = h("div", { class: "chat" },
+      h("div", { class: "talkpane" }, this.scroller,
+        h("div", { class: "dock" }, this.bottom, this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources."))),
+      this.panel.element);
+    fill(main, this.element);
+    title("");
+    this.scroller.addEventListener("scroll", () => { this.bottom.hidden = this.atEnd(NEAR * 3); peek(null); }, { passive: true });
+    addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open], .menu") && this.running()) this.stop(); }, { signal });
+    addEventListener("renamed", (event) => { if (event.detail.id === this.conversation?.id) title(event.detail.title); }, { signal });
+    signal.addEventListener("abort", () => { for (const each of this.#watched.values()) each.abort(); peek(null); });
+    connection.onReturn(() => { if (this.conversation) this.load(this.conversation.id).catch(() => {}); }, signal);
+    const showBanner = () => models().then((answer) => fill(this.banner, quoteBanner(answer))).catch(() => {});
+    onModels(showBanner, signal);
+    showBanner();
+  }
+
+  async welcome() {
+    if (matchMedia("(hover: hover)").matches) this.composer.focus();
+    const draw = async () => {
+      const [found, talks, answer] = await Promise.all([api.documents({ limit: 5 }, this.signal), api.conversations({ limit: 1 }, this.signal), models().catch(() => null)]);
+      if (this.conversation || this.signal.aborted) return;
+      const first = !found.items.length || !talks.items.length;
+      fill(this.messages, first ? firstRun({ documents: found.items.length, answering: answer, focus: () => this.composer.focus() })
+        : ideas({ documents: found.items, write: (text) => this.composer.write(text) }));
+    };
+    onUploaded(() => draw().catch(() => {}), this.signal);
+    await draw();
+  }
+
+  async load(id) {
+    const conversation = await api.conversation(id, this.signal);
+    if (this.signal.aborted) return;
+    this.conversation = conversation;
+    title(conversation.title);
+    this.draw();
+  }
+
+  get tree() { return tree(this.conversation.messages, this.conversation.head_id); }
+
+  draw({ end = true } = {}) {
+    const branch = this.tree;
+    const stay = this.atEnd();
+    const fresh = new Map();
+    for (const message of branch.path) {
+      const place = branch.place(message);
+      const key = [message.state, place.index, place.count, message.html?.length, message.sources?.length].join();
+      const old = this.#drawn.get(message.id);
+      const kept = old && (old.key === key || (message.state === "running" && this.#watched.has(message.id)));
+      fresh.set(message.id, kept ? old : { key, ...(message.role === "user" ? userMessage : answerMessage)(message, place, this.acts) });
+    }
+    this.#drawn = fresh;
+    const elements = [...fresh.values()].map((each) => each.element);
+    if (elements.length !== this.messages.childElementCount || elements.some((each, index) => this.messages.children[index] !== each)) fill(this.messages, elements);
+    for (const message of branch.path) if (message.state === "running") this.follow(message);
+    this.composer.setBusy(Boolean(this.running()));
+    const last = branch.path.findLast((message) => message.sources?.length);
+    if (this.#panelFor !== "closed" || last?.id !== this.lastSourced) this.showPanel(last ?? null);
+    this.lastSourced = last?.id;
+    if (end || stay) this.toEnd();
+  }
+
+  running() { return this.conversation && this.tree.path.findLast((message) => message.state === "running"); }
+
+  async follow(message) {
+    if (this.#watched.has(message.id)) return;
+    const line = new AbortController();
+    this.#watched.set(message.id, line);
+    const view = this.#drawn.get(message.id).stream;
+    const stick = (run) => (...given) => { const stay = this.atEnd(); run(...given); if (stay) this.toEnd(); };
+    const stream = Object.fromEntries(Object.entries(view).map(([name, run]) => [name, stick(run)]));
+    message.content = "";
+    try {
+      await watch(message, stream, { signal: line.signal, sources: (sources) => { if (wide.matches) this.showPanel({ id: message.id, sources }); } });
+    } catch (error) { toast(error.message, { error: true }); }
+    this.#watched.delete(message.id);
+    if (line.signal.aborted || this.signal.aborted) return;
+    await this.settle(message, stream);
+  }
+
+  // What the server keeps is the truth: read it once more when an answer is over.
+  async settle(message, stream) {
+    const conversation = await attempt(() => api.conversation(this.conversation.id, this.signal));
+    if (!conversation) return;
+    this.conversation = conversation;
+    Object.assign(message, conversation.messages.find((each) => each.id === message.id));
+    const drawn = this.#drawn.get(message.id);
+    if (drawn) {
+      stream.finish();
+      const place = this.tree.place(conversation.messages.find((each) => each.id === message.id) ?? message);
+      drawn.key = [message.state, place.index, place.count, message.html?.length, message.sources?.length].join();
+    }
+    this.draw({ end: false });
+    title(conversation.title);
+    refreshSidebar();
+  }
+
+  async send(text, options, extra = {}) {
+    const before = [...this.messages.children];
+    if (!this.conversation) fill(this.messages);
+    const waiting = [userMessage({ id: "sending", content: text }, { count: 1 }, {}).element, answerMessage({ id: "answering", state: "running", model: "Terrace" }, { count: 1 }, {}).element];
+    if (!extra.parent_id) { this.messages.append(...waiting); this.toEnd(true); }
+    this.composer.setBusy(true);
+    try {
+      const started = await ask({ message: text, ...options, ...(this.conversation ? { conversation_id: this.conversation.id } : {}), ...extra }, this.signal);
+      if (this.signal.aborted) return true;
+      const fresh = !this.conversation;
+      await this.load(started.conversation_id);
+      if (fresh && path() === "/") readdress(`/chat/${started.conversation_id}`);
+      refreshSidebar();
+      return true;
+    } catch (error) {
+      if (this.signal.aborted) return true;
+      fill(this.messages, before);
+      this.composer.setBusy(false);
+      toast(error.message, { error: true });
+      return false;
+    }
+  }
+
+  async stop() {
+    const message = this.running();
+    if (message?.job_id) await attempt(() => api.cancelJob(message.job_id));
+  }
+
+  acts = {
+    edit: (message, text) => this.send(text, this.composer.options(), { parent_id: message.id }),
+    again: async (message) => {
+      if (this.running()) return;
+      const { model } = this.composer.options();
+      if (await attempt(() => api.regenerate(this.conversation.id, { message_id: message.id, ...(model ? { model } : {}) }))) await attempt(() => this.load(this.conversation.id));
+    },
+    switchTo: async (message, step) => {
+      const leaf = this.tree.beside(this.tree.path.find((each) => each.id === message.id), step);
+      if (!leaf) return;
+      this.conversation.head_id = leaf.id;
+      this.draw({ end: false });
+      const shown = this.tree.path.find((each) => (each.parent_id ?? null) === (message.parent_id ?? null));
+      document.getElementById(shown?.id)?.querySelector(".siblings button:not(:disabled)")?.focus();
+      await attempt(() => api.changeConversation(this.conversation.id, { head_id: leaf.id }));
+    },
+    sources: (message) => (wide.matches ? this.showPanel(message) : sourcesSheet(message.sources)),
+    cite: (message, n) => {
+      const source = message.sources?.find((each) => each.n === n);
+      if (!source) return;
+      if (wide.matches) { this.showPanel(message); this.panel.light(n); }
+      peek(null);
+      viewSource(source);
+    },
+    peek: (message, n, mark) => peek(message?.sources?.find((each) => each.n === n), mark),
+  };
+
+  showPanel(message) {
+    this.#panelFor = message ? message.id : "closed";
+    this.panel.show(message?.sources ?? []);
+    this.element.classList.toggle("with-sources", Boolean(message?.sources?.length));
+  }
+
+  atEnd(near = NEAR) { return this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < near; }
+
+  toEnd(smooth = false) { this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smooth ? "smooth" : "instant" }); }
+}
