@@ -117,7 +117,7 @@ class Library:
     def use(self, embedder: Any) -> None:
         """Another embedding model."""
         self.embedder = embedder
-        self.ingest = Ingest(self.blobs, self.parser, self.index, embedder)
+        self.ingest = Ingest(self.database, self.blobs, self.parser, self.index, embedder)
         for kind in job_kinds(self.ingest):
             self.jobs.register(kind)
         self.doctor = Doctor(self.database, self.blobs, self.jobs, self.index, embedder)

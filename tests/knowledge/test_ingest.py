@@ -173,9 +173,8 @@ async def test_reading_again_embeds_only_what_changed(library: Any, scope: Scope
     await library.add(scope, TEXT + "\n\nSomething new.", "b.txt")
     assert embedder.embedded == 301
     assert (await library.knowledge.counts(scope))["vectors"] == 601
-    assert await library.table("blob_trash") == 1  # the text before last, to be removed by housekeeping
-    await library.doctor.repair()
     assert await library.table("blob_trash") == 0
+    assert len(await library.keys()) == 4  # two originals, two texts; the text before is gone
 
 
 # -- two at once

@@ -13,8 +13,7 @@ from terrace.knowledge import store, tasks, trash
 from terrace.knowledge.base import Index
 from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.tables import ChunkRow, DocumentRow, TrashRow
-from terrace.storage import Database
-from terrace.storage.blobs import Blobs
+from terrace.storage import Blobs, Database
 from terrace.types import Scope, now
 
 ORPHAN_AGE = 24 * 3600.0  # seconds: a younger blob may belong to an upload that is still arriving
@@ -56,11 +55,12 @@ class Doctor:
 
         For the start: a model that was away, or another one than before.
         """
-        cases = await self._not_embedded()
-        for case in cases:
-            if case.repair is not None:
-                await case.repair()
-        return len(cases)
+        return await _mend(await self._not_embedded())
+
+    async def keep_house(self) -> int:
+        """What a start and then every day should do: embed what isn't, remove trash and orphans. How many mended."""
+        cases = await self._not_embedded() + await self._full_trash() + await self._blobs_astray(ORPHAN_AGE)
+        return await _mend(cases)
 
     async def _cases(self, orphan_age: float) -> list[_Case]:
         return [
@@ -218,6 +218,13 @@ class Doctor:
 
         message = f"{count:,} files of deleted documents still wait to be removed."
         return _Case(Finding("knowledge", "trash_full", message, tenant, True), repair)
+
+
+async def _mend(cases: list[_Case]) -> int:
+    repairs = [case.repair for case in cases if case.repair is not None]
+    for repair in repairs:
+        await repair()
+    return len(repairs)
 
 
 def _blobs_known(session: Session) -> dict[str, tuple[str, bool]]:

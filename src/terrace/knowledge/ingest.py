@@ -14,12 +14,12 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.jobs.base import Context, Done
-from terrace.knowledge import contents, texts
+from terrace.knowledge import contents, texts, trash
 from terrace.knowledge.base import Chunk, Index, Parsed
 from terrace.knowledge.contents import Passage, Reading
 from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
 from terrace.knowledge.tables import DocumentRow
-from terrace.storage.blobs import Blobs
+from terrace.storage import Blobs, Database
 
 BATCH = 128  # passages embedded and stored at a time
 
@@ -35,7 +35,10 @@ class Parser(Protocol):
 class Ingest:
     """The handlers of `knowledge.ingest` and `knowledge.embed`; the payload of both is {document_id}."""
 
-    def __init__(self, blobs: Blobs, parser: Parser, index: Index, embedder: StatefulEmbedder) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, parser: Parser, index: Index, embedder: StatefulEmbedder
+    ) -> None:
+        self._database = database
         self._blobs = blobs
         self._parser = parser
         self._index = index
@@ -75,6 +78,8 @@ class Ingest:
                     session, context.scope, self._index, document.id, context.job_id, reading, self._model
                 )
             )
+        if document.text_blob is not None:  # the text before is in the trash now
+            await trash.empty(self._database, self._blobs, context.scope)
         return missing
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ from terrace.knowledge.archives import Bounds, Member
 from terrace.knowledge.media import ACCEPTED, HEAD, ZIP, detect, sniff
 from terrace.knowledge.naming import file_name
 from terrace.settings import Knowledge as Settings
-from terrace.storage.blobs import Blobs
+from terrace.storage import Blobs
 from terrace.types import Scope, new_id
 
 PIECE = 256 * 1024  # bytes read at a time

@@ -19,8 +19,7 @@ from terrace.knowledge.pages import PageMarks
 from terrace.knowledge.receiving import Door, Received, Refused
 from terrace.knowledge.tables import DocumentRow
 from terrace.knowledge.views import DEFAULT_COLLECTION, BatchItem, Collection, StoredChunk, Tag, TextSlice
-from terrace.storage import Database
-from terrace.storage.blobs import Blobs
+from terrace.storage import Blobs, Database
 from terrace.types import Scope, now
 
 MAX_TEXT = 1_000_000  # characters of a document shown at a time
@@ -277,6 +276,14 @@ class Knowledge:
         Raises Conflict while the document hasn't been read.
         """
 
+        if start < 0 or (end is not None and end < start):
+            raise Invalid("A span starts at 0 or later and does not end before it starts.", code="bad_span")
+        try:
+            return await self._text(scope, document_id, start, end)
+        except Missing:  # read again in this very moment: the text has another key now
+            return await self._text(scope, document_id, start, end)
+
+    async def _text(self, scope: Scope, document_id: str, start: int, end: int | None) -> TextSlice:
         def find(session: Session) -> tuple[str | None, int, int | None]:
             row = store.get(session, scope, document_id)
             return row.text_blob, row.characters, store.page_at(session, scope, document_id, start)
@@ -284,8 +291,6 @@ class Knowledge:
         key, total, page = await self._database.read(find)
         if key is None:
             raise Conflict("This document hasn't been read yet, so it has no text.", code="not_read_yet")
-        if start < 0 or (end is not None and end < start):
-            raise Invalid("A span starts at 0 or later and does not end before it starts.", code="bad_span")
         first = min(start, total)
         last = min(total if end is None else end, total, first + MAX_TEXT)
         width = texts.width_in(key)

@@ -7,8 +7,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
 from terrace.knowledge.tables import TrashRow
-from terrace.storage import Database
-from terrace.storage.blobs import Blobs
+from terrace.storage import Blobs, Database
 from terrace.types import Scope
 
 AT_ONCE = 500
