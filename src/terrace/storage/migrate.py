@@ -9,9 +9,9 @@ from terrace.errors import Conflict, Internal
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def head() -> str:
+def head(folder: Path = MIGRATIONS) -> str:
     """The newest revision, read off the file names so that a start without changes need not load Alembic."""
-    return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return max(path.name[:4] for path in (folder / "versions").glob("[0-9]*.py"))
 
 
 def current(connection: Connection) -> str | None:
@@ -20,17 +20,17 @@ def current(connection: Connection) -> str | None:
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
-def migrate(connection: Connection, target: str = "head") -> None:
-    """Move the schema up (or down) to `target` inside the caller's transaction.
+def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGRATIONS) -> None:
+    """Move the schema up (or down) to `target` (a revision, `head` or `base`) inside the caller's transaction.
 
     Raises Conflict when the database is newer than this code, Internal when a migration fails.
     """
-    at = current(connection)
-    if target == "head" and at == head():
+    at, newest = current(connection), head(folder)
+    if target == "head" and at == newest:
         return
-    if at is not None and at > head():
+    if at is not None and at > newest:
         raise Conflict(
-            f"The database has schema {at}, and this version of Terrace knows only {head()}. "
+            f"The database has schema {at}, and this version of Terrace knows only {newest}. "
             "Install the newer version again, or restore the backup made before the upgrade.",
             code="schema_too_new",
         )
@@ -38,9 +38,10 @@ def migrate(connection: Connection, target: str = "head") -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
-    move = command.upgrade if target == "head" or at is None or target > at else command.downgrade
+    down = target == "base" or (at is not None and target < at)  # "head" sorts after every number
+    move = command.downgrade if down else command.upgrade
     try:
         move(config, target)
     except Exception as error:

@@ -8,16 +8,19 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
@@ -68,7 +71,11 @@ class _Work:
     loop: asyncio.AbstractEventLoop
     result: Any = None
     error: BaseException | None = None
-    callbacks: "list[Callable[[], None]]" = ()  # type: ignore[assignment]
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    def fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self.callbacks = []
 
     def resolve(self) -> None:
         for callback in self.callbacks:
@@ -92,14 +99,13 @@ class SQLiteDatabase:
         self.path = path
         self._engine = engine_for(path, durability=durability)
         self._local = threading.local()
-        self._open: list[Connection] = []
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read", initializer=self._open_reader)
+        self._reading: list[Connection] = []
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+        self._closed = False
         self._writer = threading.Thread(target=self._write_forever, name="db-write", daemon=True)
         self._writer.start()
-        self._watchers: set[Callable[[], None]] = set()
-        self._watching: asyncio.Task[None] | None = None
-        self._closed = False
 
     async def read(self, work: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._closed:
@@ -117,71 +123,87 @@ class SQLiteDatabase:
         return await future
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
-        self._watchers.add(wake)
-        if self._watching is None:
-            self._watching = asyncio.get_running_loop().create_task(self._watch())
-        return lambda: self._watchers.discard(wake)
+        self._watchers = {**self._watchers, wake: asyncio.get_running_loop()}
+        loop = asyncio.get_running_loop()
+        self._queue.put(_Work(lambda session: None, loop.create_future(), loop))  # the writer begins to look
+
+        def stop() -> None:
+            self._watchers = {each: loop for each, loop in self._watchers.items() if each != wake}
+
+        return stop
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
-        for connection in self._open:
+        for connection in self._reading:
             connection.close()
         self._engine.dispose()
 
     # -- reader threads
 
-    def _open_reader(self) -> None:
-        connection = self._engine.connect()
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-        connection.rollback()
-        self._local.connection = connection
-        self._open.append(connection)
-
     def _read(self, work: Callable[[Session], R]) -> R:
-        connection: Connection = self._local.connection
-        with connection.begin() as transaction:
-            connection.exec_driver_sql("BEGIN")
-            try:
-                with Session(connection, autoflush=False, expire_on_commit=False) as session:
-                    return work(session)
-            except DBAPIError as error:
-                raise _told(error) from error
-            finally:
-                transaction.rollback()
+        try:
+            connection = self._reader()
+            with connection.begin() as transaction:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    with Session(connection, autoflush=False, expire_on_commit=False) as session:
+                        return work(session)
+                finally:
+                    transaction.rollback()
+        except (DBAPIError, sqlite3.Error) as error:
+            raise _told(error) from error
+
+    def _reader(self) -> Connection:
+        """This thread's own connection."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._engine.connect()
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+            connection.rollback()
+            self._local.connection = connection
+            self._reading.append(connection)
+        return connection
 
     # -- the writer thread
 
     def _write_forever(self) -> None:
-        connection = self._engine.connect()
+        connection: Connection | None = None
+        seen, watched = -1, 0.0
+        while True:
+            batch, closing = self._next_batch(WATCH_SECONDS if self._watchers else None)
+            try:
+                connection = connection or self._engine.connect()
+                if batch:
+                    self._commit(connection, batch)
+                if self._watchers and (moment := time.monotonic()) >= watched + WATCH_SECONDS:
+                    seen, watched = self._look(connection, seen), moment
+            except Exception as error:  # it could not even be opened; this thread must live on
+                for work in batch:
+                    work.fail(_told(error))
+            _hand_over(batch)
+            if closing:
+                if connection is not None:
+                    connection.close()
+                return
+
+    def _next_batch(self, timeout: float | None) -> tuple[list[_Work], bool]:
+        """What waits (empty after `timeout`), and whether the end was asked for."""
+        batch: list[_Work] = []
         try:
-            while (first := self._queue.get()) is not None:
-                batch, last = [first], False
-                while len(batch) < GROUP:
-                    try:
-                        work = self._queue.get_nowait()
-                    except Empty:
-                        break
-                    if work is None:
-                        last = True
-                        break
-                    batch.append(work)
-                self._commit(connection, batch)
-                for loop in {work.loop for work in batch}:
-                    mine = [work for work in batch if work.loop is loop]
-                    if not loop.is_closed():
-                        loop.call_soon_threadsafe(_resolve, mine)
-                if last:
-                    return
-        finally:
-            connection.close()
+            work = self._queue.get(timeout=timeout)
+            while work is not None:
+                batch.append(work)
+                if len(batch) == GROUP:
+                    return batch, False
+                work = self._queue.get_nowait()
+        except Empty:
+            return batch, False
+        return batch, True
 
     def _commit(self, connection: Connection, batch: list[_Work]) -> None:
         try:
@@ -189,13 +211,13 @@ class SQLiteDatabase:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 for work in batch:
                     self._run(connection, work)
-        except BaseException as error:
-            told = _told(error) if isinstance(error, DBAPIError) else error
+        except DBAPIError as error:
+            told = _told(error)
             for work in batch:
-                work.error = work.error or told
-                work.callbacks = []
+                work.fail(told)
 
     def _run(self, connection: Connection, work: _Work) -> None:
+        """One work in its savepoint. Raises only when SQLite gave the whole transaction up."""
         session = Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
         try:
             with connection.begin_nested(), session:
@@ -204,29 +226,39 @@ class SQLiteDatabase:
                 work.callbacks = callbacks(session)
                 session.expunge_all()
         except BaseException as error:
-            if isinstance(error, DBAPIError) and not connection.get_transaction():
-                raise  # SQLite gave the whole transaction up (a full disk does that)
-            work.error = _told(error) if isinstance(error, DBAPIError) else error
+            work.fail(_told(error))
+            if not _in_transaction(connection):  # a full disk does that
+                raise _given_up(error) from error
 
-    # -- other processes
+    def _look(self, connection: Connection, seen: int) -> int:
+        """data_version changes when another connection commits, which here means another process."""
+        with connection.begin():
+            version = int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+        if version != seen and seen >= 0:
+            for wake, loop in self._watchers.items():
+                _call_soon(loop, wake)
+        return version
 
-    async def _watch(self) -> None:
-        """SQLite's data_version changes when another connection commits; reading it costs a few microseconds.
 
-        Our own writer is another connection too, so a change of our own wakes us once in vain.
-        """
-        connection = sqlite3.connect(self.path, check_same_thread=False)
-        try:
-            seen = connection.execute("PRAGMA data_version").fetchone()
-            while True:
-                await asyncio.sleep(WATCH_SECONDS)
-                current = connection.execute("PRAGMA data_version").fetchone()
-                if current != seen:
-                    seen = current
-                    for wake in tuple(self._watchers):
-                        wake()
-        finally:
-            connection.close()
+def _in_transaction(connection: Connection) -> bool:
+    driver = connection.connection.driver_connection
+    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+
+
+def _given_up(error: BaseException) -> DBAPIError:
+    """The database's own complaint behind `error`."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, DBAPIError) and "savepoint" not in str(at.orig):
+            return at
+        at = at.__context__
+    return OperationalError("a transaction", None, sqlite3.OperationalError("the transaction was given up"))
+
+
+def _hand_over(batch: list[_Work]) -> None:
+    """Each event loop gets its results in one call, in the order of the commit."""
+    for loop in {work.loop for work in batch}:
+        _call_soon(loop, partial(_resolve, [work for work in batch if work.loop is loop]))
 
 
 def _resolve(batch: list[_Work]) -> None:
@@ -234,13 +266,22 @@ def _resolve(batch: list[_Work]) -> None:
         work.resolve()
 
 
-def _told(error: DBAPIError) -> BaseException:
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+        loop.call_soon_threadsafe(callback)
+
+
+def _told(error: BaseException) -> BaseException:
     """Operational failures become a sentence; mistakes in our own SQL stay what they are."""
-    text = str(error.orig)
+    if not isinstance(error, (DBAPIError, sqlite3.Error)):
+        return error
+    text = str(getattr(error, "orig", error))
     if "disk is full" in text or "disk I/O error" in text:
         return Unavailable("The disk is full. Free some space; nothing half-done was kept.", code="disk_full")
     if "locked" in text or "busy" in text:
         return Unavailable("The database is busy. Try again in a moment.", code="database_busy", retry_after=1)
-    if "readonly" in text or "unable to open" in text:
-        return Unavailable(f"The database cannot be written: {text}.", code="database_unwritable")
+    if "readonly" in text or "unable to open" in text or "malformed" in text or "not a database" in text:
+        return Unavailable(f"The database cannot be used: {text}.", code="database_unusable")
+    if "given up" in text:
+        return Unavailable("The database gave the transaction up. Try again.", code="database_gave_up", retry_after=1)
     return error
