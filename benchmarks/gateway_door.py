@@ -1,6 +1,6 @@
 """The /v1 door alone under uvicorn: what the gateway costs without the house around it."""
 
-import asyncio
+import gc
 
 from terrace.models.service import open_models
 from terrace.models.transport import open_transport
@@ -23,6 +23,8 @@ async def main() -> None:
     models = open_models(settings.models, transport, NoRanker())  # type: ignore[arg-type]
     door = OpenAIDoor(models, transport, settings=settings.models, web=settings.web)
     models.start()
+    gc.freeze()  # as `terrace serve` should: the house itself is never garbage
+    gc.set_threshold(20_000, 20, 50)
     config = uvicorn.Config(
         door,  # type: ignore[arg-type]
         host=settings.host,

@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_reusable",
         "_transport",
+        "_unparsed",
         "deadline",
         "exchange",
         "final",
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self, idle: float) -> None:
         self._idle = idle
-        self._head_bytes = 0
+        self._head_bytes = self._unparsed = 0
         self._begun = self._framed = self._close_delimited = False
         self._complete = self._body_seen = self._reusable = False
 
@@ -135,17 +136,19 @@ class Connection(asyncio.Protocol):
         self.touched = True
         if self._body_seen:
             self.deadline = self._clock() + self._idle
-        elif not self._begun:
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._fail(broke("sent something that is not an HTTP response"))
+            self._fail(
+                broke(f"sent something that is not an HTTP response, or over {MAX_HEAD_BYTES:,} bytes of headers")
+            )
             return
         if self._complete:
             self._free()
-        elif not self._begun and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail(broke(f"sent headers of more than {MAX_HEAD_BYTES:,} bytes"))
+        elif not self._begun:
+            self._unparsed += len(data)
+            if self._unparsed > 2 * MAX_HEAD_BYTES:
+                self._fail(broke(f"sent headers of more than {MAX_HEAD_BYTES:,} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self.exchange
@@ -167,6 +170,9 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._begun or self.exchange is None:  # trailers
             return
+        self._head_bytes += len(value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError("giant header")
         name = name.lower()
         if name == b"content-length":
             self._framed = True
@@ -185,8 +191,6 @@ class Connection(asyncio.Protocol):
             self._framed = False
             return
         self._begun = True
-        if sum(len(name) + len(value) for name, value in exchange.headers) > MAX_HEAD_BYTES:
-            raise ValueError("giant header")
         exchange.begin(status)
         if exchange.method == "HEAD":
             self._end()  # httptools can't be told that no body follows, so this was the connection's last answer

@@ -108,6 +108,8 @@ class Exchange:
         return piece
 
     async def read(self, limit: int = 16 * 1024 * 1024) -> bytes:
+        if self.ended and self._error is None and self._buffered <= limit:
+            return self._take() if self._pieces else b""
         read: list[bytes] = []
         size = 0
         async for piece in self:

@@ -1,6 +1,8 @@
 """The transport a house uses: the lean client for http, aiohttp for https."""
 
+from collections.abc import Coroutine
 from math import inf
+from typing import Any
 
 from terrace.models.transport.base import Headers, Response, Transport
 from terrace.models.transport.lean import LeanTransport
@@ -17,7 +19,7 @@ class SchemeTransport:
         self._plain = plain
         self._tls = tls
 
-    async def send(
+    def send(
         self,
         method: str,
         url: str,
@@ -27,9 +29,9 @@ class SchemeTransport:
         first_byte_timeout: float = 120.0,
         idle_timeout: float = 120.0,
         total_timeout: float = inf,
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         chosen = self._tls if url.startswith("https:") else self._plain
-        return await chosen.send(
+        return chosen.send(
             method,
             url,
             headers,

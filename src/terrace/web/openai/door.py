@@ -16,6 +16,7 @@ from terrace.types import Scope, now
 from terrace.web.openai.base import Answerer, ASGIScope, Authenticate, Models, Passthrough, Receive, Send
 from terrace.web.openai.chunks import Form
 from terrace.web.openai.embeddings import EmbeddingsDoor
+from terrace.web.openai.leaving import Attendance
 from terrace.web.openai.relay import Relay
 from terrace.web.openai.request import ClientGone, Fields, Request, text_field, typed_field
 from terrace.web.openai.translation import RAG, Translation, rag_collections
@@ -26,7 +27,7 @@ AUTO = "auto"
 CHAT, TEXT, EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
 FULL_RETRY_AFTER = 1.0  # seconds
 
-Handler = Callable[[Request], Awaitable[None]]
+Work = Callable[[Request, Fields], Awaitable[None]]
 
 
 class _StreamOptions(msgspec.Struct):
@@ -60,8 +61,9 @@ class OpenAIDoor:
         self._relay = Relay(transport, settings, meter)
         self._translation = Translation(models, answerer, settings.max_answer_bytes)
         self._embeddings = EmbeddingsDoor(models, embedder)
+        self._attendance = Attendance()
         self._created = int(now())
-        self._posts: dict[str, Handler] = {
+        self._posts: dict[str, Work] = {
             "/v1/chat/completions": self._chat,
             "/v1/completions": self._completions,
             "/v1/embeddings": self._embed,
@@ -79,7 +81,7 @@ class OpenAIDoor:
         self.open += 1
         try:
             request.owner = self._authenticate(asgi)
-            await self._handler(asgi)(request)
+            await self._route(request)
         except TerraceError as error:
             await request.refuse(error)
         except ClientGone:
@@ -99,49 +101,52 @@ class OpenAIDoor:
             retry_after=FULL_RETRY_AFTER,
         )
 
-    def _handler(self, asgi: ASGIScope) -> Handler:
+    def _route(self, request: Request) -> Awaitable[None]:
         """Raises Missing or Invalid (405) in OpenAI's manner."""
-        method, path = asgi["method"], asgi["path"]
-        post = self._posts.get(path)
-        if post is not None:
+        method, path = request.asgi["method"], request.asgi["path"]
+        work = self._posts.get(path)
+        if work is not None:
             if method != "POST":
                 raise _wrong_method(method, path, "POST")
-            return post
+            return self._attend(request, work)
         if path.rstrip("/") == "/v1/models" or path.startswith("/v1/models/"):
             if method != "GET":
                 raise _wrong_method(method, path, "GET")
-            return self._list_models if path.rstrip("/") == "/v1/models" else self._show_model
+            return self._list_models(request) if path.rstrip("/") == "/v1/models" else self._show_model(request)
         raise Missing(f"Unknown request URL: {method} {path}. docs/openai.md lists what is served.", code="unknown_url")
 
-    # Handlers
-
-    async def _chat(self, request: Request) -> None:
-        await self._generate(request, CHAT, "chat")
-
-    async def _completions(self, request: Request) -> None:
-        await self._generate(request, TEXT, "text")
-
-    async def _generate(self, request: Request, path: str, form: Form) -> None:
+    async def _attend(self, request: Request, work: Work) -> None:
+        """Work on a JSON body for as long as its client stays."""
         fields = await request.fields(self._web.max_json_bytes)
+        attended = self._attendance.begin(request.receive)
+        try:
+            await work(request, fields)
+        except asyncio.CancelledError:
+            if attended.abandoned():
+                raise ClientGone from None
+            raise
+        finally:
+            self._attendance.end(attended)
+
+    def _chat(self, request: Request, fields: Fields) -> Awaitable[None]:
+        return self._generate(request, fields, CHAT, "chat")
+
+    def _completions(self, request: Request, fields: Fields) -> Awaitable[None]:
+        return self._generate(request, fields, TEXT, "text")
+
+    async def _generate(self, request: Request, fields: Fields, path: str, form: Form) -> None:
         model = text_field(fields, "model")
         stream, wants_usage = _streaming(fields)
         _one_choice(fields)
-        async with _Attended(request):
-            target = None if rag_collections(model) is not None else await self._target(model)
-            if target is None or not await self._relay.run(
-                request, fields, target, path, stream=stream, wants_usage=wants_usage
-            ):
-                await self._translation.run(request, fields, model, form, stream=stream, wants_usage=wants_usage)
+        target = await self._target(model) if rag_collections(model) is None else None
+        if target is None or not await self._relay.run(request, fields, target, path, stream, wants_usage):
+            await self._translation.run(request, fields, model, form, stream=stream, wants_usage=wants_usage)
 
-    async def _embed(self, request: Request) -> None:
-        fields = await request.fields(self._web.max_json_bytes)
+    async def _embed(self, request: Request, fields: Fields) -> None:
         model = text_field(fields, "model")
-        async with _Attended(request):
-            target = None if self._embeddings.serves(model) else await self._target(model)
-            if target is None or not await self._relay.run(
-                request, fields, target, EMBEDDINGS, stream=False, wants_usage=False
-            ):
-                await self._embeddings.run(request, fields)
+        target = None if self._embeddings.serves(model) else await self._target(model)
+        if target is None or not await self._relay.run(request, fields, target, EMBEDDINGS, False, False):
+            await self._embeddings.run(request, fields)
 
     async def _target(self, model: str) -> Passthrough | None:
         target = self._models.passthrough(model)
@@ -173,27 +178,6 @@ class OpenAIDoor:
             {"id": name, "object": "model", "created": self._created, "owned_by": owner_name}
             for name, owner_name in listed
         ]
-
-
-class _Attended:
-    """Work that stops when the client leaves: the task is cancelled, and with it the upstream call."""
-
-    __slots__ = ("_request", "_task", "_watch")
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._watch = self._request.watch(task.cancel)
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        self._watch.stop()
-        if self._watch.left and kind is asyncio.CancelledError:
-            self._task.uncancel()
-            raise ClientGone from None
 
 
 def _streaming(fields: Fields) -> tuple[bool, bool]:

@@ -40,7 +40,7 @@ class Relay:
         self._no_usage: set[str] = set()  # providers that do not know stream_options
 
     async def run(
-        self, request: Request, fields: Fields, target: Passthrough, path: str, *, stream: bool, wants_usage: bool
+        self, request: Request, fields: Fields, target: Passthrough, path: str, stream: bool, wants_usage: bool
     ) -> bool:
         """Answer from `target`. False when nothing was sent because it failed and models.fallback may do better."""
         trip = Trip(request, target)

@@ -1,8 +1,7 @@
 """One HTTP request at the /v1 door: its body within bounds, its fields, and the ways to answer it."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -30,14 +29,14 @@ class ClientGone(Exception):
 
 
 class Request:
-    __slots__ = ("_receive", "_send", "_streaming", "asgi", "identity", "owner", "started")
+    __slots__ = ("_send", "_streaming", "asgi", "identity", "owner", "receive", "started")
 
     def __init__(self, asgi: ASGIScope, receive: Receive, send: Send) -> None:
         self.asgi = asgi
         self.started = time.perf_counter()
         self.owner = Scope()
         self.identity: str | None = asgi["state"].get("request_id") if "state" in asgi else None
-        self._receive = receive
+        self.receive = receive
         self._send = send
         self._streaming = False
 
@@ -45,14 +44,14 @@ class Request:
 
     async def body(self, limit: int) -> bytes:
         """Raises Invalid past `limit` bytes."""
-        message = await self._receive()
+        message = await self.receive()
         if not message.get("more_body"):
             if message["type"] == "http.disconnect":
                 raise ClientGone
             return message.get("body", b"")  # type: ignore[no-any-return]
         body = bytearray(message.get("body", b""))
         while message.get("more_body"):
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body += message.get("body", b"")
@@ -69,10 +68,6 @@ class Request:
             raise Invalid("The body must be a JSON object.", code="invalid_json") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
-
-    def watch(self, gone: Callable[[], object]) -> "Watch":
-        """Have `gone` called when the client leaves; the body must have been read."""
-        return Watch(self._receive, gone)
 
     # Answering
 
@@ -111,45 +106,6 @@ class Request:
         else:
             headers = JSON_HEADERS + error_headers(error)
             await self.answer(error_body(error), status=status_of(error), headers=headers)
-
-
-class Watch:
-    """Waits for the client to leave without a task of its own: `receive` is stepped by hand, a callback on the future
-    it waits for takes the next step. A task a request would cost a tenth of the whole hot path."""
-
-    __slots__ = ("_gone", "_steps", "left")
-
-    def __init__(self, receive: Receive, gone: Callable[[], object]) -> None:
-        self._gone = gone
-        self.left = False
-        self._steps: Any = _until_gone(receive)
-        self._step()
-
-    def _step(self, _done: object = None) -> None:
-        if self._steps is None:
-            return
-        try:
-            waiting = self._steps.send(None)
-        except StopIteration:
-            self._steps = None
-            self.left = True
-            self._gone()
-        else:
-            if waiting is None:  # a bare yield, as in sleep(0)
-                asyncio.get_running_loop().call_soon(self._step)
-            else:
-                waiting._asyncio_future_blocking = False
-                waiting.add_done_callback(self._step)
-
-    def stop(self) -> None:
-        if self._steps is not None:
-            self._steps.close()
-            self._steps = None
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def text_field(fields: Fields, name: str) -> str:
