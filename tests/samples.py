@@ -13,7 +13,8 @@ WML = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 
-WORDS = "the river carries small stones from high mountains down to a quiet sea where ships wait for better weather".split()
+_PHRASE = "the river carries small stones from high mountains down to a quiet sea where ships wait for better weather"
+WORDS = _PHRASE.split()
 
 
 def prose(sentences: int, seed: int = 0) -> str:
@@ -39,12 +40,19 @@ def pdf(
     size: tuple[float, float] = (612, 792),
     extra: str = "",
     compress: bool = False,
+    to_unicode: str = "",
 ) -> bytes:
-    """A PDF with text set in Helvetica. `extra` goes into each page's dictionary, such as `/Rotate 90`."""
-    objects: list[bytes] = [b"", b"", b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"]
+    """A PDF with text set in Helvetica. `extra` goes into each page's dictionary, such as `/Rotate 90`; `to_unicode`
+    is a character map that says which text the letters stand for."""
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding%s>>"
+    objects: list[bytes] = [b"", b"", font % (b"/ToUnicode 4 0 R" if to_unicode else b"")]
+    if to_unicode:
+        objects.append(b"<</Length %d>>stream\n%s\nendstream" % (len(to_unicode), to_unicode.encode()))
     kids = []
     for page in pages:
-        content = b"".join(b"BT /F1 %g Tf %g %g Td (%s) Tj ET\n" % (s, x, y, _pdf_string(text)) for x, y, s, text in page)
+        content = b"".join(
+            b"BT /F1 %g Tf %g %g Td (%s) Tj ET\n" % (s, x, y, _pdf_string(text)) for x, y, s, text in page
+        )
         how = b"/Filter/FlateDecode" if compress else b""
         content = zlib.compress(content) if compress else content
         objects.append(b"<<%s/Length %d>>stream\n%s\nendstream" % (how, len(content), content))
@@ -240,7 +248,7 @@ x = 1
 - two
 """
 
-CSV = 'name;born;note\nAda;1815;"wrote; the first program"\nCharles;1791;built engines\n'.encode()
+CSV = b'name;born;note\nAda;1815;"wrote; the first program"\nCharles;1791;built engines\n'
 
 TEXT = b"""CHAPTER ONE
 
@@ -256,7 +264,9 @@ Everything has a source.
 def every_kind() -> dict[str, bytes]:
     """A small file of each type, by file name."""
     return {
-        "a.pdf": pdf([page_of_lines(["The river carries stones."]), page_of_lines(["The sea is quiet."])], title="Rivers"),
+        "a.pdf": pdf(
+            [page_of_lines(["The river carries stones."]), page_of_lines(["The sea is quiet."])], title="Rivers"
+        ),
         "a.docx": docx(paragraph("Rivers", "Heading1") + paragraph("The river carries stones.")),
         "a.pptx": pptx([("Rivers", ["They carry stones", "They are long"], "Speak slowly")]),
         "a.xlsx": xlsx({"Rivers": [["name", "km"], ["Rhine", 1230], ["Danube", 2850.5]]}),

@@ -258,7 +258,7 @@ def _overlapping(text: str, before: Sequence[_Unit], group: Sequence[_Unit], ove
         return start
     last = before[-1]
     for sentence in reversed(list(sentences(text, Span(last.start, last.end)))):
-        if count(text[sentence.start : last.end]) > overlap:
+        if sentence.start <= last.start or count(text[sentence.start : last.end]) > overlap:
             break
         start = sentence.start
     return start

@@ -85,14 +85,14 @@ def decode(data: bytes, *, partial: bool = False) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
+    if b"\0" in data[:4096] and (guess := _utf16(data)) is not None:
+        return data.decode(guess, "replace")
     tail = 4 if partial else 0
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         if tail and error.start >= len(data) - tail:
             return data[: error.start].decode("utf-8")
-    if (guess := _utf16(data)) is not None:
-        return data.decode(guess, "replace")
     text = data.decode("utf-8", "replace")
     multibyte = sum(1 for character in text[:HEAD] if "\x80" <= character != "\ufffd")
     if multibyte > 4 * text.count("\ufffd", 0, HEAD):

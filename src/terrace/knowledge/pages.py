@@ -91,9 +91,8 @@ def _boxes(document: Any, handle: Any, page: Page, start: int, end: int) -> list
         return []
     textpage = handle.get_textpage()
     try:
-        indices = pdf_text.character_indices(textpage.raw, composed.raw)
-        found = (indices[offset] for offset in composed.sources(first, last))
-        return _by_line([_place(handle, *pdf_text.character_box(textpage.raw, index)) for index in found if index >= 0])
+        indices = pdf_text.character_indices(textpage.raw, composed.raw, composed.sources(first, last))
+        return _by_line([_place(handle, *pdf_text.character_box(textpage.raw, index)) for index in indices])
     finally:
         textpage.close()
 
@@ -135,7 +134,7 @@ def _continues(last: Box, box: Box) -> bool:
 def _scale(size: tuple[float, float], wanted: int) -> float:
     """Pixels a point for a page of this size in points: as wide as wanted, unless that takes too many pixels."""
     width, height = (max(side, 1.0) for side in size)
-    scale = min(MAX_WIDTH, max(MIN_WIDTH, wanted)) / width
+    scale = (min(MAX_WIDTH, max(MIN_WIDTH, wanted)) - 0.01) / width  # pdfium rounds up
     return min(scale, math.sqrt(MAX_PIXELS / (width * height)), MAX_SIDE / max(width, height))
 
 

@@ -167,7 +167,7 @@ class _Reader:
             _SPECIAL[tag](self, tag)
         elif self._tables and self._tables[-1]:
             self._cell(tag)
-        elif self._depth and tag not in _HEADINGS:
+        elif self._depth and tag not in _HEADINGS and self._kind != "heading":
             self._text.append(" ")
         else:
             self._flush()

@@ -8,7 +8,9 @@ alone, years later, with the same result.
 
 import ctypes
 import re
+from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -21,14 +23,17 @@ from terrace.knowledge.parsers.base import normalise
 NEIGHBOURS = 2  # pages looked at on either side for running headers and footers
 KEPT_PAGES = 2 * NEIGHBOURS + 2
 MARGIN_LINES = 2  # at the top and at the bottom that may be running ones
+MARGIN = 0.1  # of the page's height, within which they are
 SAME_PLACE = 4.0  # points a running line may move between pages
 MAX_CHARS = 2_000_000  # on one page; pdfium itself gets slow beyond
 
-_HYPHENS = ("\x02", "\ufffe", "\u00ad")  # pdfium's marks for a hyphen at the end of a line
+_HYPHENS = ("\ufffe", "\x02", "\u00ad")  # at the end of a line; the first is pdfium's, which then ends no line
+_WIDE = re.compile("[\U00010000-\U0010ffff]")
+_ROW = re.compile("[^\n\ufffe]+[\n\ufffe]?")
 _WORD = re.compile(r"\S+")
 _DIGITS = re.compile(r"\d+")
 _BULLET = re.compile(r"(?:[•‣▪◦●○■–—*-]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
-_LAST_WORD = re.compile(r"\w+(?=-$)")
+_LAST_WORD = re.compile(r"\w+$")
 _FIRST_WORD = re.compile(r"\w+")
 _SENTENCE_END = (".", "!", "?", ":", ";", ".”", '."', ".)", "。")
 
@@ -109,8 +114,11 @@ class PdfText:
         return _compose(raw, [line for at, line in enumerate(raw.lines) if at not in running])
 
     def _running_lines(self, number: int, raw: _RawPage) -> set[int]:
-        """Lines at the margin that at least two of the neighbouring pages have in the same place."""
-        if self._pages < 3 or len(raw.lines) < 4:
+        """Lines at the margin that at least two of the neighbouring pages have in the same place.
+
+        The first page keeps its own, so that what they say is in the text once.
+        """
+        if number == 0 or self._pages < 3 or len(raw.lines) < 4:
             return set()
         first, last = max(0, number - NEIGHBOURS), min(self._pages, number + NEIGHBOURS + 1)
         others = [self._read(each).margins.values() for each in range(first, last) if each != number]
@@ -127,7 +135,7 @@ class PdfText:
         try:
             textpage = page.get_textpage()
             try:
-                raw = _read_page(textpage.raw)
+                raw = _read_page(textpage.raw, page.get_bbox())
             finally:
                 textpage.close()
         finally:
@@ -148,15 +156,19 @@ def raw_text(textpage: Any) -> str:
     return buffer.raw[: max(0, units - 1) * 2].decode("utf-16-le", "surrogatepass")
 
 
-def character_indices(textpage: Any, raw: str) -> list[int]:
-    """For each character of the raw text pdfium's index of it, found by walking both; -1 where there is none."""
-    indices, at = [-1] * len(raw), 0
-    for index in range(min(pdfium.FPDFText_CountChars(textpage), MAX_CHARS)):
-        code = pdfium.FPDFText_GetUnicode(textpage, index)
-        if at < len(raw) and code == ord(raw[at]):
-            indices[at] = index
-            at += 1
-    return indices
+def character_indices(textpage: Any, raw: str, offsets: Iterable[int]) -> Iterator[int]:
+    """pdfium's indices of the characters at these offsets of the raw text; it counts in UTF-16 units."""
+    units = _units(raw)
+    for offset in offsets:
+        index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, units(offset))
+        if index >= 0:
+            yield index
+
+
+def _units(raw: str) -> Callable[[int], int]:
+    """How many UTF-16 units are before an offset."""
+    wide = [at for at, character in enumerate(raw) if character > "\uffff"] if _WIDE.search(raw) else []
+    return (lambda at: at + bisect_left(wide, at)) if wide else (lambda at: at)
 
 
 def fold(piece: str) -> tuple[str, list[int]]:
@@ -195,24 +207,20 @@ def _folded(piece: str) -> str:
     return " ".join(filter(None, map(folded_word, piece.split())))
 
 
-def _read_page(textpage: Any) -> _RawPage:
+def _read_page(textpage: Any, box: tuple[float, float, float, float]) -> _RawPage:
     text = raw_text(textpage)
-    wide = len(text) != len(text.encode("utf-16-le", "surrogatepass")) // 2
-    lines: list[Line] = []
-    at = 0
-    for row in text.split("\n"):
-        bare = row.strip()
-        if bare:
-            start = at + row.index(bare[0])
-            end = start + len(bare)
-            lines.append(_line(textpage, text, start, end, wide))
-        at += len(row) + 1
-    return _RawPage(text, lines, _margins(text, lines))
+    units = _units(text)
+    lines = []
+    for row in _ROW.finditer(text):
+        bare = row.group().strip()
+        if bare and bare not in _HYPHENS:
+            start = row.start() + row.group().index(bare[0])
+            lines.append(_line(textpage, start, start + len(bare), units))
+    return _RawPage(text, lines, _margins(text, lines, box[1], box[3]))
 
 
-def _line(textpage: Any, text: str, start: int, end: int, wide: bool) -> Line:
+def _line(textpage: Any, start: int, end: int, units: Callable[[int], int]) -> Line:
     """The line [start, end) with its box, taken from its first and last characters."""
-    units = (lambda at: len(text[:at].encode("utf-16-le", "surrogatepass")) // 2) if wide else (lambda at: at)
     first, last = _box(textpage, units(start)), _box(textpage, units(end - 1))
     return Line(
         start,
@@ -231,12 +239,13 @@ def _box(textpage: Any, at: int) -> Any:
     return box
 
 
-def _margins(text: str, lines: list[Line]) -> dict[int, tuple[str, float]]:
+def _margins(text: str, lines: list[Line], bottom: float, top: float) -> dict[int, tuple[str, float]]:
+    """The outermost lines at the top and bottom of a page that reaches from `bottom` to `top`."""
+    band = MARGIN * (top - bottom)
     order = sorted(range(len(lines)), key=lambda at: -lines[at].top)
-    return {
-        at: (_DIGITS.sub("#", text[lines[at].start : lines[at].end].strip()), lines[at].bottom)
-        for at in {*order[:MARGIN_LINES], *order[-MARGIN_LINES:]}
-    }
+    outer = {at for at in order[:MARGIN_LINES] if lines[at].bottom > top - band}
+    outer |= {at for at in order[-MARGIN_LINES:] if lines[at].top < bottom + band}
+    return {at: (_DIGITS.sub("#", text[lines[at].start : lines[at].end]), lines[at].bottom) for at in outer}
 
 
 def _compose(raw: _RawPage, lines: list[Line]) -> PageText:
@@ -276,10 +285,9 @@ def _join(text: str, line: Line, after: Line, leading: float, right: float) -> t
     """Where a line ends in the raw text (before a hyphen that only cuts a word), and what joins it to the next."""
     ending = text[line.start : line.end]
     next_text = text[after.start : after.start + 80]
-    if ending.endswith(_HYPHENS) and len(ending) > 1:
-        return line.end - 1, ""
-    if ending.endswith("-") and next_text[:1].islower() and ending[-2:-1].isalpha():
-        return (line.end if _keeps_hyphen(text, ending, next_text) else line.end - 1), ""
+    marked = ending.endswith(_HYPHENS) and len(ending) > 1
+    if marked or (ending.endswith("-") and next_text[:1].islower() and ending[-2:-1].isalpha()):
+        return line.end - 1, "-" if _keeps_hyphen(text, ending[:-1], next_text) else ""
     return line.end, _separator(ending, next_text, line, after, leading, right)
 
 

@@ -27,10 +27,9 @@ def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
         metadata = core_properties(archive)
         archive.xml(archive.main_part("xl/workbook.xml"))
     draft = Draft(limits)
-    with warnings.catch_warnings():
+    with path.open("rb") as file, warnings.catch_warnings():  # by name it would insist on its ending
         warnings.simplefilter("ignore")  # about styles and extensions it doesn't know
-        book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    try:
+        book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
         cells = _Count(MAX_CELLS)
         sheets = [sheet for sheet in book.worksheets if hasattr(sheet, "iter_rows")]
         for number, sheet in enumerate(sheets, 1):
@@ -38,7 +37,6 @@ def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
             if sheet.sheet_state == "visible":
                 _add_sheet(sheet, draft, cells, limits)
             progress(number, len(sheets))
-    finally:
         book.close()
     title = metadata.pop("title", "")
     return replace(draft.parsed(XLSX, title, metadata), title=title)  # a sheet's name is no title
