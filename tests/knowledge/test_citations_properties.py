@@ -11,13 +11,15 @@ from terrace.knowledge.evidence import Passage, fold, sentences
 
 PIECES = st.sampled_from(
     [
-        "[1]", "[2]", "[9]", "[1, 9]", "[1-3]", "【2】", "[", "]", "(", ")", "`", "```", "\n", "\n\n", " ", "  ", "a", "word",
-        '"', "“", "”", "„", "The cat sat.", "on the mat", "x1", ":", ",", ".", "~~~", "- ", "> ", "1. ", "\\", "[Source 2]",
-        "0", "12", "†", "!", "é", "ﬁ", "猫", "\u200b", "http://x",
+        "[1]", "[2]", "[9]", "[1, 9]", "[1-3]", "【2】", "[", "]", "(", ")", "`", "```", "~~~", "\n", "\n\n", " ", "  ",
+        "a", "word", '"', "“", "”", "„", "The cat sat.", "on the mat", "x1", ":", ",", ".", "- ", "> ", "1. ", "\\",
+        "[Source 2]", "0", "12", "†", "!", "é", "ﬁ", "猫", "\u200b", "http://x",
     ]
 )  # fmt: skip
 ANSWERS = st.one_of(st.lists(PIECES, max_size=25).map("".join), st.text(max_size=60))
-CHUNKS = st.lists(st.one_of(st.just("The cat sat on the mat. It “purred” [3] softly."), st.text(max_size=80)), max_size=3)
+CHUNKS = st.lists(
+    st.one_of(st.just("The cat sat on the mat. It “purred” [3] softly."), st.text(max_size=80)), max_size=3
+)
 
 
 def sources(texts: list[str]) -> list[Source]:
@@ -79,7 +81,7 @@ def test_a_span_found_folds_to_the_words_quoted(text: str, data: st.DataObject) 
         assert fold(text[span.start : span.end])
 
 
-@given(st.text(alphabet="ab ﬁ½é\u0301\u00ad .\n\"”“", max_size=60), st.integers(0, 59), st.integers(1, 30))
+@given(st.text(alphabet='ab ﬁ½é\u0301\u00ad .\n"”“', max_size=60), st.integers(0, 59), st.integers(1, 30))
 @settings(max_examples=300, deadline=None)
 def test_whole_words_quoted_are_always_found(text: str, at: int, length: int) -> None:
     words = re.findall(r"[ab]+", text)

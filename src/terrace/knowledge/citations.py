@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from terrace.knowledge.base import Hit, Page, Span
 from terrace.knowledge.evidence import Passage, inside_quotation, is_quotation, quotations, sentences
 from terrace.knowledge.marks import CONTEXT_CHARS, MarkScanner
+from terrace.knowledge.search import document_url
 from terrace.types import JSONObject
 
 SUPPORT = 0.5  # share of a sentence's words that a chunk's sentence must hold to count as its source
@@ -51,12 +52,6 @@ class Checked:
     sources: tuple[Source, ...]
 
 
-def link(document_id: str, page: int | None, start: int, end: int) -> str:
-    """The page of the app that opens a document with a span marked."""
-    where = f"page={page}&" if page is not None else ""
-    return f"/documents/{document_id}?{where}start={start}&end={end}"
-
-
 def candidates(hits: Sequence[Hit]) -> tuple[Source, ...]:
     """Retrieved chunks as sources, numbered from 1, each pointing at its whole chunk."""
     return tuple(
@@ -73,7 +68,7 @@ def candidates(hits: Sequence[Hit]) -> tuple[Source, ...]:
             chunk_start=hit.start,
             chunk_end=hit.end,
             score=hit.score,
-            url=link(hit.document_id, hit.page, hit.start, hit.end),
+            url=hit.url,
             chunk_text=hit.text,
         )
         for number, hit in enumerate(hits, 1)
@@ -165,7 +160,7 @@ class Checker:
         page = self._page(source, start)
         quote = source.chunk_text[best.span.start : best.span.end]
         return replace(
-            source, start=start, end=end, quote=quote, page=page, url=link(source.document_id, page, start, end)
+            source, start=start, end=end, quote=quote, page=page, url=document_url(source.document_id, start, end, page)
         )
 
     def _page(self, source: Source, start: int) -> int | None:
