@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._begun or self.exchange is None:  # trailers
             return
-        self._head_bytes += len(value)
+        self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("giant header")
         name = name.lower()

@@ -30,9 +30,9 @@ class TLSResponse:
             while piece := await self._response.content.readany():
                 yield piece
                 if loop.time() > self._final:
-                    self.close()
                     raise Unavailable("The model server did not finish in time.", code="upstream_timeout")
         except Exception as error:
+            self.close()
             raise as_unavailable(error) from None
 
     async def read(self, limit: int = 16 * 1024 * 1024) -> bytes:
