@@ -76,7 +76,8 @@ def test_paragraphs_near_the_target_stay_whole_and_alone() -> None:
 def test_small_paragraphs_under_a_heading_come_together_and_headings_begin_chunks() -> None:
     parsed = draft(
         ("heading", "Rivers", 1), ("heading", "Rhine", 2), ("paragraph", "It is long."), ("paragraph", "It is old."),
-        ("heading", "Danube", 2), ("paragraph", "It is longer."), ("heading", "Seas", 1), ("paragraph", "They are wide."),
+        ("heading", "Danube", 2), ("paragraph", "It is longer."),
+        ("heading", "Seas", 1), ("paragraph", "They are wide."),
     )  # fmt: skip
     chunks = chunk(parsed, 220)
     assert [each.text for each in chunks] == [

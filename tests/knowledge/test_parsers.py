@@ -158,7 +158,8 @@ def test_docx_keeps_the_order_of_paragraphs_lists_and_tables(parse) -> None:
     assert parsed.title == "Rivers of Europe"
     assert blocks(parsed) == [
         ("heading", "On rivers"), ("heading", "Rhine"), ("paragraph", "It is long."),
-        ("table", "Name | km\nRhine | 1230"), ("list", "- one\n- two"), ("heading", "Danube"), ("paragraph", "In a control."), ("paragraph", "kept\nnext"),
+        ("table", "Name | km\nRhine | 1230"), ("list", "- one\n- two"),
+        ("heading", "Danube"), ("paragraph", "In a control."), ("paragraph", "kept\nnext"),
         ("paragraph", "Note: See the map."),
     ]  # fmt: skip
     assert [block.level for block in parsed.blocks if block.kind == "heading"] == [1, 1, 2]

@@ -13,6 +13,7 @@ from terrace.errors import Invalid
 from terrace.knowledge.parsers.base import ParseLimits, damaged
 
 SMALL = 32 * 1024**2  # bytes; less than this unpacked is no bomb, however well it packs
+_ENTITIES = tuple("<!ENTITY".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 _RELATION = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
 
 # What the zip module raises on cut, damaged or encrypted archives.
@@ -85,6 +86,12 @@ class Archive:
                 found[each.get("Id") or ""] = (kind, resolve(folder, each.get("Target") or ""))
         return found
 
+    def refuse_entities(self) -> None:
+        """Look through every XML part, for a library that parses them itself."""
+        for name in self.names:
+            if name.endswith((".xml", ".rels", ".vml")) and any(mark in self.read(name) for mark in _ENTITIES):
+                raise hostile()
+
     def main_part(self, fallback: str) -> str:
         """The part the package says is the document itself."""
         for kind, target in self.relations("").values():
@@ -95,16 +102,21 @@ class Archive:
 
 def read_xml(data: bytes, name: str = "") -> etree._Element:
     """Parse XML that may be hostile: no entities, no document type, no network."""
+    if any(mark in data for mark in _ENTITIES):
+        raise hostile()
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        root = etree.fromstring(data, parser)
+        return etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
+        if getattr(error, "code", None) == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
         raise damaged(f"A part of this file is damaged ({name[:100]}).") from error
-    if root.getroottree().docinfo.internalDTD is not None and b"<!ENTITY" in data:
-        raise Invalid(
-            "This file declares XML entities, which genuine documents don't; it is not read.", code="document_hostile"
-        )
-    return root
+
+
+def hostile() -> Invalid:
+    return Invalid(
+        "This file declares XML entities, which genuine documents don't; it is not read.", code="document_hostile"
+    )
 
 
 def resolve(folder: str, target: str) -> str:

@@ -25,7 +25,7 @@ def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
     """One workbook."""
     with Archive(path, limits) as archive:  # holds it to the limits before openpyxl opens it
         metadata = core_properties(archive)
-        archive.xml(archive.main_part("xl/workbook.xml"))
+        archive.refuse_entities()
     draft = Draft(limits)
     with path.open("rb") as file, warnings.catch_warnings():  # by name it would insist on its ending
         warnings.simplefilter("ignore")  # about styles and extensions it doesn't know
