@@ -86,6 +86,10 @@ class Outcome:
     commit: Callable[[Session], Any] | None = None
 
 
+class CommitFailed(Exception):
+    """A handler's `Done.commit` raised its cause: not the database's fault, so the attempt has failed."""
+
+
 class Ending(NamedTuple):
     job: Claimed
     outcome: Outcome
@@ -93,11 +97,11 @@ class Ending(NamedTuple):
 
 
 def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[Ending]) -> None:
-    """End attempts whose fence was checked in this transaction. Raises what a `commit` raises."""
+    """End attempts whose fence was checked in this transaction. Raises CommitFailed."""
     moment = now()
     for ending in endings:
         if ending.outcome.commit is not None:
-            ending.outcome.commit(session)
+            _commit(session, ending.outcome.commit)
     families = children_of(session, [job.id for job, outcome, _ in endings if outcome.state == "succeeded"])
     session.execute(SETTLE, [_settled(job, outcome, moment, job.id in families) for job, outcome, _ in endings])
     logs, parents = [], []
@@ -115,6 +119,16 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
     for job, outcome, _ in endings:
         _after_end(session, rules, Scope(job.tenant, job.user), job.kind, job.id, outcome.state)
     advance(session, journal, rules, parents)
+
+
+def _commit(session: Session, commit: Callable[[Session], Any]) -> None:
+    try:
+        commit(session)
+        session.flush()
+    except OperationalError:
+        raise
+    except Exception as error:
+        raise CommitFailed from error
 
 
 def _settled(job: Claimed, outcome: Outcome, moment: float, has_children: bool) -> dict[str, Any]:

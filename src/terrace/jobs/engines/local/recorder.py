@@ -182,13 +182,12 @@ class Recorder:
         return True
 
     def _refused(self, group: Sequence[Entry], error: Exception) -> bool:
-        """Nothing of the group was stored. A `commit` of a room that fails is a failure of its attempt."""
+        """Nothing of the group was stored: try again, but a failed `Done.commit` is a failure of its attempt."""
         for entry in group:
             entry.run.put_back(entry.events, entry.progress)
             self._dirty[entry.run.job_id] = entry.run
-        outcome = group[0].outcome
-        if outcome is not None and outcome.commit is not None and not isinstance(error, Unavailable):
-            group[0].run.outcome = self.failure(group[0].run, error)
+        if isinstance(error, endings.CommitFailed):
+            group[0].run.outcome = self.failure(group[0].run, error.__cause__ or error)
             return True
         log.warning("could not write down %d runs, trying again: %s", len(group), error)
         return False
