@@ -63,7 +63,8 @@ class Anthropic:
         listed = answer.get("data")
         if not isinstance(listed, list):
             raise self.upstream.nonsense("it lists no models")
-        return [self._info(each) for each in listed if isinstance(each, dict) and isinstance(each.get("id"), str)]
+        named = [each for each in listed if isinstance(each, dict) and isinstance(each.get("id"), str)]
+        return [self._info(each) for each in named if each.get("lifecycle") != "retired"]
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         ending = Ending(request)

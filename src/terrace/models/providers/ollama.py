@@ -72,9 +72,11 @@ class Ollama:
         return [self._info(each) for each in named]
 
     async def context_tokens(self, model: str) -> int | None:
-        """What we let a request to `model` fill: the model's own limit, or `MAX_CONTEXT` if that is less."""
-        length = _context_length(await self._show(model))
-        return min(length, MAX_CONTEXT) if length else None
+        """What we let a request to `model` fill: the model's own limit, or `MAX_CONTEXT` if that is less and the
+        model's file does not say more."""
+        shown = await self._show(model)
+        length = _context_length(shown)
+        return min(length, max(MAX_CONTEXT, _chosen_context(shown))) if length else None
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         ending = Ending(request)

@@ -69,17 +69,9 @@ class Upstream:
     ) -> AsyncIterator[Response]:
         """Send JSON and yield a good response; a bad status raises what it means. Leaving drops the connection
         unless the answer was read to its end. `timeout` seconds for the head and between pieces."""
-        try:
-            response = await self.transport.send(
-                method,
-                self.base_url + path,
-                (*self.headers, (b"content-type", b"application/json")) if body is not None else self.headers,
-                msgspec.json.encode(body) if body is not None else b"",
-                first_byte_timeout=timeout or self.first_byte_timeout,
-                idle_timeout=timeout or self.idle_timeout,
-            )
-        except TerraceError as error:
-            raise self.named(error) from error
+        headers = (*self.headers, (b"content-type", b"application/json")) if body is not None else self.headers
+        content = msgspec.json.encode(body) if body is not None else b""
+        response = await self._send(method, path, headers, content, timeout)
         try:
             if response.status != 200:
                 raise await self._refusal(response, model)
@@ -143,6 +135,25 @@ class Upstream:
             text = text.replace(secret, "[key]")
         text = " ".join(_KEYLIKE.sub("[key]", text).split())
         return text if len(text) <= MAX_ERROR_CHARS else text[: MAX_ERROR_CHARS - 1] + "…"
+
+    async def _send(
+        self, method: str, path: str, headers: Headers, content: bytes, timeout: float | None, repeats: int = 2
+    ) -> Response:
+        """The response's head. A connection that closes before it is repeated at once: some servers (llama.cpp's)
+        promise to keep one alive and close it all the same, and asking a model twice changes nothing in the world."""
+        try:
+            return await self.transport.send(
+                method,
+                self.base_url + path,
+                headers,
+                content,
+                first_byte_timeout=timeout or self.first_byte_timeout,
+                idle_timeout=timeout or self.idle_timeout,
+            )
+        except TerraceError as error:
+            if error.code != "upstream_broke" or not repeats:
+                raise self.named(error) from error
+        return await self._send(method, path, headers, content, timeout, repeats - 1)
 
     async def _refusal(self, response: Response, model: str) -> TerraceError:
         try:
