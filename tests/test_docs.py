@@ -27,7 +27,7 @@ def variables(section: type[BaseModel], prefix: str = "TERRACE_") -> Iterator[st
             yield f"{prefix}{name.upper()}"
 
 
-@pytest.mark.parametrize("variable", variables(Settings))
+@pytest.mark.parametrize("variable", list(variables(Settings)))
 def test_every_setting_is_told(variable: str) -> None:
     assert f"`{variable}`" in (DOCS / "settings.md").read_text()
 
@@ -37,14 +37,14 @@ def test_no_setting_is_told_that_is_not_there() -> None:
     assert told - {"TERRACE_JOBS__LEASE"} <= set(variables(Settings))
 
 
-@pytest.mark.parametrize("kind", STATUS)
+@pytest.mark.parametrize("kind", list(STATUS))
 def test_every_kind_of_error_is_told(kind: str) -> None:
     assert f"`{kind}`" in (DOCS / "api.md").read_text()
     assert f"`{kind}`" in (DOCS / "cli.md").read_text()
     assert kind in EXIT
 
 
-@pytest.mark.parametrize("path", assembly.openapi()["paths"])
+@pytest.mark.parametrize("path", list(assembly.openapi()["paths"]))
 def test_every_route_is_told(path: str) -> None:
     assert path in (DOCS / "api.md").read_text()
 

@@ -94,7 +94,7 @@ async def assemble(settings: Settings) -> AsyncIterator[House]:
         knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files)
         answering = Answering(models, Library(database, search), settings.chat)
         chat = Chat(database, jobs, models, settings.chat)
-        ingest = Ingest(blobs, files, index, embedder)
+        ingest = Ingest(database, blobs, files, index, embedder)
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering)):
             jobs.register(kind)
         yield House(
@@ -163,6 +163,12 @@ def application(house: House) -> ASGI:
         meter=house.metrics,
     )
     return app.build(_services(house), door)
+
+
+def check(settings: Settings) -> None:
+    """Raises Invalid when the settings can't be used: a server must not start on them."""
+    server.check_address(settings)
+    settings.data.mkdir(parents=True, exist_ok=True)
 
 
 def openapi() -> dict[str, Any]:

@@ -22,11 +22,10 @@ def show() -> None:
 @config.command()
 def check() -> None:
     """Whether they can be used; ends with 2 when not."""
-    from terrace.web.server import check_address
+    from terrace import assembly
 
     settings = Settings.load()
-    check_address(settings)
-    settings.data.mkdir(parents=True, exist_ok=True)
+    assembly.check(settings)
     console.print(
         f"The settings are fine. Data: {settings.data}; address: {settings.host}:{settings.port}", markup=False
     )

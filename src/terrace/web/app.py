@@ -30,18 +30,18 @@ RESOURCES = (chat, conversations, documents, collections, search, jobs, models, 
 def build(services: Services, openai: ASGI) -> ASGI:
     """`openai` answers everything under /v1."""
     settings = services.settings
-    app = _api(docs=settings.web.docs)
+    app = _api(docs=settings.web.docs, max_body=settings.web.max_json_bytes)
     app.state.services = services
     guard = LocalGuard(settings.web.hosts, settings.web.cors_origins, open_to_all=settings.insecure)
-    return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_json_bytes=settings.web.max_json_bytes)
+    return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_body=settings.web.max_json_bytes)
 
 
 def describe() -> dict[str, Any]:
     """The OpenAPI document."""
-    return _api(docs=True).openapi()
+    return _api(docs=True, max_body=0).openapi()
 
 
-def _api(*, docs: bool) -> FastAPI:
+def _api(*, docs: bool, max_body: int) -> FastAPI:
     app = FastAPI(
         title="Terrace",
         version=__version__,
@@ -50,6 +50,7 @@ def _api(*, docs: bool) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json" if docs else None,
         redirect_slashes=False,
+        max_body_size=max_body,
     )
     problems.install(app)
     for resource in RESOURCES:

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: request ids, local-mode refusals, body bounds, security headers, metrics, the last catch.
+"""The outermost ASGI layer: request ids, local-mode refusals, security headers, metrics, the last catch.
 
 One plain ASGI wrapper: each BaseHTTPMiddleware would cost hundreds of microseconds a request.
 """
@@ -28,16 +28,12 @@ log = logging.getLogger("terrace.web")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 
 
-class BodyTooLarge(Exception):
-    """Raised out of `receive` so that whoever reads the body stops."""
-
-
 class Edge:
-    def __init__(self, app: ASGI, *, guard: LocalGuard, metrics: Metrics, max_json_bytes: int) -> None:
+    def __init__(self, app: ASGI, *, guard: LocalGuard, metrics: Metrics, max_body: int) -> None:
         self._app = app
         self._guard = guard
         self._metrics = metrics
-        self._limit = max_json_bytes
+        self._limit = max_body
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,10 +61,7 @@ class Edge:
             if refusal is not None:
                 await from_error(refusal)(scope, receive, sending)
             else:
-                await self._app(scope, self._bounded(headers, receive), sending)
-        except BodyTooLarge:
-            if not status:
-                await from_error(self._too_large())(scope, receive, sending)
+                await self._app(scope, receive, sending)
         except Exception:
             log.exception("unforeseen failure", extra={"path": scope["path"]})
             if status:  # too late to say anything; closing the connection tells the client it is cut
@@ -80,33 +73,19 @@ class Edge:
             request_id.reset(token)
 
     def _oversized(self, headers: dict[bytes, bytes]) -> TerraceError | None:
-        if headers.get(b"content-type", b"").startswith(b"multipart/"):
-            return None  # uploads are bounded while they stream, see web.uploads
-        length = headers.get(b"content-length", b"0")
-        return self._too_large() if length.isdigit() and int(length) > self._limit else None
-
-    def _too_large(self) -> TerraceError:
+        """A body that says itself that it is too long; whoever reads one that doesn't say so counts."""
+        length = headers.get(b"content-length", b"")
+        if (
+            not length.isdigit()
+            or int(length) <= self._limit
+            or headers.get(b"content-type", b"")[:10] == b"multipart/"
+        ):
+            return None
         return Invalid(
             f"The body is larger than {self._limit:,} bytes. Send less, or upload it as a document.",
             code="body_too_large",
             status=413,
         )
-
-    def _bounded(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
-        """Count a body that came without a length."""
-        if b"transfer-encoding" not in headers or headers.get(b"content-type", b"").startswith(b"multipart/"):
-            return receive
-        seen = 0
-
-        async def counting() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._limit:
-                raise BodyTooLarge
-            return message
-
-        return counting
 
     @staticmethod
     def _internal() -> Response:

@@ -82,7 +82,9 @@ def install(app: FastAPI) -> None:
             case 405:
                 allowed = headers.get("Allow", "another method")
                 detail, kind = f"{request.method} is not possible here; use {allowed}.", "invalid"
+            case 413:
+                detail, kind = "The body is too large. Send less, or upload it as a document.", "invalid"
             case status:
                 detail, kind = str(error.detail), "invalid" if status < 500 else "internal"
-        code = {404: "missing", 405: "method_not_allowed"}.get(error.status_code, kind)
+        code = {404: "missing", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code, kind)
         return problem(error.status_code, detail, code=code, kind=kind, headers=headers)

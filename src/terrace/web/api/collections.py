@@ -1,10 +1,9 @@
 """Collections of documents, and the tags in use."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from terrace.knowledge.views import Collection, Tag
 from terrace.web.api.pages import Page
 from terrace.web.services import House, Who
 
@@ -16,17 +15,17 @@ class NewCollection(BaseModel):
 
 
 @router.get("/collections")
-async def list_collections(house: House, who: Who) -> Page[Any]:
+async def list_collections(house: House, who: Who) -> Page[Collection]:
     return Page(items=await house.knowledge.collections(who))
 
 
 @router.post("/collections", status_code=201)
-async def create_collection(house: House, who: Who, body: NewCollection) -> Any:
+async def create_collection(house: House, who: Who, body: NewCollection) -> Collection:
     return await house.knowledge.create_collection(who, body.name)
 
 
 @router.get("/collections/{collection_id}")
-async def get_collection(house: House, who: Who, collection_id: str) -> Any:
+async def get_collection(house: House, who: Who, collection_id: str) -> Collection:
     """By id or name."""
     return await house.knowledge.collection(who, collection_id)
 
@@ -38,5 +37,5 @@ async def delete_collection(house: House, who: Who, collection_id: str) -> None:
 
 
 @router.get("/tags")
-async def list_tags(house: House, who: Who) -> Page[Any]:
+async def list_tags(house: House, who: Who) -> Page[Tag]:
     return Page(items=await house.knowledge.tags(who))

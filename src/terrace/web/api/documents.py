@@ -1,6 +1,6 @@
 """Documents: uploaded, followed, read, tagged, read again, deleted."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from terrace.knowledge.base import Document, DocumentState
+from terrace.knowledge.views import BatchItem, StoredChunk, TextSlice
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.received import receive_batch, receive_one
 from terrace.web.services import House, Who
@@ -15,6 +16,7 @@ from terrace.web.services import House, Who
 router = APIRouter(prefix="/documents", tags=["documents"])
 short = APIRouter(prefix="/documents")
 
+UPLOAD_BYTES = 1 << 40  # each file has its own bound, checked while it arrives
 FILE_FORM = {
     "requestBody": {
         "required": True,
@@ -62,12 +64,6 @@ class Uploaded(BaseModel):
     job_id: str | None
 
 
-class BatchItem(BaseModel):
-    name: str
-    document: Document | None = None
-    error: dict[str, Any] | None = None
-
-
 class Batch(BaseModel):
     job_id: str | None
     documents: list[BatchItem]
@@ -79,21 +75,13 @@ class DocumentChange(BaseModel):
     tags: list[str] | None = Field(None, max_length=100)
 
 
-class Text(BaseModel):
-    text: str
-    start: int
-    end: int
-    total: int
-    page: int | None = None
-
-
 Start = Annotated[int | None, Query(ge=0, description="First character of the span.")]
 End = Annotated[int | None, Query(ge=0, description="Character after the span.")]
 Width = Annotated[int, Query(ge=50, le=4000, description="Pixels across.")]
 
 
-@router.post("/upload", status_code=202, openapi_extra=FILE_FORM, response_model=Uploaded)
-@short.post("/upload", status_code=202)
+@router.post("/upload", status_code=202, openapi_extra=FILE_FORM, max_body_size=UPLOAD_BYTES)
+@short.post("/upload", status_code=202, max_body_size=UPLOAD_BYTES)
 async def upload(house: House, who: Who, request: Request, response: Response) -> Uploaded:
     """One file. 202 with the job that reads it; 200 when this very file is already in the collection."""
     document, job_id = await receive_one(house.knowledge, who, request)
@@ -101,12 +89,12 @@ async def upload(house: House, who: Who, request: Request, response: Response) -
     return Uploaded(document=document, job_id=job_id)
 
 
-@router.post("/batch-upload", status_code=202, openapi_extra=FILES_FORM, response_model=Batch)
-@short.post("/batch-upload", status_code=202)
+@router.post("/batch-upload", status_code=202, openapi_extra=FILES_FORM, max_body_size=UPLOAD_BYTES)
+@short.post("/batch-upload", status_code=202, max_body_size=UPLOAD_BYTES)
 async def batch_upload(house: House, who: Who, request: Request) -> Batch:
     """Many files, or a zip: one parent job, a child for each file; a bad file is told and stops no other."""
     job_id, items = await receive_batch(house.knowledge, who, request)
-    return Batch(job_id=job_id, documents=[BatchItem.model_validate(item) for item in items])
+    return Batch(job_id=job_id, documents=list(items))
 
 
 @router.get("")
@@ -166,13 +154,16 @@ async def original(house: House, who: Who, document_id: str) -> StreamingRespons
 
 
 @router.get("/{document_id}/text")
-async def text(house: House, who: Who, document_id: str, start: Start = 0, end: End = None) -> Text:
+async def text(house: House, who: Who, document_id: str, start: Start = 0, end: End = None) -> TextSlice:
     """The text that was read from it; spans count its characters."""
-    return Text.model_validate(await house.knowledge.text(who, document_id, start or 0, end))
+    return await house.knowledge.text(who, document_id, start or 0, end)
 
 
 @router.get("/{document_id}/chunks")
-async def chunks(house: House, who: Who, document_id: str, limit: Limit = 50, cursor: Cursor = None) -> Page[Any]:
+async def chunks(
+    house: House, who: Who, document_id: str, limit: Limit = 50, cursor: Cursor = None
+) -> Page[StoredChunk]:
+    """The passages it was cut into, in the order of the text."""
     items, following = await house.knowledge.chunks(who, document_id, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
 
