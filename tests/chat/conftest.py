@@ -79,7 +79,7 @@ class Shelf:
         self.asked.append((scope, query, k, filter))
         return self.hits[:k]
 
-    async def pages(self, scope: Scope, documents: Sequence[str]) -> Mapping[str, Sequence[Page]]:
+    async def pages(self, scope: Scope, hits: Sequence[Hit]) -> Mapping[str, Sequence[Page]]:
         return {}
 
 

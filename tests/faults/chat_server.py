@@ -69,7 +69,7 @@ class OnePassage:
     async def search(self, scope: Scope, query: str, *, k: int, filter: Filter) -> Sequence[Hit]:
         return [Hit("chk_1", "doc_1", "a.pdf", "A", "default", "Some text.", 1.0, None, None, 1, (), 0, 10, "")]
 
-    async def pages(self, scope: Scope, documents: Sequence[str]) -> Mapping[str, Sequence[Page]]:
+    async def pages(self, scope: Scope, hits: Sequence[Hit]) -> Mapping[str, Sequence[Page]]:
         return {}
 
 

@@ -9,8 +9,9 @@ from terrace import settings
 from terrace.chat import prompt
 from terrace.chat.base import Answers, Retrieval, Retriever, Turn
 from terrace.chat.followup import search_query
+from terrace.chat.text import storable
 from terrace.errors import Unavailable
-from terrace.knowledge.base import Page
+from terrace.knowledge.base import Hit, Page
 from terrace.knowledge.citations import Checker, Source, candidates
 from terrace.models.base import ChatRequest, Finish, FinishReason, Passage, ReasoningDelta, TextDelta, Usage
 from terrace.models.tokens import estimate, estimate_messages
@@ -76,15 +77,15 @@ class Answering:
         """Search and build the prompt. Raises Invalid, Missing (collection), Unavailable."""
         wanted = retrieval or Retrieval()
         searched = await self._retriever.has_documents(scope) if wanted.use is None else wanted.use
-        found: tuple[Source, ...] = ()
+        hits: Sequence[Hit] = ()
         if searched:
             query = search_query(question, history)
             count = wanted.passages or self._options.passages
-            found = candidates(await self._retriever.search(scope, query, k=count, filter=wanted.filter))
+            hits = await self._retriever.search(scope, query, k=count, filter=wanted.filter)
         built = prompt.build(
             question,
             history,
-            found,
+            candidates(hits),
             searched=searched,
             context_tokens=await self._models.context_tokens(model) or self._options.context_tokens,
             answer_tokens=self._options.answer_tokens,
@@ -96,8 +97,7 @@ class Answering:
             for source in built.sources
         )
         request = ChatRequest(model, built.messages, dict(options or {}), passages, scope)
-        documents = list(dict.fromkeys(source.document_id for source in built.sources))
-        pages = await self._retriever.pages(scope, documents) if documents else {}
+        pages = await self._retriever.pages(scope, hits) if hits else {}
         return Prepared(request, built.sources, pages)
 
     async def answer(self, prepared: Prepared) -> AsyncGenerator[Piece, None]:
@@ -114,6 +114,7 @@ class Answering:
             async for delta in answer:
                 match delta:
                     case TextDelta(text):
+                        text = storable(text)
                         room = MAX_ANSWER_CHARS - said
                         said += len(text)
                         if shown := checker.feed(text[:room]):
@@ -123,7 +124,7 @@ class Answering:
                             break
                     case ReasoningDelta(text):
                         if thought < MAX_REASONING_CHARS:
-                            yield Reasoning(text)
+                            yield Reasoning(storable(text))
                         thought += len(text)
                     case Usage():
                         usage = delta

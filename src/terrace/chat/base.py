@@ -118,5 +118,5 @@ class Retriever(Protocol):
     async def search(self, scope: Scope, query: str, *, k: int, filter: Filter) -> Sequence[Hit]:
         """The k best passages, best first."""
 
-    async def pages(self, scope: Scope, documents: Sequence[str]) -> Mapping[str, Sequence[Page]]:
-        """Pages of these documents, so that a quote's link opens the page it stands on."""
+    async def pages(self, scope: Scope, hits: Sequence[Hit]) -> Mapping[str, Sequence[Page]]:
+        """The pages that these passages touch, by document, so that a quote's link opens the page it stands on."""

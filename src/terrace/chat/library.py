@@ -1,8 +1,9 @@
 """Documents as chat needs them, from what the knowledge room offers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from sqlalchemy import and_, false, or_
 from sqlmodel import Session, col, select
 
 from terrace.knowledge.base import Filter, Hit, Page, Span
@@ -33,8 +34,8 @@ class Library:
     async def search(self, scope: Scope, query: str, *, k: int, filter: Filter) -> Sequence[Hit]:
         return (await self._search.search(scope, query, k=k, filter=filter)).hits
 
-    async def pages(self, scope: Scope, documents: Sequence[str]) -> Mapping[str, Sequence[Page]]:
-        return await self._database.read(_pages, scope, documents)
+    async def pages(self, scope: Scope, hits: Sequence[Hit]) -> Mapping[str, Sequence[Page]]:
+        return await self._database.read(_pages, scope, hits)
 
 
 def _any(session: Session, scope: Scope) -> bool:
@@ -43,14 +44,17 @@ def _any(session: Session, scope: Scope) -> bool:
     )
 
 
-def _pages(session: Session, scope: Scope, documents: Sequence[str]) -> dict[str, list[Page]]:
-    found: dict[str, list[Page]] = {document: [] for document in documents}
-    order: Any = (col(PageRow.document_id), col(PageRow.number))
-    rows = session.exec(
-        select(PageRow)
-        .where(PageRow.tenant_id == scope.tenant, col(PageRow.document_id).in_(documents))
-        .order_by(*order)
+def _pages(session: Session, scope: Scope, hits: Sequence[Hit]) -> dict[str, list[Page]]:
+    found: dict[str, list[Page]] = {hit.document_id: [] for hit in hits}
+    touched = (
+        and_(
+            col(PageRow.document_id) == hit.document_id,
+            col(PageRow.start_char) < hit.end,
+            col(PageRow.end_char) > hit.start,
+        )
+        for hit in hits
     )
+    rows = session.exec(select(PageRow).where(PageRow.tenant_id == scope.tenant, or_(false(), *touched)))
     for row in rows:
         found[row.document_id].append(Page(row.number, Span(row.start_char, row.end_char)))
     return found

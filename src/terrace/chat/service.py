@@ -11,6 +11,7 @@ from terrace.chat import store
 from terrace.chat.base import GENERATE, Answers, Ask, Conversation, Message, Started
 from terrace.chat.export import as_json, as_markdown, branch
 from terrace.chat.tables import ConversationRow, MessageRow
+from terrace.chat.text import storable
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import Jobs
 from terrace.storage import Database
@@ -23,6 +24,7 @@ TITLE_CHARS = 60
 MAX_LIMIT = 200
 MAX_QUERY = 500
 MAX_FILTERS = 100
+MAX_NAME = 200
 UNTITLED = "New conversation"
 
 
@@ -56,9 +58,9 @@ class Chat:
         """Latest first, and the cursor of the next page. `q`: words in the title or in one message."""
         if not 1 <= limit <= MAX_LIMIT:
             raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
-        if len(q) > MAX_QUERY or "\0" in q:
+        if len(q) > MAX_QUERY:
             raise Invalid(f"A search takes at most {MAX_QUERY} characters.", code="bad_query")
-        words = q.split()[: store.SEARCH_WORDS]
+        words = storable(q).split()[: store.SEARCH_WORDS]
         rows = await self._database.read(store.page, scope, words, limit, _position(cursor))
         following = _cursor(*rows[limit - 1]) if len(rows) > limit else None
         return [conversation for _, conversation in rows[:limit]], following
@@ -146,7 +148,7 @@ class Chat:
         return Started(conversation.id, question.id, answer.id, answer.job_id, model)
 
     def _checked(self, ask: Ask) -> str:
-        text = ask.message.replace("\0", "").strip()
+        text = storable(ask.message).strip()
         if not text:
             raise Invalid("The message is empty.", code="message_empty")
         if len(text) > self._options.max_message_chars:
@@ -158,8 +160,13 @@ class Chat:
             )
         if ask.passages is not None and not 1 <= ask.passages <= 50:
             raise Invalid("passages must be between 1 and 50.", code="bad_passages")
-        if max(len(ask.collections), len(ask.tags)) > MAX_FILTERS:
-            raise Invalid(f"At most {MAX_FILTERS} collections or tags.", code="too_many_filters")
+        filters = (*ask.collections, *ask.tags)
+        if len(filters) > MAX_FILTERS or any(
+            not 0 < len(name) <= MAX_NAME or storable(name) != name for name in filters
+        ):
+            raise Invalid(
+                f"At most {MAX_FILTERS} collections and tags, of 1 to {MAX_NAME} characters.", code="bad_filter"
+            )
         return text
 
 
@@ -168,7 +175,7 @@ _KEPT = frozenset({"use_rag", "collections", "tags", "passages"})
 
 
 def _title(title: str) -> str:
-    name = " ".join(title.replace("\0", "").split())
+    name = " ".join(storable(title).split())
     if not name or len(name) > store.MAX_TITLE:
         raise Invalid(f"A title has 1 to {store.MAX_TITLE} characters.", code="bad_title")
     return name

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from terrace.chat.base import Conversation, Message, MessageState, Role, Turn
 from terrace.chat.tables import ConversationRow, MessageRow
+from terrace.chat.text import storable
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.tables import JobEventRow
 from terrace.types import Scope, moment, new_id, now
@@ -25,7 +26,9 @@ MAX_TITLE = 200
 
 def conversation(session: Session, scope: Scope, conversation_id: str) -> ConversationRow:
     """Raises Missing."""
-    row = session.exec(select(ConversationRow).where(ConversationRow.id == conversation_id, *_own(scope))).one_or_none()
+    row = session.exec(
+        select(ConversationRow).where(ConversationRow.id == storable(conversation_id), *_own(scope))
+    ).one_or_none()
     if row is None:
         raise Missing("No such conversation.", code="conversation_missing")
     return row
@@ -148,7 +151,7 @@ def message(session: Session, scope: Scope, conversation_id: str, message_id: st
     """Raises Missing."""
     row = session.exec(
         select(MessageRow).where(
-            MessageRow.id == message_id,
+            MessageRow.id == storable(message_id),
             MessageRow.tenant_id == scope.tenant,
             MessageRow.conversation_id == conversation_id,
         )

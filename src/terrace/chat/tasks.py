@@ -16,7 +16,7 @@ from terrace.chat.tables import ConversationRow, MessageRow
 from terrace.errors import Internal, TerraceError
 from terrace.jobs.base import Context, Done, Job, JobKind
 from terrace.knowledge.base import Filter
-from terrace.knowledge.marks import MarkScanner
+from terrace.knowledge.citations import numbers_cited
 from terrace.models.base import Usage
 from terrace.types import JSONObject, Scope
 
@@ -199,16 +199,12 @@ class Grouped:
 def ended(session: Session, scope: Scope, job: Job) -> None:
     """In the transaction that ends the job as failed or cancelled: the answer keeps exactly what its events showed."""
     text, candidates = store.seen(session, scope, job.id)
-    scanner = MarkScanner(lambda _, numbers: numbers)
-    scanner.feed(text)
-    scanner.finish()
-    cited = dict.fromkeys(number for group in scanner.placed for number in group.numbers)
     by_number = {source["n"]: source for source in candidates}
     error = None if job.error is None else asdict(job.error)
     store.finish(
         session, scope, job.payload["message_id"],
         state="stopped" if job.state == "cancelled" else "failed",
         content=text,
-        sources=[by_number[number] for number in cited if number in by_number],
+        sources=[by_number[number] for number in numbers_cited(text) if number in by_number],
         error=None if job.state == "cancelled" else error,
     )  # fmt: skip

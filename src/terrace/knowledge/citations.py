@@ -14,7 +14,8 @@ from terrace.knowledge.search import document_url
 from terrace.types import JSONObject
 
 SUPPORT = 0.5  # share of a sentence's words that a chunk's sentence must hold to count as its source
-PIECE = 4096
+PIECE = 4096  # characters; scanning costs the square of a piece
+EXAMINED = 50  # citations of one source that are looked at for its best evidence
 
 Pages = Mapping[str, Sequence[Page]]
 """document id -> its pages."""
@@ -108,7 +109,9 @@ class Checker:
             before = _region(text[max(previous, group.start - CONTEXT_CHARS) : group.start])
             after = _after(text[group.end : min(following, group.end + CONTEXT_CHARS)])
             for number in group.numbers:
-                evidence.setdefault(number, []).append(self._evidence(number, group.numbers, before, after))
+                found = evidence.setdefault(number, [])
+                if len(found) < EXAMINED:
+                    found.append(self._evidence(number, group.numbers, before, after))
             previous = group.end
         return Checked(text, tuple(self._cited(number, found) for number, found in evidence.items()))
 
@@ -183,6 +186,15 @@ def check(answer: str, sources: Sequence[Source], pages: Pages | None = None) ->
 def without_marks(answer: str) -> str:
     """An answer with every mark removed: an earlier answer's numbers mean nothing in a later prompt."""
     return check(answer, ()).text
+
+
+def numbers_cited(text: str) -> list[int]:
+    """What the marks in a text name, in order, each once."""
+    scanner = MarkScanner(lambda _, numbers: numbers)
+    for at in range(0, len(text), PIECE):
+        scanner.feed(text[at : at + PIECE])
+    scanner.finish()
+    return list(dict.fromkeys(number for group in scanner.placed for number in group.numbers))
 
 
 @dataclass(frozen=True, slots=True)
