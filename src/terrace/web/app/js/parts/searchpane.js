@@ -34,11 +34,12 @@ export function searchPane({ query, filters, signal }) {
   return h("div", null, form, results);
 }
 
-function score(label, value) {
+// BM25, the score of words, has no upper end and so no bar.
+function score(label, value, bounded = true) {
   if (value === null || value === undefined) return null;
   const bar = h("i");
   bar.style.width = `${Math.max(0, Math.min(1, value)) * 100}%`;
-  return h("span", null, h("span", { class: "bar", "aria-hidden": "true" }, bar), `${label} ${value.toFixed(2)}`);
+  return h("span", null, bounded && h("span", { class: "bar", "aria-hidden": "true" }, bar), `${label} ${value.toFixed(2)}`);
 }
 
 function hit(found) {
@@ -48,5 +49,5 @@ function hit(found) {
       h("button", { type: "button", onclick: () => openViewer({ id: found.document_id, name: found.document_name, page: found.page, start: found.start, end: found.end }) }, found.title || found.document_name),
       h("span", { class: "small faint" }, place)),
     h("blockquote", null, found.text),
-    h("div", { class: "scores" }, score("score", found.score), score("words", found.text_score), score("meaning", found.vector_score)));
+    h("div", { class: "scores" }, score("score", found.score), score("words", found.text_score, false), score("meaning", found.vector_score)));
 }

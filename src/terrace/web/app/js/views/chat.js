@@ -39,8 +39,8 @@ class Chat {
     this.bottom = h("button", { type: "button", class: "iconbutton tobottom", "aria-label": "To the end", hidden: true, onclick: () => this.toEnd(true) }, icon("down"));
     this.panel = sourcesPanel(() => this.showPanel(null));
     this.element = h("div", { class: "chat" },
-      h("div", { class: "talkpane" }, this.scroller,
-        h("div", { class: "dock" }, this.bottom, this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources."))),
+      h("div", { class: "talkpane" }, this.scroller, h("div", { class: "dockplace" }, this.bottom),
+        h("div", { class: "dock" }, this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources."))),
       this.panel.element);
     fill(main, this.element);
     title("");

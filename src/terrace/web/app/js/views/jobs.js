@@ -3,7 +3,7 @@
 import { fill, h } from "../dom.js";
 import { api } from "../api.js";
 import { watchJobs } from "../feed.js";
-import { ago, duration, exact } from "../format.js";
+import { ago, duration, exact, plural } from "../format.js";
 import { title } from "../router.js";
 import { follow } from "../stream.js";
 import { drawer } from "../parts/dialog.js";
@@ -15,6 +15,16 @@ const STATES = { queued: "Waiting its turn", waiting: "Waiting", running: "Runni
 const BADGES = { queued: "warn", waiting: "warn", running: "busy", succeeded: "good", failed: "bad", cancelled: "" };
 const FILTERS = [["", "All"], ["running", "Running"], ["queued", "Waiting"], ["succeeded", "Done"], ["failed", "Failed"], ["cancelled", "Cancelled"]];
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+
+// What jobs are about: names of documents and titles of conversations, by id.
+const names = new Map();
+const subject = ({ payload }) => names.get(payload?.document_id) ?? names.get(payload?.conversation_id) ?? payload?.model;
+
+async function learnNames(signal) {
+  const [documents, talks] = await Promise.all([api.documents({ limit: 200 }, signal), api.conversations({ limit: 100 }, signal)]);
+  for (const each of documents.items) names.set(each.id, each.name);
+  for (const each of talks.items) names.set(each.id, each.title);
+}
 
 export const kindName = (kind) => KINDS[kind] ?? kind;
 
@@ -31,7 +41,7 @@ export async function jobsView(main, _params, { signal, search }) {
     h("div", { class: "toolbar" }, tabs), list, h("div", { class: "row" }, more)));
 
   async function load(add = false) {
-    const answer = await api.jobs({ state, limit: 50, cursor: add ? following : null }, signal);
+    const [answer] = await Promise.all([api.jobs({ state, limit: 50, cursor: add ? following : null }, signal), learnNames(signal)]);
     jobs = add ? [...jobs, ...answer.items] : answer.items;
     following = answer.next;
     draw();
@@ -100,8 +110,8 @@ function actions(job) {
 function line(job) {
   const tries = job.failures + job.crashes;
   return h("li", null,
-    h("div", { class: "what" }, h("button", { type: "button", onclick: () => detail(job) }, kindName(job.kind)),
-      h("span", { class: "small faint", title: exact(job.created_at) }, ago(job.created_at), tries > 0 && ` · ${tries + (job.state === "failed" ? 0 : 1)} attempts`)),
+    h("div", { class: "what" }, h("button", { type: "button", class: "clip", onclick: () => detail(job) }, subject(job) ? `${kindName(job.kind)}: ${subject(job)}` : kindName(job.kind)),
+      h("span", { class: "small faint", title: exact(job.created_at) }, ago(job.created_at), tries > 0 && ` · ${plural(tries + (job.state === "failed" ? 0 : 1), "attempt")}`)),
     h("div", { class: "how" }, h("span", { class: `badge ${BADGES[job.state]}` }, words(job)), progress(job)),
     actions(job),
     job.error && job.state !== "succeeded" && h("p", { class: "why" }, job.error.message));

@@ -33,8 +33,11 @@ function who(answer) {
   const { answering } = answer;
   if (!answering) return h("div", { class: "notice warn" }, icon("warn"), "No model can answer now.");
   return h("div", { class: quotes(answer) ? "notice warn" : "notice good" }, icon(quotes(answer) ? "info" : "check"),
-    h("div", null, h("p", null, h("b", null, answering.model)), h("p", null, answering.why), answering.advice && h("p", { class: "soft" }, answering.advice)));
+    h("div", null, h("p", null, h("b", null, answering.model)), h("p", null, answering.why), answering.advice && h("p", { class: "soft" }, withCode(answering.advice))));
 }
+
+// `code` in a sentence of the server, as code.
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
 
 function providers(answer) {
   const all = chatModels(answer);
@@ -42,11 +45,11 @@ function providers(answer) {
     const own = all.filter((model) => model.provider === provider.name);
     const good = provider.state === "ok";
     return h("li", null,
-      h("div", { class: "grow" }, h("b", null, provider.name), h("span", { class: "faint small" }, ` ${provider.kind}${provider.base_url ? ` · ${provider.base_url}` : ""}`),
+      h("div", { class: "grow" }, h("b", null, provider.name), h("span", { class: "faint small" }, [provider.kind === provider.name ? "" : ` ${provider.kind}`, provider.base_url && ` ${provider.base_url}`]),
         !good && provider.why && h("p", { class: "small soft" }, provider.why),
         own.length > 0 && h("details", { class: "small" }, h("summary", { class: "soft" }, plural(own.length, "model")),
           h("ul", null, own.map((model) => h("li", { class: "soft" }, h("code", null, model.id), model.size_bytes ? ` · ${bytes(model.size_bytes)}` : "", model.context_tokens ? ` · ${number(model.context_tokens)} tokens` : ""))))),
-      h("span", { class: good ? "badge good" : "badge bad" }, good ? "Reachable" : "Not reachable"));
+      h("span", { class: good ? "badge good" : "badge warn" }, good ? "Reachable" : "Not reachable"));
   }));
 }
 
