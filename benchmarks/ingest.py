@@ -175,7 +175,7 @@ def generate(folder: Path) -> None:
     chance = random.Random(2)
     for suffix, count in ((".pdf", 8), (".txt", 52), (".html", 37), (".md", 6)):
         for number in range(count):
-            paragraphs = [prose(chance) for _ in range(20)]
+            paragraphs = [prose(chance) for _ in range(13)]
             (folder / f"{number:03}{suffix}").write_bytes(as_file(suffix, paragraphs))
 
 

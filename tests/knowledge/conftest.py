@@ -12,8 +12,8 @@ from sqlmodel import Session
 from terrace import settings
 from terrace.errors import Invalid
 from terrace.jobs.base import Done, Job
+from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.processes import Processes
-from terrace.jobs.service import JobService
 from terrace.knowledge.base import Chunk, Page, Parsed, Span
 from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding.hashing import HashEmbedder
@@ -108,7 +108,7 @@ class Library:
         self.parser = Paragraphs()
         self.index = SQLiteIndex(database)
         self.embedder: Any = HashEmbedder()
-        self.jobs = JobService(database, settings.Jobs())
+        self.jobs = LocalJobs(database, settings.Jobs(cpu_slots=3, backoff=0.01))  # at work once it is started
         self.use(self.embedder)
         self.knowledge = Knowledge(
             database, self.blobs, self.jobs, self.index, Door(self.blobs, processes, options), Pictures()
@@ -162,5 +162,7 @@ async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 @pytest.fixture
 async def library(database: Database) -> AsyncIterator[Library]:
     processes = Processes(1)
-    yield Library(database, processes)
+    library = Library(database, processes)
+    yield library
+    await library.jobs.close()
     await processes.close()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session, col, update
 
-from terrace.errors import Conflict, Invalid, Missing
+from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.jobs.base import Job, JobError
 from terrace.knowledge import contents
 from terrace.knowledge.base import Filter
@@ -236,6 +236,71 @@ async def test_cancelling_the_task_removes_the_text_it_had_stored(library: Any, 
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(await library.keys()) == 1
+
+
+# -- with the engine at work
+
+
+async def test_the_engine_ingests_and_documents_say_what_jobs_say(library: Any, scope: Scope, other: Scope) -> None:
+    await library.jobs.start()
+    uploads = [await library.upload(scope, f"{TEXT} {n}", f"{n}.txt") for n in range(5)]
+    locked, locked_job = await library.upload(scope, "LOCKED", "locked.txt")
+    theirs, their_job = await library.upload(other, TEXT)
+    jobs = [await library.jobs.wait(scope, job_id, timeout=30) for _, job_id in uploads]
+    assert [job.state for job in jobs] == ["succeeded"] * 5
+    assert jobs[0].result == {"document_id": uploads[0][0].id, "searchable": "meaning"}
+    failed = await library.jobs.wait(scope, locked_job, timeout=30)
+    assert (failed.state, failed.dead, failed.failures) == ("failed", True, 1)
+    shown = await library.knowledge.get(scope, locked.id)
+    assert (shown.state, shown.error["code"]) == ("failed", "document_encrypted")
+    await library.jobs.wait(other, their_job, timeout=30)
+    assert (await library.knowledge.get(other, theirs.id)).state == "ready"
+    assert await library.doctor.examine(orphan_age=0) == []
+
+
+async def test_deleting_stops_the_engine_in_mid_embedding(library: Any, scope: Scope) -> None:
+    embedder, begun = Counting(), asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    embedder.before = wait
+    library.use(embedder)
+    await library.jobs.start()
+    document, job_id = await library.upload(scope, TEXT)
+    await begun.wait()
+    await library.knowledge.delete(scope, document.id)
+    assert (await library.jobs.wait(scope, job_id, timeout=30)).state == "cancelled"
+    assert await library.keys() == set()
+    for table in ("documents", "chunks", "document_pages", "chunk_vectors", "blob_trash"):
+        assert await library.table(table) == 0
+
+
+async def test_an_embedder_that_breaks_is_tried_again(library: Any, scope: Scope) -> None:
+    embedder, calls = Counting(), []
+
+    async def break_twice() -> None:
+        calls.append(1)
+        if len(calls) <= 2:
+            raise Unavailable("The embedding process died.")
+
+    embedder.before = break_twice
+    library.use(embedder)
+    await library.jobs.start()
+    document, job_id = await library.upload(scope, TEXT)
+    job = await library.jobs.wait(scope, job_id, timeout=30)
+    assert (job.state, job.failures) == ("succeeded", 2)
+    assert (await library.knowledge.get(scope, document.id)).searchable == "meaning"
+    assert len(library.parser.parsed) == 1
+
+
+async def test_a_document_is_ready_in_the_moment_its_job_succeeds(library: Any, scope: Scope) -> None:
+    await library.jobs.start()
+    document, job_id = await library.upload(scope, TEXT)
+    async for event in library.jobs.events(scope, job_id):
+        if event.type == "done":
+            assert (await library.knowledge.get(scope, document.id)).state == "ready"
 
 
 # -- the doctor

@@ -16,6 +16,7 @@ from terrace.knowledge.tables import ChunkRow, DocumentRow, TrashRow
 from terrace.storage import Blobs, Database
 from terrace.types import Scope, now
 
+PRIORITY = -10  # what somebody waits for goes first
 ORPHAN_AGE = 24 * 3600.0  # seconds: a younger blob may belong to an upload that is still arriving
 
 Repair = Callable[[], Awaitable[None]]
@@ -130,7 +131,7 @@ class Doctor:
         def enqueue(session: Session) -> None:
             current = store.get(session, scope, row.id)
             if current.job_id == seen:  # nobody was quicker
-                store.enqueue(session, scope, self._jobs, current, kind)
+                store.enqueue(session, scope, self._jobs, current, kind, priority=PRIORITY)
 
         async def repair() -> None:
             await self._database.write(enqueue)

@@ -68,9 +68,13 @@ class Ingest:
 
     async def _parse(self, context: Context, document: DocumentRow) -> list[Passage]:
         """Read the file and store what was read. Returns the passages that have no vector yet."""
-        context.progress(0, 1, "Reading")
+
+        def progress(done: float, total: float, note: str = "") -> None:
+            context.progress(done, total, note or "Reading")
+
+        progress(0, 1)
         async with self._blobs.local(document.blob) as path:
-            parsed, chunks = await self._parser.parse(path, document.name, context.progress)
+            parsed, chunks = await self._parser.parse(path, document.name, progress)
         async with self._kept_text(context, document.id, parsed.text) as text_blob:
             reading = Reading(parsed, chunks, text_blob)
             missing: list[Passage] = await context.write(

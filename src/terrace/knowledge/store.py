@@ -190,10 +190,18 @@ def show(session: Session, scope: Scope, document_id: str) -> Document:
 
 
 def enqueue(
-    session: Session, scope: Scope, jobs: Jobs, row: DocumentRow, kind: str, *, parent_id: str | None = None
+    session: Session,
+    scope: Scope,
+    jobs: Jobs,
+    row: DocumentRow,
+    kind: str,
+    *,
+    priority: int = 0,
+    parent_id: str | None = None,
 ) -> str:
     """A new job for the document, from now on the only one that may write it."""
-    row.job_id = jobs.enqueue(session, scope, kind, {"document_id": row.id}, parent_id=parent_id)
+    payload = {"document_id": row.id}
+    row.job_id = jobs.enqueue(session, scope, kind, payload, priority=priority, parent_id=parent_id)
     row.state, row.error, row.updated_at = "queued", None, now()
     return row.job_id
 
