@@ -234,6 +234,8 @@ class LocalJobs(JobService):
 
     def _start(self, job: Claimed) -> None:
         assert self._recorder is not None
+        if job.id in self._runs:  # it was taken from us and came back: the earlier attempt is void
+            self._runs[job.id].halt("lost")
         run = Run(job, self._recorder)
         self._runs[job.id] = run
         self._idle.clear()

@@ -50,7 +50,7 @@ class Recorder:
         self._jobs = jobs
         self._worker = worker
         self._settled = settled  # the run has ended, as stored or as lost
-        self._dirty: dict[str, Run] = {}
+        self._dirty: dict[Run, None] = {}  # in the order they became so
         self._go = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires, in the loop's time
@@ -59,14 +59,14 @@ class Recorder:
 
     def note(self, run: Run, *, at_once: bool = False) -> None:
         """The run has something to be written."""
-        self._dirty[run.job_id] = run
+        self._dirty[run] = None
         if at_once:
             self._go.set()
         else:
             self._wake_in(max(0.0, self._last + GROUP_SECONDS - self._time()))
 
     def note_later(self, run: Run, seconds: float) -> None:
-        self._dirty[run.job_id] = run
+        self._dirty[run] = None
         self._wake_in(seconds)
 
     async def write(self, run: Run, work: Callable[[Session], Any]) -> Any:
@@ -131,8 +131,8 @@ class Recorder:
     async def _flush(self) -> bool:
         """Write what is pending; False when the database refused and it has to be tried again."""
         taken = []
-        for run in list(self._dirty.values())[:GROUP_RUNS]:
-            del self._dirty[run.job_id]
+        for run in list(self._dirty)[:GROUP_RUNS]:
+            del self._dirty[run]
             if not run.writing.locked():  # else that write notes the run again when it is done
                 await run.writing.acquire()  # free, so this does not wait
                 taken.append(_entry(run))
@@ -185,7 +185,7 @@ class Recorder:
         """Nothing of the group was stored: try again, but a failed `Done.commit` is a failure of its attempt."""
         for entry in group:
             entry.run.put_back(entry.events, entry.progress)
-            self._dirty[entry.run.job_id] = entry.run
+            self._dirty[entry.run] = None
         if isinstance(error, endings.CommitFailed):
             group[0].run.outcome = self.failure(group[0].run, error.__cause__ or error)
             return True
