@@ -20,12 +20,12 @@ MAX_DEPTH = 3000
 _OPEN, _CLOSE = "\x1e", "\x1f"
 _BREAK = _OPEN  # once the marks are read, what a <br> was
 _MARK = re.compile(f"{_OPEN}([a-z0-9/]{{1,12}}){_CLOSE}")
-_OUR_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]|&#(?:x1[ef]|3[01]);?", re.I)
+_OUR_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]|&#(?:x0*1[ef](?![0-9a-f])|0*3[01](?![0-9]));?", re.I)
 _NEVER = [
     *("script", "style", "noscript", "template", "svg", "canvas", "iframe", "object", "embed", "audio", "video"),
     *("nav", "button", "select", "textarea", "input", "datalist", "dialog"),
 ]
-_HIDING = re.compile(r"hidden|display:\s*none|role=.?(?:navigation|search|menu)", re.I)
+_HIDING = ("hidden", "HIDDEN", "display:", "role=")  # without any of these in the source nothing is hidden
 _HIDDEN = (
     "[hidden], [aria-hidden=true], [role=navigation], [role=search], [role=menu], "
     '[style*="display:none"], [style*="display: none"], [style*="visibility:hidden"]'
@@ -86,7 +86,7 @@ def read(source: str, *, xml: bool = False) -> tuple[str, list[Piece]]:
     if tree.body is None:
         return title, []
     tree.strip_tags(_NEVER)
-    if _HIDING.search(source):
+    if any(word in source for word in _HIDING):
         for node in tree.css(_HIDDEN):
             node.decompose()
     return title, _Reader().read(_marked_text(_main(tree)))

@@ -1,5 +1,6 @@
 """PDF, page by page, by pdfium."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from terrace.knowledge.parsers.base import (
     too_many_pages,
 )
 from terrace.knowledge.parsers.pdf_text import PageText, Paragraph, PdfText
+
+_DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 
 LARGER = 1.15  # a heading's lines are at least this much taller than the text's
 LONGEST_HEADING = 150  # characters
@@ -103,6 +106,8 @@ def _metadata(document: Any) -> dict[str, str]:
     title = found["title"]
     if title.lower() in ("untitled", "title") or title.lower().endswith((".doc", ".docx", ".dvi", ".tex", ".indd")):
         found["title"] = ""  # what the program that made it put there
+    moment = _DATE.match(found["created"])
+    found["created"] = "-".join(moment.groups()) if moment else ""
     return {name: value for name, value in found.items() if value}
 
 

@@ -30,6 +30,7 @@ MAX_CHARS = 2_000_000  # on one page; pdfium itself gets slow beyond
 _HYPHENS = ("\ufffe", "\x02", "\u00ad")  # at the end of a line; the first is pdfium's, which then ends no line
 _WIDE = re.compile("[\U00010000-\U0010ffff]")
 _ROW = re.compile("[^\n\ufffe]+[\n\ufffe]?")
+_LETTER = re.compile(r"\w")
 _WORD = re.compile(r"\S+")
 _DIGITS = re.compile(r"\d+")
 _BULLET = re.compile(r"(?:[•‣▪◦●○■–—*-]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
@@ -47,10 +48,8 @@ class Line(NamedTuple):
     right: float
     bottom: float
     top: float
-
-    @property
-    def height(self) -> float:
-        return self.top - self.bottom
+    height: float  # of its first letter (a bullet may be of another font)
+    tail: float  # height of its last one
 
 
 class Slice(NamedTuple):
@@ -215,13 +214,15 @@ def _read_page(textpage: Any, box: tuple[float, float, float, float]) -> _RawPag
         bare = row.group().strip()
         if bare and bare not in _HYPHENS:
             start = row.start() + row.group().index(bare[0])
-            lines.append(_line(textpage, start, start + len(bare), units))
+            lines.append(_line(textpage, text, start, start + len(bare), units))
     return _RawPage(text, lines, _margins(text, lines, box[1], box[3]))
 
 
-def _line(textpage: Any, start: int, end: int, units: Callable[[int], int]) -> Line:
+def _line(textpage: Any, text: str, start: int, end: int, units: Callable[[int], int]) -> Line:
     """The line [start, end) with its box, taken from its first and last characters."""
     first, last = _box(textpage, units(start)), _box(textpage, units(end - 1))
+    letter = _LETTER.search(text, start, end)
+    head = first if letter is None or letter.start() == start else _box(textpage, units(letter.start()))
     return Line(
         start,
         end,
@@ -229,6 +230,8 @@ def _line(textpage: Any, start: int, end: int, units: Callable[[int], int]) -> L
         max(first.right, last.right),
         min(first.bottom, last.bottom),
         max(first.top, last.top),
+        head.top - head.bottom,
+        last.top - last.bottom,
     )
 
 
@@ -254,13 +257,13 @@ def _compose(raw: _RawPage, lines: list[Line]) -> PageText:
     page = PageText("", text, [])
     gaps = [before.bottom - after.bottom for before, after in pairwise(lines)]
     leading = median([gap for gap in gaps if gap > 1] or [12.0])
-    right = max((line.right for line in lines), default=0.0)
+    edges = _right_edges(lines)
     parts: list[str] = []
     length = 0
     for at, line in enumerate(lines):
         end, after = line.end, ""
         if at + 1 < len(lines):
-            end, after = _join(text, line, lines[at + 1], leading, right)
+            end, after = _join(text, line, lines[at + 1], leading, edges[at])
         made = _folded(text[line.start : end])
         if not made:
             continue
@@ -281,14 +284,32 @@ def _compose(raw: _RawPage, lines: list[Line]) -> PageText:
     return page
 
 
-def _join(text: str, line: Line, after: Line, leading: float, right: float) -> tuple[int, str]:
+def _right_edges(lines: list[Line]) -> list[float]:
+    """For each line the right edge of its column: how far lines reach that begin about where it does."""
+    width = max((line.right for line in lines), default=0.0) - min((line.left for line in lines), default=0.0)
+    step = max(1.0, width / 12)
+    furthest: dict[int, float] = {}
+    for line in lines:
+        column = int(line.left // step)
+        for near in (column - 1, column, column + 1):
+            furthest[near] = max(furthest.get(near, line.right), line.right)
+    return [furthest[int(line.left // step)] for line in lines]
+
+
+def _like(line: Line, after: Line) -> bool:
+    """Whether two lines may be of one paragraph by their heights; words in another font may begin or end either."""
+    bound = 0.12 * max(line.height, after.height)
+    return any(abs(a - b) <= bound for a in (line.height, line.tail) for b in (after.height, after.tail))
+
+
+def _join(text: str, line: Line, after: Line, leading: float, edge: float) -> tuple[int, str]:
     """Where a line ends in the raw text (before a hyphen that only cuts a word), and what joins it to the next."""
     ending = text[line.start : line.end]
     next_text = text[after.start : after.start + 80]
     marked = ending.endswith(_HYPHENS) and len(ending) > 1
     if marked or (ending.endswith("-") and next_text[:1].islower() and ending[-2:-1].isalpha()):
         return line.end - 1, "-" if _keeps_hyphen(text, ending[:-1], next_text) else ""
-    return line.end, _separator(ending, next_text, line, after, leading, right)
+    return line.end, _separator(ending, next_text, line, after, leading, edge)
 
 
 def _keeps_hyphen(text: str, ending: str, next_text: str) -> bool:
@@ -299,7 +320,7 @@ def _keeps_hyphen(text: str, ending: str, next_text: str) -> bool:
     return f"{first.group()}-{second.group()}" in text and first.group() + second.group() not in text
 
 
-def _separator(ending: str, next_text: str, line: Line, after: Line, leading: float, right: float) -> str:
+def _separator(ending: str, next_text: str, line: Line, after: Line, leading: float, edge: float) -> str:
     gap = line.bottom - after.bottom
     height = max(line.height, after.height, 1.0)
     ended = ending.endswith(_SENTENCE_END)
@@ -307,11 +328,12 @@ def _separator(ending: str, next_text: str, line: Line, after: Line, leading: fl
         return " "
     if gap < 0:  # the next column
         return " " if not ended and next_text[:1].islower() else "\n\n"
-    if abs(line.height - after.height) > 0.12 * height or gap > max(1.35 * leading, 1.3 * height):
+    goes_on = next_text[:1].islower() and not ended
+    if gap > max(1.35 * leading, 1.3 * height) or not (goes_on or _like(line, after)):
         return "\n\n"
     if _BULLET.match(next_text):
         return "\n"
-    short = line.right < right - 0.25 * max(1.0, right - line.left) and line.right < after.right - height
+    short = line.right < edge - 0.25 * max(1.0, edge - line.left)
     if ended and (short or after.left > line.left + 0.8 * height):
         return "\n\n"
     return "\n" if short and not next_text[:1].islower() else " "
