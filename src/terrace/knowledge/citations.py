@@ -14,7 +14,6 @@ from terrace.knowledge.search import document_url
 from terrace.types import JSONObject
 
 SUPPORT = 0.5  # share of a sentence's words that a chunk's sentence must hold to count as its source
-PIECE = 4096  # characters; scanning costs the square of a piece
 EXAMINED = 50  # citations of one source that are looked at for its best evidence
 
 Pages = Mapping[str, Sequence[Page]]
@@ -177,8 +176,7 @@ class Checker:
 def check(answer: str, sources: Sequence[Source], pages: Pages | None = None) -> Checked:
     """A whole answer at once; the same result as feeding it in pieces."""
     checker = Checker(sources, pages)
-    for at in range(0, len(answer), PIECE):
-        checker.feed(answer[at : at + PIECE])
+    checker.feed(answer)
     checker.finish()
     return checker.checked()
 
@@ -191,8 +189,7 @@ def without_marks(answer: str) -> str:
 def numbers_cited(text: str) -> list[int]:
     """What the marks in a text name, in order, each once."""
     scanner = MarkScanner(lambda _, numbers: numbers)
-    for at in range(0, len(text), PIECE):
-        scanner.feed(text[at : at + PIECE])
+    scanner.feed(text)
     scanner.finish()
     return list(dict.fromkeys(number for group in scanner.placed for number in group.numbers))
 

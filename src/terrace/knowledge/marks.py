@@ -17,6 +17,7 @@ CODE_CHARS = 1000  # an inline code span or a fence's first line
 PREFIX_CHARS = 80  # indentation, quote signs and list sign before a fence
 GROUP_MARKS = 32  # adjacent marks judged together
 HELD_CHARS = 64
+PIECE_CHARS = 4096  # scanned at a time: the cost grows with the square of it
 CONTEXT_CHARS = 1500  # how much of what was shown a decision sees
 
 _ITEM = r"\d{1,3}(?:[ \t]*[-–—][ \t]*\d{1,3})?"
@@ -78,8 +79,11 @@ class MarkScanner:
 
     def feed(self, text: str) -> str:
         """What can be shown now."""
-        self._pending += text
-        return self._run(final=False)
+        shown = []
+        for at in range(0, len(text), PIECE_CHARS):
+            self._pending += text[at : at + PIECE_CHARS]
+            shown.append(self._run(final=False))
+        return "".join(shown)
 
     def finish(self) -> str:
         """The rest, once nothing more comes."""
