@@ -8,7 +8,7 @@ passage's own score.
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log as ln
 from typing import Any
@@ -22,13 +22,17 @@ from terrace.models.base import Embedder, Passage, RankedSentence
 log = logging.getLogger(__name__)
 
 LEXICAL = 0.5
-EXPECTED = 0.1  # the sentence looks like the kind of answer asked for
+EXPECTED = 0.15  # the sentence looks like the kind of answer asked for
 PASSAGE = 0.4
-NOT_A_STATEMENT = -0.15  # a question, a heading, a scrap
-TITLE_SHARE = 0.5  # of a question's word the sentence lacks but its passage's title has
+NOT_A_STATEMENT = -0.5  # a question, a heading, a scrap
+AROUND = 0.5  # counts a word of the question that the sentence lacks but its title or the one before has
 MAX_SENTENCES = 64  # embedded; more are thinned out by their words first
 MAX_QUESTION_CHARS = 4000
-MIN_WORDS = 4
+MIN_WORDS = 3
+HEADING_WORDS = 10
+
+_STOPS = (".", "!", "…", ":", ";", ")", '"', "”", "»", "。", "！", "|")
+_ITEM = re.compile(r"[-*•·–]|\(?\w{1,3}[.)]\s|\|")
 
 _SUFFIXES = ("ations", "ation", "ingly", "ments", "ment", "ings", "ies", "ing", "edly", "ed", "es", "ly", "s", "e", "y")
 _NUMBER = (
@@ -39,14 +43,18 @@ _NAME = r"(?<!^)(?<![.!?]\s)\b[A-Z][\w’'-]+(?:\s+(?:of\s+|van\s+|de\s+|von\s+)
 _DATE = (
     r"\b(?:1\d|20)\d\d\b|\b\d{1,4}(?:st|nd|rd|th)?\s+century\b|\b(?:January|February|March|April|May|June|July|August"
     r"|September|October|November|December|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)\b|\b\d{1,2}[:.]\d\d\b"
-    r"|\b(?:spring|summer|autumn|winter|daily|weekly|monthly|yearly|annually|noon|midnight)\b"
+    r"|\b(?:spring|summer|autumn|winter|daily|weekly|monthly|yearly|annually|noon|midnight)\b|\bwithin\s+\w+\s+(?:hours|days|weeks|months|years)\b"
 )
 _PLACE = r"\b(?:in|at|near|from|on|to|inside|outside|behind|under|between|beside)\s+(?:the\s+|a\s+|an\s+)?\w+"
 _REASON = (
     r"\b(?:because|since|so that|due to|owing to|in order to|as a result|therefore|reason|caused?|prevents?|avoids?)\b"
 )
+_SPAN_OF_TIME = (
+    rf"(?:{_NUMBER})[\w ]*?(?:second|minute|hour|day|night|week|month|year|decade|centur|metre|meter|kilomet|mile|feet)"
+)
 _EXPECTED: tuple[tuple[str, str], ...] = (
-    (r"\bhow (?:many|much|long|far|tall|old|often|big|large|high|deep|fast|heavy|hot|cold|wide)\b", _NUMBER),
+    (r"\bhow (?:long|soon|quickly)\b", _SPAN_OF_TIME),
+    (r"\bhow (?:many|much|far|tall|old|often|big|large|high|deep|fast|heavy|hot|cold|wide)\b", _NUMBER),
     (r"\b(?:when|what (?:year|date|day|month|time)|which (?:year|date|day|month)|in what year)\b", _DATE),
     (r"\b(?:percentage|what (?:number|percent|size|temperature|price|share|speed|height|length|age))\b", _NUMBER),
     (r"\b(?:who|whom|whose)\b", _NAME),
@@ -63,6 +71,7 @@ class _Sentence:
     passage: Passage
     span: Span
     stems: frozenset[str]
+    around: frozenset[str]  # of the passage's title and of the sentence before
 
     @property
     def text(self) -> str:
@@ -77,11 +86,7 @@ class QuotingRanker:
 
     async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
         question = question[:MAX_QUESTION_CHARS]
-        sentences = [
-            _Sentence(passage, span, stems(passage.text[span.start : span.end]))
-            for passage in passages
-            for span in sentence_spans(passage.text)
-        ]
+        sentences = [sentence for passage in passages for sentence in _sentences(passage)]
         if not sentences or not question.strip():
             return []
         lexical = overlaps(question, sentences)
@@ -107,6 +112,15 @@ class QuotingRanker:
         return likeness
 
 
+def _sentences(passage: Passage) -> Iterator[_Sentence]:
+    title = stems(passage.title)
+    before: frozenset[str] = frozenset()
+    for span in sentence_spans(passage.text):
+        own = stems(passage.text[span.start : span.end])
+        yield _Sentence(passage, span, own, title | before)
+        before = own
+
+
 def stems(text: str) -> frozenset[str]:
     return frozenset(stem(word) for word in words(text))
 
@@ -125,10 +139,9 @@ def overlaps(question: str, sentences: Sequence[_Sentence]) -> list[float]:
     holding = Counter(word for sentence in sentences for word in sentence.stems & asked)
     weight = {word: ln(1 + len(sentences) / (0.5 + holding[word])) for word in asked}
     total = sum(weight.values()) or 1.0
-    titles = {id(sentence.passage): stems(sentence.passage.title) for sentence in sentences}
     return [
         sum(
-            value if word in sentence.stems else TITLE_SHARE * value * (word in titles[id(sentence.passage)])
+            value if word in sentence.stems else AROUND * value * (word in sentence.around)
             for word, value in weight.items()
         )
         / total
@@ -143,8 +156,15 @@ def expected_answer(question: str) -> "re.Pattern[str] | None":
 
 def _form(text: str, expected: "re.Pattern[str] | None") -> float:
     bonus = EXPECTED if expected is not None and expected.search(text) else 0.0
-    scrap = text.endswith("?") or len(text.split()) < MIN_WORDS
-    return bonus + (NOT_A_STATEMENT if scrap else 0.0)
+    return bonus + (0.0 if is_statement(text) else NOT_A_STATEMENT)
+
+
+def is_statement(text: str) -> bool:
+    """False for questions, headings (short lines without a full stop) and scraps: true words, but no answer."""
+    count = len(text.split())
+    if text.endswith("?") or text.startswith("#") or count < MIN_WORDS:
+        return False
+    return count > HEADING_WORDS or text.endswith(_STOPS) or bool(_ITEM.match(text))
 
 
 def _ranked(sentence: _Sentence, score: float) -> RankedSentence:

@@ -1,13 +1,17 @@
-"""One ranking out of two: a convex combination of normalised scores.
+"""One ranking out of two: a convex combination of normalised scores, weighted by how far each one's best stands out.
 
-Bruch, Gai & Ingber, 2023 ("An Analysis of Fusion Functions for Hybrid Retrieval"): it beats reciprocal rank
-fusion, which forgets how much better the first was than the second.
+A convex combination beats reciprocal rank fusion, which forgets how much better the first was than the second
+(Bruch, Gai & Ingber, 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"). No fixed weight is right for all
+collections: words decide among encyclopaedia paragraphs, meaning among abstracts. So each question weighs for
+itself: a ranking whose best stands clear of the next knows what it found; one whose ten best are alike does not.
+docs/retrieval.md says what this was measured on.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-TEXT_WEIGHT = 0.6  # docs/retrieval.md says what it was measured on
+TEXT_TRUST = 0.8  # of full text against vectors when both stand out alike
+NEXT = 10  # places within which the best is compared
 
 
 class Fused(NamedTuple):
@@ -17,9 +21,7 @@ class Fused(NamedTuple):
     vector: float | None  # cosine
 
 
-def fuse(
-    text: Mapping[int, float], vector: Mapping[int, float] | None, k: int, *, text_weight: float = TEXT_WEIGHT
-) -> list[Fused]:
+def fuse(text: Mapping[int, float], vector: Mapping[int, float] | None, k: int) -> list[Fused]:
     """The k best of both. `text`: BM25, higher is better; `vector`: cosines, None when there are none at all.
 
     A chunk without a vector (its document is still being embedded) is judged as the average of those that have one.
@@ -30,7 +32,7 @@ def fuse(
     else:
         cosines = _normalised(vector, floor=None)
         missing = sum(cosines.values()) / len(cosines)
-        weight = text_weight if text else 0.0
+        weight = _text_weight(texts, cosines)
         ranked = [
             Fused(
                 number,
@@ -41,6 +43,19 @@ def fuse(
             for number in text.keys() | vector.keys()
         ]
     return sorted(ranked, key=lambda each: (-each.score, each.number))[:k]
+
+
+def _text_weight(texts: Mapping[int, float], cosines: Mapping[int, float]) -> float:
+    if not texts:
+        return 0.0
+    text, vector = TEXT_TRUST * _sharpness(texts), _sharpness(cosines)
+    return text / (text + vector) if text + vector > 0 else 0.5
+
+
+def _sharpness(normalised: Mapping[int, float]) -> float:
+    """How far the best stands above the mean of the next, 0..1; alone it stands out fully."""
+    following = sorted(normalised.values(), reverse=True)[1:NEXT]
+    return 1 - sum(following) / len(following) if following else 1.0
 
 
 def _normalised(scores: Mapping[int, float], floor: float | None) -> dict[int, float]:
