@@ -358,7 +358,7 @@ async def test_a_model_is_fetched_with_progress_and_then_offered(opened: Open, u
 async def test_a_model_that_cannot_be_fetched_says_why(opened: Open, upstream: Upstream) -> None:
     upstream.on("/api/pull", OllamaWire().reply([wire_line({"error": "pull model manifest: file does not exist"})]))
     models = opened(ollama_url=upstream.url)
-    with pytest.raises(Unavailable, match="file does not exist"):
+    with pytest.raises(Missing, match="`nonsense`.*file does not exist"):
         assert [step async for step in models.pull("nonsense")] == []
 
 

@@ -185,4 +185,4 @@ class SentenceRanker(Protocol):
     """What the quote model asks: which sentences answer best. Implemented in `knowledge.quoting`."""
 
     async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
-        """Best first."""
+        """Best first. A sentence that does not answer at all is left out: with none left, the quote model says so."""

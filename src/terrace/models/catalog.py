@@ -141,8 +141,12 @@ class Catalog:
             raise Invalid(f"Several providers have `{model}`. Say {ids}.", code="model_ambiguous")
         return (*having[0], self._public(*having[0])) if having else None
 
+    def near(self, model: str) -> list[str]:
+        """Ids that may have been meant, best first."""
+        return nearest(model, [info.id for info in self.infos()])
+
     def unknown(self, model: str) -> Missing:
-        near = nearest(model, [info.id for info in self.infos()])
+        near = self.near(model)
         hint = f"Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else "GET /api/models lists them."
         return Missing(f"There is no model `{model}`. {hint}", code="model_unknown", near=near)
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from terrace.errors import Invalid, TerraceError
+from terrace.errors import Invalid, TerraceError, Unavailable
 from terrace.models.base import (
     ChatRequest,
     Delta,
@@ -25,6 +25,8 @@ from terrace.models.providers.openai import CHAT_PATH, OpenAI
 from terrace.models.transport.base import Headers, Transport
 from terrace.models.wrappers import Choice, Fallback, Gate, wrapped
 from terrace.settings import Models as Settings
+
+Infos = list[ModelInfo]  # `Models.list` hides the builtin where it is declared
 
 AUTO = "auto"
 PATIENCE_SECONDS = 1.0  # how long a question waits for a provider to say whether it is there
@@ -126,8 +128,7 @@ class Models:
         except TerraceError as error:
             self.failed(entry.name, error)
             if error.code == "model_unknown":
-                near = self._catalog.unknown(public).extra["near"]
-                error.extra.setdefault("near", near)
+                error.extra.setdefault("near", self._catalog.near(public))
             raise
 
     async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
@@ -144,7 +145,7 @@ class Models:
         entry.forget()
         await self._catalog.fresh(PATIENCE_SECONDS)
 
-    async def list(self) -> Sequence[ModelInfo]:
+    async def list(self) -> Infos:
         """What can be asked now, best provider first; known for a minute before it is asked again."""
         await self._catalog.fresh(PATIENCE_SECONDS)
         return self._catalog.infos()
@@ -169,7 +170,10 @@ class Models:
         """The longest prompt and answer together that the model takes, in tokens; None when nobody says."""
         entry, own, _ = await self._find(model or AUTO)
         if isinstance(entry.raw, KnowsContext):
-            return await entry.raw.context_tokens(own)
+            try:
+                return await entry.raw.context_tokens(own)
+            except Unavailable:
+                return None  # the call itself will say so, or fall back
         info = entry.models.get(own)
         return info.context_tokens if info else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from terrace.errors import Invalid, TerraceError, Unavailable
+from terrace.errors import Invalid, Missing, TerraceError, Unavailable
 from terrace.models.base import (
     ChatRequest,
     Delta,
@@ -114,16 +114,26 @@ class Ollama:
         body = {"model": model, "stream": True}
         async with self.upstream.open("POST", "/api/pull", body, model=model, timeout=PULL_IDLE_SECONDS) as response:
             finished = False
-            async for step in objects(aiter(response)):
-                if step.get("error"):
-                    raise self.upstream.reported(step["error"], model)
-                finished = step.get("status") == "success"
-                yield {key: step[key] for key in ("status", "completed", "total") if key in step}
+            try:
+                async for step in objects(aiter(response)):
+                    if step.get("error"):
+                        raise self._unfetchable(step["error"], model)
+                    finished = step.get("status") == "success"
+                    yield {key: step[key] for key in ("status", "completed", "total") if key in step}
+            except TerraceError as error:
+                raise self.upstream.named(error) from error
         if not finished:
             raise self.upstream.broke()
 
     async def close(self) -> None:
         """Nothing of its own: the transport is shared."""
+
+    def _unfetchable(self, error: object, model: str) -> TerraceError:
+        """A fetch's error; a name that is in no library comes as text alone."""
+        reported = self.upstream.reported(error, model)
+        if "does not exist" in reported.message or "not found" in reported.message:
+            return Missing(f"Ollama's library has no model `{model}`. ({reported.message})", code="model_unknown")
+        return reported
 
     def _deltas(self, step: dict[str, Any], ending: Ending) -> Iterator[Delta]:
         if step.get("error"):
