@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LEXICAL = 0.5
 EXPECTED = 0.15  # the sentence looks like the kind of answer asked for
 PASSAGE = 0.4
-NOT_A_STATEMENT = -0.5  # a question, a heading, a scrap
+NOT_A_STATEMENT = -1.0  # a question, a heading, a scrap
 AROUND = 0.5  # counts a word of the question that the sentence lacks but its title or the one before has
 MAX_SENTENCES = 64  # embedded; more are thinned out by their words first
 MAX_QUESTION_CHARS = 4000
@@ -36,8 +36,8 @@ _ITEM = re.compile(r"[-*•·–]|\(?\w{1,3}[.)]\s|\|")
 
 _SUFFIXES = ("ations", "ation", "ingly", "ments", "ment", "ings", "ies", "ing", "edly", "ed", "es", "ly", "s", "e", "y")
 _NUMBER = (
-    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|million|billion"
-    r"|half|twice|once|none)\b"
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"
+    r"|seventy|eighty|ninety|dozen|hundred|thousand|million|billion|half|twice|once|none)\b"
 )
 _NAME = r"(?<!^)(?<![.!?]\s)\b[A-Z][\w’'-]+(?:\s+(?:of\s+|van\s+|de\s+|von\s+)?[A-Z][\w’'-]+)*"
 _DATE = (
