@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terrace.chat import store
@@ -204,6 +204,7 @@ async def test_a_full_conversation_takes_no_more(room: Any) -> None:
     assert (await room.chat.get(room.scope, conversation.id))[0].messages == limit - 1
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=400).filter(lambda text: text.strip()))
 def test_a_title_is_one_short_line(text: str) -> None:
     title = _first_words(text.strip())

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terrace.chat import prompt
@@ -80,6 +80,7 @@ def test_ordinary_text_reaches_the_model_as_it_is() -> None:
 
 
 @given(st.text(max_size=200))
+@settings(deadline=None)
 def test_neutral_text_has_no_marks_and_no_control_tokens(text: str) -> None:
     clean = prompt.neutral(text)
     assert not re.search(r"[\[【] *\d{1,3} *[\]】]|<\||\|>", clean)
@@ -91,6 +92,7 @@ def test_neutral_text_has_no_marks_and_no_control_tokens(text: str) -> None:
     st.lists(st.integers(0, 4000), max_size=8),
     st.integers(1, 300),
 )
+@settings(max_examples=60, deadline=None)
 def test_whatever_there_is_fits_the_context(context: int, past: list[int], texts: list[int], words: int) -> None:
     history = [Turn("user" if at % 2 == 0 else "assistant", "word " * (n // 5) + "x") for at, n in enumerate(past)]
     sources = [source(n, "Some words here. " * (size // 17) + "End.") for n, size in enumerate(texts, 1)]
@@ -177,5 +179,6 @@ def test_a_chain_of_leaning_questions_reaches_the_one_they_lean_on() -> None:
 
 
 @given(st.text(max_size=5000), st.lists(st.text(max_size=500), max_size=4))
+@settings(deadline=None)
 def test_a_query_is_bounded(question: str, past: list[str]) -> None:
     assert len(search_query(question, [Turn("user", text) for text in past])) <= QUERY_CHARS + 1

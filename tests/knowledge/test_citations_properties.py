@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from terrace.knowledge.citations import Checker, Source, check, without_marks
-from terrace.knowledge.evidence import Passage, fold, sentences
+from terrace.knowledge.evidence import Passage, fold
 
 PIECES = st.sampled_from(
     [
@@ -90,15 +90,6 @@ def test_whole_words_quoted_are_always_found(text: str, at: int, length: int) ->
     some = words[at % len(words) : at % len(words) + length]
     clean = " ".join(words)
     assert Passage(clean).find(" ".join(some)) is not None
-
-
-@given(st.text(max_size=200))
-def test_sentences_are_trimmed_spans_in_order(text: str) -> None:
-    end = 0
-    for span in sentences(text):
-        assert end <= span.start < span.end <= len(text)
-        assert text[span.start : span.end].strip() == text[span.start : span.end]
-        end = span.end
 
 
 def test_long_answers_cost_little() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from terrace.chat.base import Turn
 from terrace.errors import Invalid
 from terrace.knowledge.citations import Source, without_marks
-from terrace.knowledge.evidence import sentences
+from terrace.knowledge.sentences import sentence_spans
 from terrace.models.tokens import MESSAGE_TOKENS, estimate
 
 PASSAGES_SHARE = 0.65  # of what the instructions and the question leave
@@ -174,9 +174,10 @@ def _fitting(sources: Sequence[Source], room: int, code: str) -> tuple[Source, .
 
 
 def _cut(source: Source, room: int) -> Source | None:
-    end = 0
-    for span in sentences(source.chunk_text):
-        if estimate(neutral(source.chunk_text[: span.end])) > room - 8:
+    end, used = 0, 8
+    for span in sentence_spans(source.chunk_text):
+        used += estimate(neutral(source.chunk_text[end : span.end]))
+        if used > room:
             break
         end = span.end
     text = source.chunk_text[:end]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from terrace.knowledge.base import Hit, Page, Span
-from terrace.knowledge.evidence import Passage, inside_quotation, is_quotation, quotations, sentences
+from terrace.knowledge.evidence import Passage, inside_quotation, is_quotation, quotations
 from terrace.knowledge.marks import CONTEXT_CHARS, MarkScanner
 from terrace.knowledge.search import document_url
+from terrace.knowledge.sentences import sentence_spans
 from terrace.types import JSONObject
 
 SUPPORT = 0.5  # share of a sentence's words that a chunk's sentence must hold to count as its source
@@ -218,8 +219,8 @@ def _after(text: str) -> str:
     """The rest of the sentence that a mark opens: `According to [1], "..."`."""
     paragraph = text.split("\n\n", 1)[0]
     quotes = quotations(paragraph)
-    reach = quotes[-1][0].end if quotes and not list(sentences(paragraph[: quotes[-1][0].start]))[1:] else 0
-    first = next(sentences(paragraph), Span(0, 0))
+    reach = quotes[-1][0].end if quotes and not sentence_spans(paragraph[: quotes[-1][0].start])[1:] else 0
+    first = next(iter(sentence_spans(paragraph)), Span(0, 0))
     return "" if paragraph.lstrip()[:1] in ".!?" else paragraph[: max(reach, first.end)]
 
 
@@ -228,7 +229,7 @@ def _near_quotes(region: str) -> list[str]:
     near = []
     for span, quote in quotations(region):
         between = region[span.end :].lstrip(" .,;:!?…)")
-        if len(list(sentences(between))) > 1 or (_sentence_ended(region[: span.end]) and between):
+        if len(sentence_spans(between)) > 1 or (_sentence_ended(region[: span.end]) and between):
             break
         if is_quotation(quote):
             near.append(quote)
@@ -241,5 +242,5 @@ def _sentence_ended(text: str) -> bool:
 
 def _claim(region: str) -> str:
     """The sentence a mark closes."""
-    spans = list(sentences(region))
+    spans = sentence_spans(region)
     return region[spans[-1].start : spans[-1].end] if spans else ""

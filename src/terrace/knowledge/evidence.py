@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from terrace.knowledge.base import Span
+from terrace.knowledge.sentences import sentence_spans
 
 TERM_WORDS = 3  # fewer quoted words are a term or scare quotes, not a quotation
 QUOTE_CHARS = 1200
@@ -19,8 +20,6 @@ _FOOTNOTE = re.compile(r"[ \t]*\[\d{1,3}\]")
 _OWN_MARK = re.compile(r"[ \t]*[\[(]\d{1,3}[\])]")
 _ELISION = re.compile(r"\s*(?:\[(?:…|\.{3})\]|\((?:…|\.{3})\)|…|\.{3,})\s*")
 _EDGES = " \t\n.,;:!?…"
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"”’»“)\]]*\s+(?=\S)|(?<=[。！？])|\n+")
-_ABBREVIATED = re.compile(r"\b(?:[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|vs|etc|approx|Fig|Eq|Inc|Ltd|bzw|ca)\.\Z")
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 _STOP_WORDS = """
 a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its may more
@@ -76,7 +75,7 @@ class Passage:
 
     @cached_property
     def _sentences(self) -> list[tuple[Span, frozenset[str]]]:
-        return [(span, words(self.text[span.start : span.end])) for span in sentences(self.text)]
+        return [(span, words(self.text[span.start : span.end])) for span in sentence_spans(self.text)]
 
     def best_sentence(self, claim: str) -> tuple[Span, float] | None:
         """The sentence that shares most with `claim`: the share, 0..1, of the claim's words that it holds."""
@@ -99,18 +98,6 @@ def words(text: str) -> frozenset[str]:
     """Content words, case folded and cut to six letters so that inflections meet; each CJK character is one."""
     found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return frozenset(word[:6] for word in found if word not in _STOP)
-
-
-def sentences(text: str) -> Iterator[Span]:
-    """Spans of the sentences (or lines), trimmed of white space."""
-    start = 0
-    cuts = [match for match in _SENTENCE_END.finditer(text) if not _abbreviation(text, match.start())]
-    for end, following in [*((cut.end(), cut.end()) for cut in cuts), (len(text), len(text))]:
-        piece = text[start:end]
-        if piece.strip():
-            left = start + len(piece) - len(piece.lstrip())
-            yield Span(left, start + len(piece.rstrip()))
-        start = following
 
 
 def quotations(text: str) -> list[tuple[Span, str]]:
@@ -156,10 +143,6 @@ def _opens(text: str, at: int) -> bool:
 def is_quotation(quote: str) -> bool:
     """Whether quoted words claim to be somebody's words, and are not just a term."""
     return len(_WORD.findall(quote)) >= TERM_WORDS
-
-
-def _abbreviation(text: str, end: int) -> bool:
-    return bool(_ABBREVIATED.search(text[max(0, end - 8) : end]))
 
 
 class _Folded(NamedTuple):
