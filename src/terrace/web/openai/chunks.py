@@ -15,6 +15,11 @@ Form = Literal["chat", "text"]
 _encode = msgspec.json.Encoder().encode
 
 
+def completion_id(form: Form) -> str:
+    prefix = "chatcmpl" if form == "chat" else "cmpl"
+    return new_id(prefix).replace("_", "-")
+
+
 def usage_object(usage: Usage) -> dict[str, Any]:
     said: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
@@ -34,8 +39,8 @@ class Chunks:
     def __init__(self, form: Form, model: str, *, wants_usage: bool) -> None:
         self._form = form
         self._wants_usage = wants_usage
-        kind, prefix = ("chat.completion.chunk", "chatcmpl") if form == "chat" else ("text_completion", "cmpl")
-        head = {"id": new_id(prefix), "object": kind, "created": int(now()), "model": model}
+        kind = "chat.completion.chunk" if form == "chat" else "text_completion"
+        head = {"id": completion_id(form), "object": kind, "created": int(now()), "model": model}
         self._head = b"data: " + _encode(head)[:-1]
         self._tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
         self._usage: Usage | None = None
@@ -121,7 +126,7 @@ class Whole:
         else:
             choice["message"] = self._message(text)
         answer: dict[str, Any] = {
-            "id": new_id("chatcmpl" if self._form == "chat" else "cmpl"),
+            "id": completion_id(self._form),
             "object": "chat.completion" if self._form == "chat" else "text_completion",
             "created": int(now()),
             "model": model,

@@ -20,6 +20,7 @@ from terrace.web.openai.framing import Framer, usage_of
 from terrace.web.openai.rejection import Rejection, read_rejection
 from terrace.web.openai.request import Fields, Request
 
+CHAT_PATH = "/chat/completions"
 REPEATABLE = frozenset({"upstream_unreachable", "upstream_broke"})  # nothing of an answer had come
 FIRST_PAUSE = 0.1  # seconds before the first repeat; doubles, with jitter
 ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
@@ -49,17 +50,10 @@ class Relay:
             if not gate.try_acquire():
                 await gate.acquire(request.owner)
             try:
-                response = await self._ask(fields, target, path, stream, wants_usage)
-                try:
-                    if stream:
-                        await self._stream(trip, response, drop_usage=not wants_usage)
-                    else:
-                        body = await self._whole(trip, response)
-                finally:
-                    response.close()
+                body = await self._attempts(trip, fields, path, stream, wants_usage)
             finally:
                 gate.release()
-            if not stream:
+            if body is not None:
                 await request.answer(body)
         except Rejection as rejection:
             trip.failed(rejection.code)
@@ -79,12 +73,44 @@ class Relay:
                 self._meter.record(trip.call())
         return True
 
+    async def _attempts(self, trip: "Trip", fields: Fields, path: str, stream: bool, wants_usage: bool) -> bytes | None:
+        """A whole answer, or None when it was streamed. Once more, after a pause, when the upstream was away or broke
+        off before anything was sent on."""
+        left = self._settings.retries
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                response = await self._ask(fields, trip.target, path, stream, wants_usage)
+                try:
+                    if not stream:
+                        return await self._whole(trip, response)
+                    await self._stream(trip, response, drop_usage=not wants_usage)
+                    return None
+                finally:
+                    response.close()
+            except Unavailable as error:
+                if not left or error.code not in REPEATABLE or trip.first_token is not None:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            left -= 1
+            pause *= 2
+
     async def _ask(self, fields: Fields, target: Passthrough, path: str, stream: bool, wants_usage: bool) -> Response:
         """The head of a good answer. Raises Rejection for any other."""
         fields["model"] = _quoted(target.model)
         asks = stream and not wants_usage and target.provider not in self._no_usage
         body = _encode(_asking_usage(fields) if asks else fields)
-        response = await self._send(target, path, body, stream)
+        settings = self._settings
+        response = await self._transport.send(
+            "POST",
+            target.url if path == CHAT_PATH else target.url.removesuffix(CHAT_PATH) + path,
+            _with_type(target.headers),
+            body,
+            # Without a stream the first byte comes when the whole answer is written.
+            first_byte_timeout=settings.first_token_timeout if stream else settings.total_timeout,
+            idle_timeout=settings.idle_timeout,
+            total_timeout=settings.total_timeout,
+        )
         if response.status == 200:
             return response
         rejection = await read_rejection(response, target)
@@ -92,28 +118,6 @@ class Relay:
             self._no_usage.add(target.provider)
             return await self._ask(fields, target, path, stream, wants_usage)
         raise rejection
-
-    async def _send(self, target: Passthrough, path: str, body: bytes, stream: bool) -> Response:
-        """Sends; again, after a pause, when the upstream was away or broke off before it answered."""
-        settings = self._settings
-        url = target.url if path == "/chat/completions" else target.url.removesuffix("/chat/completions") + path
-        first = settings.first_token_timeout if stream else settings.total_timeout
-        for attempt in range(settings.retries + 1):
-            try:
-                return await self._transport.send(
-                    "POST",
-                    url,
-                    _with_type(target.headers),
-                    body,
-                    first_byte_timeout=first,
-                    idle_timeout=settings.idle_timeout,
-                    total_timeout=settings.total_timeout,
-                )
-            except Unavailable as error:
-                if error.code not in REPEATABLE or attempt == settings.retries:
-                    raise
-            await asyncio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
-        raise AssertionError("unreachable")
 
     async def _whole(self, trip: "Trip", response: Response) -> bytes:
         body = await response.read(self._settings.max_answer_bytes)

@@ -45,18 +45,26 @@ class Request:
     async def body(self, limit: int) -> bytes:
         """Raises Invalid past `limit` bytes."""
         message = await self.receive()
-        if not message.get("more_body"):
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            return message.get("body", b"")  # type: ignore[no-any-return]
-        body = bytearray(message.get("body", b""))
-        while message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest(body, limit)
+        elif message["type"] == "http.disconnect":
+            raise ClientGone
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+
+    async def _rest(self, begun: bytes, limit: int) -> bytes:
+        body = bytearray(begun)
+        more = True
+        while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body += message.get("body", b"")
+            more = message.get("more_body", False)
             if len(body) > limit:
-                raise Invalid(f"The body is larger than {limit:,} bytes.", code="body_too_large", status=413)
+                raise _too_large(limit)
         return bytes(body)
 
     async def fields(self, limit: int) -> Fields:
@@ -106,6 +114,10 @@ class Request:
         else:
             headers = JSON_HEADERS + error_headers(error)
             await self.answer(error_body(error), status=status_of(error), headers=headers)
+
+
+def _too_large(limit: int) -> Invalid:
+    return Invalid(f"The body is larger than {limit:,} bytes.", code="body_too_large", status=413)
 
 
 def text_field(fields: Fields, name: str) -> str:
