@@ -118,6 +118,7 @@ def test_a_link_definition_cannot_capture_the_marks() -> None:
         ('It "rises in the Black Forest" [1].', "rises in the Black Forest"),
         ("It “rises in the Black Forest,” they say [1].", "rises in the Black Forest"),
         ("Er „rises in the Black Forest“ [1].", "rises in the Black Forest"),
+        ('Er „rises in the Black Forest" [1].', "rises in the Black Forest"),
         ("Il « rises in the Black Forest » [1].", "rises in the Black Forest"),
         ("It “rises   in\nthe Black Forest” [1].", "rises in the Black Forest"),
         ('It "rises in the **Black** Forest" [1].', "rises in the Black Forest"),
@@ -154,6 +155,10 @@ def test_an_invented_quotation_loses_its_mark() -> None:
 
 def test_an_altered_quotation_keeps_its_mark_but_no_words_are_vouched_for() -> None:
     assert quotes('They say "Revenue grew 55% in 2021" [2].') == [(2, None)]
+
+
+def test_quotation_marks_that_do_not_match_cost_no_citation() -> None:
+    assert text_of('It “rises there" [1]. A 5" pipe [2].') == 'It “rises there" [1]. A 5" pipe [2].'
 
 
 def test_scare_quotes_are_no_quotation() -> None:

@@ -14,7 +14,7 @@ TERM_WORDS = 3  # fewer quoted words are a term or scare quotes, not a quotation
 QUOTE_CHARS = 1200
 NEAR_QUOTES = 8
 
-_CLOSERS = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』"}
+_CLOSERS = {'"': '"', "“": "”", "„": '“”"', "«": "»", "»": "«", "「": "」", "『": "』"}
 _QUOTE_SIGN = re.compile(r'["“”„«»「」『』]')
 _FOOTNOTE = re.compile(r"[ \t]*\[\d{1,3}\]")
 _OWN_MARK = re.compile(r"[ \t]*[\[(]\d{1,3}[\])]")
@@ -127,6 +127,8 @@ def inside_quotation(text: str) -> bool:
         sign, at = match.group(), match.start()
         if depth and sign in closers:
             depth -= 1
+        elif depth and sign == '"' and not _opens(text, at):
+            depth = 0  # “a"
         elif depth and _CLOSERS.get(sign) == closers:
             depth += 1
         elif not depth and sign in _CLOSERS and (sign != '"' or _opens(text, at)):
