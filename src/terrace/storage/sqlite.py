@@ -61,7 +61,22 @@ def engine_for(path: Path, *, durability: str = "full") -> Engine:
         ):
             connection.execute(f"PRAGMA {pragma}")
 
+    # Each work has a savepoint; straight to the driver it costs a third of what SQLAlchemy's way does.
+    dialect: Any = engine.dialect
+    dialect.do_savepoint = _straight("SAVEPOINT {}")
+    dialect.do_release_savepoint = _straight("RELEASE SAVEPOINT {}")
+    dialect.do_rollback_to_savepoint = _straight("ROLLBACK TO SAVEPOINT {}")
     return engine
+
+
+def _straight(statement: str) -> Callable[[Connection, str], None]:
+    def execute(connection: Connection, name: str) -> None:
+        try:
+            _driver(connection).execute(statement.format(name))
+        except sqlite3.Error as error:
+            raise OperationalError(statement, None, error) from error
+
+    return execute
 
 
 @dataclass(slots=True)
@@ -227,7 +242,7 @@ class SQLiteDatabase:
                 session.expunge_all()
         except BaseException as error:
             work.fail(_told(error))
-            if not _in_transaction(connection):  # a full disk does that
+            if not _driver(connection).in_transaction:  # a full disk does that
                 raise _given_up(error) from error
 
     def _look(self, connection: Connection, seen: int) -> int:
@@ -240,9 +255,10 @@ class SQLiteDatabase:
         return version
 
 
-def _in_transaction(connection: Connection) -> bool:
-    driver = connection.connection.driver_connection
-    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver: sqlite3.Connection | None = connection.connection.driver_connection
+    assert driver is not None
+    return driver
 
 
 def _given_up(error: BaseException) -> DBAPIError:
