@@ -235,6 +235,16 @@ async def test_the_configured_default_answers(opened: Open) -> None:
     assert (await models.answering()).why.startswith("It is the default model")
 
 
+async def test_a_default_that_does_not_exist_is_explained_and_refused(opened: Open) -> None:
+    models = opened(others=[Fake("a")], default="b/mine")
+    answering = await models.answering()
+    assert answering.model == "b/mine"
+    assert "There is no model `b/mine`" in answering.why
+    assert "TERRACE_MODELS__DEFAULT" in (answering.advice or "")
+    with pytest.raises(Missing):
+        await said(models, ask())
+
+
 @pytest.mark.parametrize("name", ["a/b", "auto", "rag", ""])
 def test_a_provider_needs_a_name_that_can_be_said(name: str) -> None:
     settings = Settings.model_validate({"providers": {name: {"kind": "quote"}}})
@@ -358,7 +368,7 @@ async def test_a_model_is_fetched_with_progress_and_then_offered(opened: Open, u
 async def test_a_model_that_cannot_be_fetched_says_why(opened: Open, upstream: Upstream) -> None:
     upstream.on("/api/pull", OllamaWire().reply([wire_line({"error": "pull model manifest: file does not exist"})]))
     models = opened(ollama_url=upstream.url)
-    with pytest.raises(Missing, match="`nonsense`.*file does not exist"):
+    with pytest.raises(Missing, match=r"`nonsense`.*file does not exist"):
         assert [step async for step in models.pull("nonsense")] == []
 
 

@@ -135,7 +135,7 @@ class Catalog:
             own = entry.named(rest) if slash else entry.named(provider) if entry.kind == "quote" else None
             if own is not None:
                 return entry, own, self._public(entry, own)
-        having = [(entry, own) for entry in self.entries for own in (model, f"{model}:latest") if own in entry.models]
+        having = [(entry, own) for entry in self.entries if (own := entry.named(model)) in entry.models]
         if len(having) > 1:
             ids = " or ".join(f"`{self._public(entry, own)}`" for entry, own in having)
             raise Invalid(f"Several providers have `{model}`. Say {ids}.", code="model_ambiguous")

@@ -55,11 +55,15 @@ def explain(entry: Entry, info: ModelInfo, entries: Sequence[Entry]) -> Answerin
 def explain_default(model: str, entry: Entry) -> Answering:
     """When models.default names one."""
     if entry.state == "unreachable":
-        return Answering(
-            model, f"It is the default model (models.default), but it can't answer now: {entry.why}",
-            "Start its provider, or name another model in TERRACE_MODELS__DEFAULT.",
-        )  # fmt: skip
+        why = f"It is the default model (models.default), but it can't answer now: {entry.why}"
+        return Answering(model, why, "Start its provider, or name another model in TERRACE_MODELS__DEFAULT.")
     return Answering(model, "It is the default model (models.default).")
+
+
+def explain_unknown(model: str, why: str) -> Answering:
+    """When models.default names one that there is not, or several that there are."""
+    said = f"It is the default model (models.default), but no question can be answered by it: {why}"
+    return Answering(model, said, "Name another model in TERRACE_MODELS__DEFAULT, or none.")
 
 
 def _missed(entry: Entry) -> bool:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from terrace.errors import Invalid, TerraceError, Unavailable
+from terrace.errors import Invalid, Missing, TerraceError, Unavailable
 from terrace.models.base import (
     ChatRequest,
     Delta,
@@ -18,7 +18,7 @@ from terrace.models.base import (
     SentenceRanker,
 )
 from terrace.models.catalog import Catalog, Entry, State
-from terrace.models.choice import Answering, choose, explain, explain_default
+from terrace.models.choice import Answering, choose, explain, explain_default, explain_unknown
 from terrace.models.discovery import Origin, candidates
 from terrace.models.providers import open_provider
 from terrace.models.providers.openai import CHAT_PATH, OpenAI
@@ -159,7 +159,10 @@ class Models:
         await self._catalog.fresh(PATIENCE_SECONDS)
         entries = self._catalog.entries
         if self._settings.default != AUTO:
-            entry, _, public = await self._find(AUTO)
+            try:
+                entry, _, public = await self._find(AUTO)
+            except (Missing, Invalid) as error:
+                return explain_unknown(self._settings.default, error.message)
             return explain_default(public, entry)
         chosen = choose(entries)
         if chosen is None:

@@ -43,9 +43,7 @@ def _content(message: dict[str, Any]) -> int:
         tokens = estimate(content)
     elif isinstance(content, list):
         tokens = sum(_part(part) for part in content if isinstance(part, dict))
-    for call in message.get("tool_calls") or ():
-        tokens += estimate(str(call))
-    return tokens
+    return tokens + estimate(str(message.get("tool_calls") or ""))
 
 
 def _part(part: dict[str, Any]) -> int:

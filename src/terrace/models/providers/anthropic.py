@@ -24,6 +24,7 @@ from terrace.models.base import (
 )
 from terrace.models.providers.anthropic_request import ANSWER_TOOL, body
 from terrace.models.providers.ending import Ending
+from terrace.models.providers.parts import count
 from terrace.models.providers.upstream import Upstream
 from terrace.models.sse import Parser
 from terrace.models.transport.base import Response
@@ -114,9 +115,9 @@ class _Reading:
                 self.begun = True
                 self._usage(_object(event, "message").get("usage"))
             case "content_block_start":
-                yield from self._block(int(event.get("index") or 0), _object(event, "content_block"))
+                yield from self._block(count(event.get("index")), _object(event, "content_block"))
             case "content_block_delta":
-                yield from self._piece(int(event.get("index") or 0), _object(event, "delta"))
+                yield from self._piece(count(event.get("index")), _object(event, "delta"))
             case "message_delta":
                 self._usage(event.get("usage"))
                 if reason := _object(event, "delta").get("stop_reason"):

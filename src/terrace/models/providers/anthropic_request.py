@@ -16,6 +16,7 @@ from terrace.models.providers.parts import (
     parts,
     stops,
     text_of,
+    tool_calls,
     unsupported,
 )
 
@@ -95,11 +96,9 @@ def _turns(messages: Iterable[dict[str, Any]], label: str) -> Iterator[tuple[str
             yield "user", [result]
             continue
         blocks = [block for part in parts(content) for block in _block(part, label)]
-        calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
         blocks += [
             {"type": "tool_use", "id": str(call.get("id")), "name": call["function"]["name"], "input": arguments(call)}
-            for call in calls
-            if isinstance(call.get("function"), dict) and call["function"].get("name")
+            for call in tool_calls(message)
         ]
         yield "assistant" if role == "assistant" else "user", blocks
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from terrace.errors import Invalid, Missing, TerraceError, Unavailable
+from terrace.errors import Missing, TerraceError, Unavailable
 from terrace.models.base import (
     ChatRequest,
     Delta,
@@ -23,17 +23,8 @@ from terrace.models.base import (
 from terrace.models.names import is_embedding
 from terrace.models.ndjson import objects
 from terrace.models.providers.ending import Ending
-from terrace.models.providers.parts import (
-    answer_limit,
-    arguments,
-    data_url,
-    image_url,
-    json_schema,
-    parts,
-    stops,
-    text_of,
-    unsupported,
-)
+from terrace.models.providers.ollama_request import body
+from terrace.models.providers.parts import answer_limit, count, dicts
 from terrace.models.providers.upstream import Upstream
 from terrace.models.tokens import estimate, estimate_messages
 from terrace.types import new_id
@@ -43,11 +34,6 @@ MAX_CONTEXT = 32_768  # tokens; beyond this the memory a context takes is the us
 ANSWER_TOKENS = 1024  # kept free when a request does not say how long its answer may be
 PULL_IDLE_SECONDS = 300.0  # checking a large file's hash takes a while without a word
 
-# OpenAI's names and Ollama's; those that are the same in both stand once.
-OPTIONS = {
-    name: name
-    for name in ("temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty", "num_ctx")
-}
 EMBEDDING_FAMILIES = {"bert", "nomic-bert", "nomic-bert-moe", "xlm-roberta"}
 
 
@@ -80,9 +66,9 @@ class Ollama:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         ending = Ending(request)
-        body = _body(request, self.upstream.label)
-        body["options"].setdefault("num_ctx", await self._context(request))
-        async with self.upstream.open("POST", "/api/chat", body, model=request.model) as response:
+        sent = body(request, self.upstream.label)
+        sent["options"].setdefault("num_ctx", await self._context(request))
+        async with self.upstream.open("POST", "/api/chat", sent, model=request.model) as response:
             try:
                 async for step in objects(aiter(response)):
                     for delta in self._deltas(step, ending):
@@ -111,8 +97,8 @@ class Ollama:
 
     async def pull(self, model: str) -> AsyncIterator[dict[str, Any]]:
         """Fetch a model: {status, completed?, total?} (bytes of the file under way). Missing if there is none."""
-        body = {"model": model, "stream": True}
-        async with self.upstream.open("POST", "/api/pull", body, model=model, timeout=PULL_IDLE_SECONDS) as response:
+        wanted = {"model": model, "stream": True}
+        async with self.upstream.open("POST", "/api/pull", wanted, model=model, timeout=PULL_IDLE_SECONDS) as response:
             finished = False
             try:
                 async for step in objects(aiter(response)):
@@ -144,14 +130,14 @@ class Ollama:
                 yield ReasoningDelta(str(thought))
             if text := message.get("content"):
                 yield TextDelta(str(text))
-            for call in message.get("tool_calls") or ():
+            for call in dicts(message.get("tool_calls")):
                 yield ToolCallDelta(_call(call, ending.calls))
                 ending.calls += 1
         if step.get("done"):
             cut = step.get("done_reason") == "length"
             ending.reason = "length" if cut else "tool_calls" if ending.calls else "stop"
             if isinstance(step.get("eval_count"), int):
-                ending.usage = Usage(int(step.get("prompt_eval_count") or 0), step["eval_count"])
+                ending.usage = Usage(count(step.get("prompt_eval_count")), count(step["eval_count"]))
 
     async def _context(self, request: ChatRequest) -> int:
         needed = estimate_messages(request.messages) + (answer_limit(request.options) or ANSWER_TOKENS)
@@ -187,67 +173,14 @@ class Ollama:
         )
 
 
-def _body(request: ChatRequest, label: str) -> dict[str, Any]:
-    options = request.options
-    native = {ours: options[theirs] for theirs, ours in OPTIONS.items() if options.get(theirs) is not None}
-    if (limit := answer_limit(options)) is not None:
-        native["num_predict"] = limit
-    if stop := stops(options):
-        native["stop"] = stop
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": list(_messages(request.messages, label)),
-        "stream": True,
-        "options": native,
-    }
-    wanted, schema = json_schema(options)
-    if wanted:
-        body["format"] = schema or "json"
-    if options.get("tool_choice") != "none" and options.get("tools"):
-        body["tools"] = options["tools"]
-    return body | {name: options[name] for name in ("think", "keep_alive") if name in options}
-
-
-def _messages(messages: Sequence[dict[str, Any]], label: str) -> Iterator[dict[str, Any]]:
-    called: dict[str, str] = {}  # id of a tool call -> the tool, which Ollama wants named
-    for message in messages:
-        role = "system" if message.get("role") == "developer" else message.get("role")
-        said: dict[str, Any] = {"role": role, "content": text_of(message.get("content"))}
-        if images := [_image(part, label) for part in parts(message.get("content")) if part.get("type") != "text"]:
-            said["images"] = images
-        calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
-        if calls:
-            said["tool_calls"] = [{"function": {"name": _tool(call), "arguments": arguments(call)}} for call in calls]
-            called |= {str(call.get("id")): _tool(call) for call in calls}
-        if role == "tool":
-            said["tool_name"] = message.get("name") or called.get(str(message.get("tool_call_id")), "")
-        yield said
-
-
-def _image(part: dict[str, Any], label: str) -> str:
-    if part.get("type") != "image_url":
-        raise unsupported(label, part)
-    if (data := data_url(image_url(part))) is None:
-        raise Invalid(
-            f"{label} fetches no images from the web. Send the image as a data URL.", code="content_unsupported"
-        )
-    return data[1]
-
-
-def _tool(call: dict[str, Any]) -> str:
-    function = call.get("function")
-    return str(function.get("name") or "") if isinstance(function, dict) else ""
-
-
-def _call(call: object, index: int) -> dict[str, Any]:
+def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
     """Ollama sends a tool call whole, its arguments as an object and mostly without an id."""
-    said = call.get("function") if isinstance(call, dict) else None
+    said = call.get("function")
     function = said if isinstance(said, dict) else {}
     text = msgspec.json.encode(function.get("arguments") or {}).decode()
-    known = call.get("id") if isinstance(call, dict) else None
     return {
         "index": index,
-        "id": str(known) if known else new_id("call"),
+        "id": str(call.get("id") or new_id("call")),
         "type": "function",
         "function": {"name": str(function.get("name") or ""), "arguments": text},
     }

@@ -27,6 +27,7 @@ from terrace.models.base import (
 )
 from terrace.models.names import is_chat, is_embedding
 from terrace.models.providers.ending import Ending
+from terrace.models.providers.parts import count, dicts
 from terrace.models.providers.upstream import Upstream
 from terrace.models.sse import Parser
 from terrace.models.tokens import estimate
@@ -124,7 +125,7 @@ class OpenAI:
             if chunk.get("error"):
                 raise self.upstream.reported(chunk["error"])
             ending.usage = _usage(chunk.get("usage")) or ending.usage
-            for choice in _dicts(chunk.get("choices")):
+            for choice in dicts(chunk.get("choices")):
                 if choice.get("index") in (0, None):
                     for delta in _choice_deltas(choice):
                         yield delta
@@ -136,9 +137,9 @@ class OpenAI:
     async def _whole(self, response: Response) -> AsyncGenerator[dict[str, Any], None]:
         """A server that does not stream: its answer as one chunk."""
         chunk = _json(await response.read())
-        if chunk is None or not (chunk.get("error") or _dicts(chunk.get("choices"))):
+        if chunk is None or not (chunk.get("error") or dicts(chunk.get("choices"))):
             raise self.upstream.nonsense()
-        for choice in _dicts(chunk.get("choices")):
+        for choice in dicts(chunk.get("choices")):
             choice["finish_reason"] = choice.get("finish_reason") or "stop"
         yield chunk
 
@@ -199,7 +200,7 @@ def _choice_deltas(choice: dict[str, Any]) -> Iterator[Delta]:
     if isinstance(thought, str) and thought:
         yield ReasoningDelta(thought)
     yield from _content_deltas(said.get("content") or said.get("refusal"))
-    for position, call in enumerate(_dicts(said.get("tool_calls"))):
+    for position, call in enumerate(dicts(said.get("tool_calls"))):
         yield ToolCallDelta(call if isinstance(call.get("index"), int) else {**call, "index": position})
 
 
@@ -207,9 +208,10 @@ def _content_deltas(content: object) -> Iterator[Delta]:
     """Content is a string, or with some servers a list of parts, thinking among them."""
     if isinstance(content, str) and content:
         yield TextDelta(content)
-    for part in _dicts(content):
+    for part in dicts(content):
         if part.get("type") == "thinking":
-            yield from (ReasoningDelta(each["text"]) for each in _dicts(part.get("thinking")) if each.get("text"))
+            texts = (each.get("text") for each in dicts(part.get("thinking")))
+            yield from (ReasoningDelta(text) for text in texts if isinstance(text, str))
         elif isinstance(part.get("text"), str):
             yield TextDelta(part["text"])
 
@@ -218,8 +220,8 @@ def _usage(said: object) -> Usage | None:
     if not isinstance(said, dict) or not isinstance(said.get("prompt_tokens"), int):
         return None
     details = said.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return Usage(said["prompt_tokens"], int(said.get("completion_tokens") or 0), int(cached or 0))
+    cached = count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    return Usage(count(said["prompt_tokens"]), count(said.get("completion_tokens")), cached)
 
 
 def _json(data: str | bytes) -> dict[str, Any] | None:
@@ -228,7 +230,3 @@ def _json(data: str | bytes) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

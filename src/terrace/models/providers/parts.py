@@ -54,6 +54,16 @@ def unsupported(label: str, part: dict[str, Any]) -> Invalid:
     )
 
 
+def tool_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls an assistant's message holds, those of them that name a function."""
+    calls = dicts(message.get("tool_calls"))
+    return [call for call in calls if isinstance(call.get("function"), dict) and _is_name(call["function"].get("name"))]
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != ""
+
+
 def arguments(call: dict[str, Any]) -> dict[str, Any]:
     """A tool call's arguments, which OpenAI's form keeps as a string of JSON. Invalid when they are no object."""
     function = call.get("function")
@@ -79,9 +89,8 @@ def json_schema(options: dict[str, Any]) -> tuple[bool, dict[str, Any] | None]:
 
 def functions(options: dict[str, Any]) -> list[dict[str, Any]]:
     """The function of each tool offered: {name, description?, parameters?}."""
-    tools = options.get("tools")
-    found = [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    return [function for function in found if isinstance(function, dict) and isinstance(function.get("name"), str)]
+    found = [tool.get("function") for tool in dicts(options.get("tools"))]
+    return [function for function in found if isinstance(function, dict) and _is_name(function.get("name"))]
 
 
 def answer_limit(options: dict[str, Any]) -> int | None:
@@ -92,4 +101,16 @@ def answer_limit(options: dict[str, Any]) -> int | None:
 
 def stops(options: dict[str, Any]) -> list[str]:
     stop = options.get("stop")
-    return [stop] if isinstance(stop, str) else [each for each in stop or () if isinstance(each, str)]
+    if isinstance(stop, str):
+        return [stop]
+    return [each for each in stop if isinstance(each, str)] if isinstance(stop, list) else []
+
+
+def dicts(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; nothing if it is none. What an upstream sends need not be what it promised."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def count(value: object) -> int:
+    """A number of things as an upstream says it; 0 for anything else."""
+    return value if isinstance(value, int) and value > 0 else 0
