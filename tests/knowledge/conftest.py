@@ -104,6 +104,7 @@ class Library:
     def __init__(self, database: Database, processes: Processes) -> None:
         options = settings.Knowledge(max_file_bytes=1_000_000, max_batch_files=10)
         self.database = database
+        self.processes = processes
         self.blobs = MemoryBlobs()
         self.parser = Paragraphs()
         self.index = SQLiteIndex(database)

@@ -215,27 +215,36 @@ async def test_only_the_newest_job_writes(library: Any, scope: Scope) -> None:
     assert (await library.knowledge.get(scope, document.id)).state == "ready"
 
 
-async def test_cancelling_the_task_removes_the_text_it_had_stored(library: Any, scope: Scope) -> None:
-    _, job_id = await library.upload(scope, TEXT)
-    job = await library.jobs.get(scope, job_id)
-    attempt = library.attempt(scope, job)
-    begun = asyncio.Event()
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_task_cancelled_in_mid_write_leaves_the_text_only_with_its_rows(
+    library: Any, scope: Scope, written: bool
+) -> None:
+    document, job_id = await library.upload(scope, TEXT)
+    attempt = library.attempt(scope, await library.jobs.get(scope, job_id))
+    writing, release = asyncio.Event(), asyncio.Event()
     real = attempt.write
 
     async def slow(work: Any) -> Any:
-        if attempt.notes:  # the second write
-            begun.set()
-            await asyncio.sleep(60)
-        return await real(work)
+        if not attempt.notes:  # the first write
+            return await real(work)
+        result = await real(work) if written else None
+        writing.set()
+        await release.wait()
+        if not written:
+            raise Unavailable("The disk is full.")
+        return result
 
     attempt.write = slow
     task = asyncio.create_task(library.ingest.ingest(attempt))
-    await begun.wait()
-    assert len(await library.keys()) == 2
+    await writing.wait()
     task.cancel()
+    await asyncio.sleep(0)
+    release.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert len(await library.keys()) == 1
+    assert len(await library.keys()) == (2 if written else 1)
+    if written:
+        assert (await library.knowledge.text(scope, document.id)).text == TEXT
 
 
 # -- with the engine at work

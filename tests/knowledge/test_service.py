@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from terrace import settings
 from terrace.errors import Conflict, Invalid, Missing, TerraceError
 from terrace.knowledge import naming, texts
-from terrace.knowledge.service import Labels
+from terrace.knowledge.receiving import Door
+from terrace.knowledge.service import Knowledge, Labels
+from terrace.storage import Database
 from terrace.types import Scope
 
 TEXT = "Tides\n\nThe moon pulls the sea.\n\nThe sun does too, but less."
@@ -117,6 +120,50 @@ async def test_a_connection_that_breaks_leaves_nothing(library: Any, scope: Scop
     with pytest.raises(ConnectionResetError):
         await library.knowledge.upload(scope, "a.txt", broken())
     assert not await library.keys()
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_an_upload_whose_client_goes_in_mid_write_is_whole(library: Any, scope: Scope, batch: bool) -> None:
+    """The row may stand although nobody waits for it; then its file must stand too."""
+    held = Held(library.database)
+    door = Door(library.blobs, library.processes, settings.Knowledge())
+    k = Knowledge(held, library.blobs, library.jobs, library.index, door, Pictures())
+    arriving = k.batch_upload(scope, files(("a.txt", b"one"))) if batch else k.upload(scope, "a.txt", pieces(b"one"))
+    task = asyncio.ensure_future(arriving)
+    await held.written.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    held.release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await library.table("documents") == 1
+    assert await library.doctor.examine(orphan_age=0) == []
+    assert len(await library.keys()) == 1
+
+
+class Held:
+    """A database whose writes are done some time before their caller hears of it."""
+
+    dialect = "sqlite"
+
+    def __init__(self, database: Database) -> None:
+        self.read, self.watch, self.close = database.read, database.watch, database.close
+        self._write = database.write
+        self.written, self.release = asyncio.Event(), asyncio.Event()
+
+    async def write(self, *arguments: Any, **options: Any) -> Any:
+        result = await self._write(*arguments, **options)
+        self.written.set()
+        await self.release.wait()
+        return result
+
+
+class Pictures:
+    async def page_image(self, *arguments: Any) -> bytes:
+        raise AssertionError("nobody asks for one")
+
+    async def page_marks(self, *arguments: Any) -> Any:
+        raise AssertionError("nobody asks for them")
 
 
 async def test_a_bad_collection_or_tag_leaves_nothing(library: Any, scope: Scope) -> None:

@@ -136,6 +136,12 @@ def _passages(session: Session, scope: Scope, document_id: str) -> list[Passage]
     return [Passage(*row) for row in session.exec(query)]
 
 
+def text_blobs(session: Session, scope: Scope, document_id: str) -> set[str]:
+    """The key of the document's text, if there is one."""
+    query = select(DocumentRow.text_blob).where(DocumentRow.tenant_id == scope.tenant, DocumentRow.id == document_id)
+    return {key for key in session.exec(query) if key is not None}
+
+
 def reuse(session: Session, scope: Scope, index: Index, document_id: str, job_id: str, model: str) -> list[Passage]:
     """Give the document's passages the vectors that the same text has already; returns those that still need one."""
     fenced(session, scope, document_id, job_id)

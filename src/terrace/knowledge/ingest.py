@@ -5,8 +5,7 @@ there: chunks that this job has stored are not parsed again, vectors that are in
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from terrace.knowledge import contents, texts, trash
 from terrace.knowledge.base import Chunk, Index, Parsed
 from terrace.knowledge.contents import Passage, Reading
 from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
+from terrace.knowledge.settling import kept_if_known, to_the_end
 from terrace.knowledge.tables import DocumentRow
 from terrace.storage import Blobs, Database
 
@@ -75,28 +75,28 @@ class Ingest:
         progress(0, 1)
         async with self._blobs.local(document.blob) as path:
             parsed, chunks = await self._parser.parse(path, document.name, progress)
-        async with self._kept_text(context, document.id, parsed.text) as text_blob:
-            reading = Reading(parsed, chunks, text_blob)
-            missing: list[Passage] = await context.write(
-                lambda session: contents.replace(
-                    session, context.scope, self._index, document.id, context.job_id, reading, self._model
-                )
-            )
+        width, data = await asyncio.to_thread(texts.encode, parsed.text)
+        reading = Reading(parsed, chunks, texts.text_key(context.scope.tenant, document.id, width))
+        missing = await self._replace(context, document.id, reading, data)
         if document.text_blob is not None:  # the text before is in the trash now
             await trash.empty(self._database, self._blobs, context.scope)
         return missing
 
-    @asynccontextmanager
-    async def _kept_text(self, context: Context, document_id: str, text: str) -> AsyncIterator[str]:
-        """The text as a blob, which goes again if the rows that would refer to it aren't written."""
-        width, data = await asyncio.to_thread(texts.encode, text)
-        key = texts.text_key(context.scope.tenant, document_id, width)
-        await self._blobs.put(key, data)
-        try:
-            yield key
-        except BaseException:
-            await asyncio.shield(self._blobs.delete(key))
-            raise
+    async def _replace(self, context: Context, document_id: str, reading: Reading, text: bytes) -> list[Passage]:
+        """Put what was read in the place of what was there; the text's blob goes again if the rows aren't written."""
+
+        def replace(session: Session) -> list[Passage]:
+            return contents.replace(
+                session, context.scope, self._index, document_id, context.job_id, reading, self._model
+            )
+
+        def kept(session: Session) -> set[str]:
+            return contents.text_blobs(session, context.scope, document_id)
+
+        async with kept_if_known(self._database, self._blobs, [reading.text_blob], kept):
+            await self._blobs.put(reading.text_blob, text)
+            missing: list[Passage] = await to_the_end(context.write(replace))
+        return missing
 
     @property
     def _model(self) -> str | None:

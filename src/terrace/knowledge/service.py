@@ -1,9 +1,8 @@
 """The library: documents come in, are listed, read, tagged, read again and removed."""
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +16,13 @@ from terrace.knowledge.base import Document, DocumentState, Index, Page
 from terrace.knowledge.media import PDF
 from terrace.knowledge.pages import PageMarks
 from terrace.knowledge.receiving import Door, Received, Refused
+from terrace.knowledge.settling import kept_if_known, to_the_end
 from terrace.knowledge.tables import DocumentRow
-from terrace.knowledge.views import DEFAULT_COLLECTION, BatchItem, Collection, StoredChunk, Tag, TextSlice
+from terrace.knowledge.views import DEFAULT_COLLECTION, BatchItem, Collection, Labels, StoredChunk, Tag, TextSlice
 from terrace.storage import Blobs, Database
 from terrace.types import Scope, now
+
+__all__ = ["Knowledge", "Labels"]
 
 MAX_TEXT = 1_000_000  # characters of a document shown at a time
 MAX_PAGE = 500  # items of a list at a time
@@ -32,14 +34,6 @@ class Pictures(Protocol):
     async def page_image(self, path: Path, page: Page, start: int = 0, end: int = 0, width: int = 1000) -> bytes: ...
 
     async def page_marks(self, path: Path, page: Page, start: int, end: int) -> PageMarks: ...
-
-
-@dataclass(slots=True)
-class Labels:
-    """Where uploads go. It may be filled in while the files arrive, until the last is in."""
-
-    collection: str = DEFAULT_COLLECTION  # id or name; made when there is none
-    tags: list[str] = field(default_factory=list)
 
 
 class Knowledge:
@@ -78,9 +72,10 @@ class Knowledge:
         """
         return await self._door.receive(scope, name, stream)
 
-    def kept_on_success(self, received: Received) -> AbstractAsyncContextManager[None]:
-        """Removes what was received when the block fails."""
-        return self._door.kept_on_success(received.blob)
+    def kept_on_success(self, *received: Received) -> AbstractAsyncContextManager[None]:
+        """Removes what was received, but not admitted, when the block fails."""
+        keys = [each.blob for each in received]
+        return kept_if_known(self._database, self._blobs, keys, lambda session: store.originals(session, keys))
 
     async def admit(self, scope: Scope, received: Received, labels: Labels) -> tuple[Document, str | None]:
         """Write the document and have it read; the document, and the job that reads it.
@@ -112,8 +107,8 @@ class Knowledge:
             tags = naming.tag_names(labels.tags)
             job_id, items = await self._write_once(self._add_batch, scope, got, labels.collection, tags)
         except BaseException:
-            await asyncio.shield(self._door.drop(*(each.blob for each in got if isinstance(each, Received))))
-            raise
+            async with self.kept_on_success(*(each for each in got if isinstance(each, Received))):
+                raise
         kept = {item.document.id for item in items if item.document and not item.document.duplicate}
         await self._door.drop(
             *(each.blob for each in got if isinstance(each, Received) and each.document_id not in kept)
@@ -123,9 +118,9 @@ class Knowledge:
     async def _write_once(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Two uploads of one file at once may meet on databases with many writers; the second then finds the first."""
         try:
-            return await self._database.write(work, *arguments)
+            return await to_the_end(self._database.write(work, *arguments))
         except IntegrityError:
-            return await self._database.write(work, *arguments)
+            return await to_the_end(self._database.write(work, *arguments))
 
     def _add_batch(
         self, session: Session, scope: Scope, got: Sequence[Received | Refused], collection: str, tags: Sequence[str]

@@ -1,5 +1,6 @@
 """Rows of documents, collections and tags. Functions of a session: they run inside `Database.read` or `write`."""
 
+from collections.abc import Collection as Keys
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,6 +205,11 @@ def enqueue(
     row.job_id = jobs.enqueue(session, scope, kind, payload, priority=priority, parent_id=parent_id)
     row.state, row.error, row.updated_at = "queued", None, now()
     return row.job_id
+
+
+def originals(session: Session, keys: Keys[str]) -> set[str]:
+    """Those of these blobs that are a document's original. Keys are unique over all tenants."""
+    return set(session.exec(select(DocumentRow.blob).where(col(DocumentRow.blob).in_(keys))))
 
 
 def set_tags(session: Session, scope: Scope, document_id: str, tags: Sequence[str]) -> None:

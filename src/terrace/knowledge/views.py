@@ -1,6 +1,6 @@
 """What the library of documents shows besides `Document`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -54,3 +54,11 @@ class TextSlice:
     end: int
     total: int
     page: int | None
+
+
+@dataclass(slots=True)
+class Labels:
+    """Where uploads go. It may be filled in while the files arrive, until the last is in."""
+
+    collection: str = DEFAULT_COLLECTION  # id or name; made when there is none
+    tags: list[str] = field(default_factory=list)
