@@ -113,7 +113,8 @@ def _bound(seconds: float, memory: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     spent = used.ru_utime + used.ru_stime
     _limit(resource.RLIMIT_CPU, int(spent + seconds) + 2)
-    _limit(resource.RLIMIT_AS, memory)
+    if sys.platform == "linux":  # elsewhere the kernel ignores or refuses it
+        _limit(resource.RLIMIT_AS, memory)
     _limit(resource.RLIMIT_CORE, 0)
 
 

@@ -30,7 +30,7 @@ OnProgress = Callable[[float, float, str], None]
 IDLE_SECONDS = 60.0
 MAX_CALLS = 200  # then a fresh process, whatever the old one leaked
 MAX_RESIDENT = 400 * 1024**2  # bytes after a call; a larger process is not kept
-MAX_FRAME = 1024**3  # bytes; more than this from a child is an attack
+MAX_FRAME = 512 * 1024**2  # bytes; more than this from a child is an attack
 CHILD = "from terrace.jobs.process_child import main; main()"
 # All that a child sees of the environment: no keys, no tokens.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")
@@ -213,7 +213,7 @@ async def _start() -> asyncio.subprocess.Process:
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     environment["PYTHONUTF8"] = "1"
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CHILD, str(os.getpid())),
+        *(sys.executable, "-P", "-c", CHILD, str(os.getpid())),  # -P: no module of the folder we happen to be in
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -236,7 +236,9 @@ def _error(failure: Failure, memory: int) -> TerraceError:
     if failure.kind == "memory":
         return _too_large(memory)
     if failure.kind in KINDS:
-        return KINDS[failure.kind](failure.message, code=failure.code, status=failure.status, **failure.extra)
+        error = KINDS[failure.kind](failure.message, code=failure.code, status=failure.status)
+        error.extra = failure.extra
+        return error
     log.error("subprocess failed: %s\n%s", failure.message, failure.trace)
     return Internal("Reading this file failed inside Terrace; the log says where.", code="process_failed")
 

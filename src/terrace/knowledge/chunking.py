@@ -23,10 +23,8 @@ MAX_HEADING = 200  # characters of a heading kept in a chunk's path
 
 _LETTERS = bytes(range(65, 91)) + bytes(range(97, 123)) + b" \n\t"
 _DIGITS = b"0123456789"
-# Scripts written without blanks: about a token a character.
-_DENSE = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\U0001f000-\U0003ffff]"
-)
+# Letters that a vocabulary made for Latin ones takes one by one, whether they form words (Cyrillic, Arabic) or not (Han).
+_FOREIGN = re.compile("[\u0370-\u1fff\u2e80-\U0003ffff]")
 _SENTENCE = re.compile(
     r"(?<=[.!?…])[\"'”’)\]»]*\s+(?=[\"'“‘(\[«¿¡]*[^\W_a-z])"  # a full stop, then no small letter
     r"|(?<=[。！？])(?=\S)"
@@ -76,16 +74,16 @@ def chunk(
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many word pieces a text has: letters by fours and a half, digits by twos, other signs one each.
+    """About how many word pieces a text has: Latin letters by fours and a half, digits by twos, other signs one each.
 
     Meant to err upwards: an embedding model cuts off what it can't hold.
     """
     if text.isascii():
         return _ascii_tokens(text.encode())
     ascii_part = text.encode("ascii", "ignore")
-    dense = len(_DENSE.findall(text))
-    other = len(text) - len(ascii_part) - dense
-    return _ascii_tokens(ascii_part) + dense + (other + 1) // 2
+    foreign = len(_FOREIGN.findall(text))
+    other = len(text) - len(ascii_part) - foreign
+    return _ascii_tokens(ascii_part) + foreign + (other + 1) // 2
 
 
 def _ascii_tokens(data: bytes) -> int:

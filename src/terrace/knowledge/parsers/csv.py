@@ -66,10 +66,8 @@ def _parsed(rows: Iterator[list[str]], delimiter: str, limits: ParseLimits) -> P
 
 
 def _rows(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[list[str]]:
-    csv.field_size_limit(MAX_FIELD)
+    csv.field_size_limit(MAX_FIELD if quoting == csv.QUOTE_MINIMAL else 2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
-    if quoting == csv.QUOTE_NONE:
-        csv.field_size_limit(2**31 - 1)
     for row in reader:
         yield [one_line(value) for value in row[:MAX_COLUMNS]]
 

@@ -66,7 +66,7 @@ class Piece:
 def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
     """One HTML file."""
     source = decode_markup(read_bytes(path, limits))
-    title, pieces = read(source)
+    title, pieces = read(source, xml=source.lstrip()[:5] == "<?xml")
     draft = Draft(limits)
     for piece in pieces:
         draft.add(piece.kind, piece.text, piece.level)

@@ -49,8 +49,7 @@ def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
             length += len(page.text)
             if length > limits.max_text_chars:
                 raise too_long(limits)
-            page.raw = ""
-            page.slices = []
+            page.raw, page.slices = "", []  # not needed again, and as large as the text
             pages.append(page)
             progress(number + 1, len(document))
         metadata = _metadata(document)
