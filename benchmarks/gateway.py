@@ -148,7 +148,7 @@ def _p(values: Sequence[float], percent: int) -> float:
 
 async def _until(done: Callable[[], bool], patience: float) -> None:
     until = asyncio.get_running_loop().time() + patience
-    while not done() and asyncio.get_running_loop().time() < until:
+    while not done() and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 

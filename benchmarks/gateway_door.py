@@ -26,7 +26,7 @@ async def main() -> None:
     gc.freeze()  # as `terrace serve` should: the house itself is never garbage
     gc.set_threshold(20_000, 20, 50)
     config = uvicorn.Config(
-        door,  # type: ignore[arg-type]
+        door,
         host=settings.host,
         port=settings.port,
         log_config=None,
