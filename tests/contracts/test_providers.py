@@ -127,6 +127,11 @@ async def test_the_system_message_and_sampling_reach_the_upstream(
     assert all(part in sent for part in ("Be brief.", "'hello'", "0.5", "9", "END", "'model': 'm'"))
 
 
+async def test_an_answer_that_is_complete_is_not_waited_for(wire: Wire, upstream: Upstream, provider: Provider) -> None:
+    upstream.on(wire.chat, wire.reply([*wire.begin(), wire.text("done"), *wire.end(), HOLD]))
+    assert text(await asyncio.wait_for(collect(provider), 5)) == "done"
+
+
 # Lists
 
 

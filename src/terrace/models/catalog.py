@@ -108,19 +108,23 @@ class Catalog:
         self.entries = list(entries)
         self._by_name = {entry.name: entry for entry in entries}
         self._refreshing: asyncio.Task[None] | None = None
+        self._started = 0.0
 
     def refresh(self) -> "asyncio.Task[None] | None":
         """Start asking the providers whose answer is old, unless that is under way; None when none is."""
         if self._refreshing is not None and not self._refreshing.done():
             return self._refreshing
         stale = [entry for entry in self.entries if entry.stale]
+        self._started = asyncio.get_running_loop().time()
         self._refreshing = asyncio.create_task(_refresh(stale), name="models-refresh") if stale else None
         return self._refreshing
 
     async def fresh(self, patience: float) -> None:
-        """Refresh what is old, waiting at most `patience` seconds; what takes longer goes on by itself."""
+        """Refresh what is old, waiting until the refresh is `patience` seconds old; what takes longer goes on by
+        itself, and those who come later do not wait for it."""
         if (task := self.refresh()) is not None:
-            await asyncio.wait([task], timeout=patience)
+            waited = asyncio.get_running_loop().time() - self._started
+            await asyncio.wait([task], timeout=max(0.0, patience - waited))
 
     def failed(self, provider: str, why: str) -> None:
         self._by_name[provider].failed(why)

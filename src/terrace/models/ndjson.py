@@ -1,6 +1,6 @@
 """JSON objects, one a line, read as they arrive (Ollama's streams)."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from terrace.errors import Unavailable
 MAX_LINE_BYTES = 8 * 1024 * 1024
 
 
-async def objects(pieces: AsyncIterator[bytes], limit: int = MAX_LINE_BYTES) -> AsyncIterator[dict[str, Any]]:
+async def objects(pieces: AsyncIterator[bytes], limit: int = MAX_LINE_BYTES) -> AsyncGenerator[dict[str, Any], None]:
     """The objects of a stream, blank lines skipped; the last line needs no line end.
 
     Raises Unavailable: `upstream_nonsense` for a line that is no JSON object, `upstream_too_large` past `limit` bytes.

@@ -6,6 +6,7 @@ counts them.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -70,10 +71,13 @@ class Anthropic:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         ending = Ending(request)
         sent = body(request, self.upstream.label)
-        async with self.upstream.open("POST", "/v1/messages", sent, model=request.model) as response:
-            reading = _Reading(self.upstream, ending)
+        reading = _Reading(self.upstream, ending)
+        async with (
+            self.upstream.open("POST", "/v1/messages", sent, model=request.model) as response,
+            aclosing(_events(response)) as events,
+        ):
             try:
-                async for event in _events(response):
+                async for event in events:
                     for delta in reading.deltas(event):
                         ending.saw(delta)
                         yield delta

@@ -5,6 +5,7 @@ changes. So we always send it: 8,192, doubled until the request fits, up to what
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -68,15 +69,19 @@ class Ollama:
         ending = Ending(request)
         sent = body(request, self.upstream.label)
         sent["options"].setdefault("num_ctx", await self._context(request))
-        async with self.upstream.open("POST", "/api/chat", sent, model=request.model) as response:
+        async with (
+            self.upstream.open("POST", "/api/chat", sent, model=request.model) as response,
+            aclosing(objects(aiter(response))) as steps,
+        ):
             try:
-                async for step in objects(aiter(response)):
+                async for step in steps:
                     for delta in self._deltas(step, ending):
                         ending.saw(delta)
                         yield delta
+                    if ending.reason is not None:
+                        break
             except TerraceError as error:
-                if ending.reason is None:
-                    raise self.upstream.named(error) from error
+                raise self.upstream.named(error) from error
         if ending.reason is None:
             raise self.upstream.broke()
         for last in ending.deltas():
