@@ -34,6 +34,9 @@ export function popup(anchor, element) {
   (anchor.closest("dialog") ?? document.body).append(element);
   shown = { element, anchor, stop };
   anchor.setAttribute("aria-expanded", "true");
+  const grown = new ResizeObserver(() => place(element, anchor)); // what it shows may come later
+  grown.observe(element);
+  signal.addEventListener("abort", () => grown.disconnect());
   place(element, anchor);
   element.querySelector("button, a, input")?.focus();
   document.addEventListener("pointerdown", (event) => {

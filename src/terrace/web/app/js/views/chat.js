@@ -38,15 +38,16 @@ class Chat {
     this.banner = h("div");
     this.bottom = h("button", { type: "button", class: "iconbutton tobottom", "aria-label": "To the end", hidden: true, onclick: () => this.toEnd(true) }, icon("down"));
     this.panel = sourcesPanel(() => this.showPanel(null));
-    this.element = h("div", { class: "chat" },
+    this.name = h("h1", { class: "quiet" });
+    this.element = h("div", { class: "chat" }, this.name,
       h("div", { class: "talkpane" }, this.scroller, h("div", { class: "dockplace" }, this.bottom),
         h("div", { class: "dock" }, this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources."))),
       this.panel.element);
     fill(main, this.element);
-    title("");
+    this.entitle("");
     this.scroller.addEventListener("scroll", () => { this.bottom.hidden = this.atEnd(NEAR * 3); peek(null); }, { passive: true });
     addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open], .menu") && this.running()) this.stop(); }, { signal });
-    addEventListener("renamed", (event) => { if (event.detail.id === this.conversation?.id) title(event.detail.title); }, { signal });
+    addEventListener("renamed", (event) => { if (event.detail.id === this.conversation?.id) this.entitle(event.detail.title); }, { signal });
     signal.addEventListener("abort", () => { for (const each of this.#watched.values()) each.abort(); peek(null); });
     connection.onReturn(() => { if (this.conversation) this.load(this.conversation.id).catch(() => {}); }, signal);
     const showBanner = () => models().then((answer) => fill(this.banner, quoteBanner(answer))).catch(() => {});
@@ -71,8 +72,14 @@ class Chat {
     const conversation = await api.conversation(id, this.signal);
     if (this.signal.aborted) return;
     this.conversation = conversation;
-    title(conversation.title);
+    this.entitle(conversation.title);
     this.draw();
+  }
+
+  entitle(text) {
+    title(text);
+    this.name.textContent = text;
+    this.name.hidden = !text; // the welcome has a heading of its own
   }
 
   get tree() { return tree(this.conversation.messages, this.conversation.head_id); }
@@ -130,7 +137,7 @@ class Chat {
       drawn.key = [message.state, place.index, place.count, message.html?.length, message.sources?.length].join();
     }
     this.draw({ end: false });
-    title(conversation.title);
+    this.entitle(conversation.title);
     refreshSidebar();
   }
 
@@ -186,7 +193,10 @@ class Chat {
       peek(null);
       viewSource(source);
     },
-    peek: (message, n, mark) => peek(message?.sources?.find((each) => each.n === n), mark),
+    peek: (message, n, mark) => {
+      if (message && wide.matches && this.#panelFor === message.id) this.panel.light(n);
+      else { this.panel.light(null); peek(message?.sources?.find((each) => each.n === n), mark); }
+    },
   };
 
   showPanel(message) {

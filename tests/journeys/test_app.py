@@ -1,0 +1,294 @@
+"""What a person does on the page, in a real browser against a real server."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+from tests import samples
+from tests.journeys.conftest import Server
+from tests.journeys.tortoise import Tortoise
+
+Visit = Callable[..., Page]
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+PLACES = ("/", "/documents", "/documents?tab=search", "/jobs", "/settings")
+TURN = "Each terrace receives water for three hours, in turn from the highest to the lowest."
+
+
+@pytest.fixture(scope="module")
+def handbook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PDF whose second page holds TURN."""
+    first = ["Dry stone terraces hold the soil of a steep slope and slow the water", "that runs over it."]
+    second = ["The spring gives forty litres a minute in April.", TURN, "A household that misses its turn waits."]
+    path = tmp_path_factory.mktemp("files") / "handbook.pdf"
+    path.write_bytes(
+        samples.pdf([samples.page_of_lines(first), samples.page_of_lines(second)], title="Hillside handbook")
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def lease(handbook: Path) -> Path:
+    path = handbook.with_name("lease.md")
+    clauses = "".join(
+        f"## Clause {n}\n\nClause {n} deals with the wheel, the race and the stones.\n\n" for n in range(300)
+    )
+    path.write_text(
+        f"# Lease of the mill\n\n{clauses}## Notice\n\nEither side may end this lease with three months' notice.\n"
+    )
+    return path
+
+
+def add(page: Page, *files: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=re.compile("Add documents|Choose files")).first.click()
+    chooser.value.set_files(list(files))
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Your message").fill(question)
+    page.keyboard.press("Enter")
+
+
+def answer(page: Page) -> "object":
+    return page.get_by_role("article", name="Answer").last
+
+
+def accessible(page: Page) -> None:
+    violations = Axe().run(page).response["violations"]
+    told = [
+        f"{each['id']}: {each['nodes'][0]['html'][:160]} ({each['nodes'][0]['failureSummary'][:300]})"
+        for each in violations
+    ]
+    assert not told, "\n".join(told)
+
+
+def test_first_run_to_a_page_with_the_quoted_words_marked(
+    quoting: Server, visit: Visit, handbook: Path, lease: Path
+) -> None:
+    page = visit(quoting.url)
+    expect(page.get_by_role("heading", name="Ask your documents")).to_be_visible()
+    expect(page.get_by_text("quote model answers by quoting")).to_be_visible()
+    accessible(page)
+
+    broken = handbook.with_name("broken.pdf")
+    broken.write_bytes(b"%PDF-1.4 nothing of a PDF follows")
+    add(page, handbook, lease, broken)
+    tray = page.get_by_role("region", name="Uploads")
+    expect(tray.get_by_text("Ready to be asked")).to_have_count(2)
+    page.get_by_role("link", name="Documents").click()
+    row = page.get_by_role("listitem").filter(has=page.get_by_role("link", name="handbook.pdf"))
+    expect(row.get_by_text("Found by words", exact=True)).to_be_visible()
+    failed = page.locator(".doc", has_text="broken.pdf")
+    expect(failed).to_contain_text("Could not be read")
+    expect(failed.get_by_role("button", name="Try again")).to_be_visible()
+    accessible(page)
+    add(page, handbook)
+    expect(tray.get_by_text("Already here")).to_be_visible()
+    page.get_by_role("button", name="Close uploads").click()
+
+    page.get_by_role("link", name="New chat").first.click()
+    ask(page, "How long does each terrace receive water?")
+    expect(answer(page).locator(".prose")).to_contain_text("three hours")
+    expect(page).to_have_url(re.compile(r"/chat/cnv_"))
+    source = page.get_by_role("complementary", name="Sources").get_by_role("link").first
+    expect(source).to_contain_text("Page 2")
+    accessible(page)
+    answer(page).locator("a.cite").first.click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer.get_by_role("img", name=re.compile("Page 2.*the quoted words marked"))).to_be_visible()
+    expect(viewer.locator(".canvas")).to_have_attribute("data-marks", re.compile("[1-9]"))
+    assert viewer.locator("img").evaluate("image => image.naturalWidth") > 500
+    accessible(page)
+    viewer.get_by_role("button", name="Previous page").click()
+    expect(viewer.get_by_label("Page", exact=True)).to_have_value("1")
+    page.keyboard.press("Escape")
+    expect(viewer).to_have_count(0)
+
+
+def test_the_text_of_other_documents_is_opened_at_the_quote(quoting: Server, visit: Visit) -> None:
+    page = visit(quoting.url)
+    ask(page, "With how much notice may either side end the lease?")
+    expect(answer(page).locator(".prose")).to_contain_text("three months")
+    answer(page).locator("a.cite").first.click()
+    mark = page.get_by_role("dialog").locator("mark")
+    expect(mark).to_contain_text("three months")
+    expect(mark).to_be_in_viewport()
+    page.get_by_role("link", name="Open as a page").click()
+    expect(page).to_have_url(re.compile(r"/documents/doc_.*start=\d+"))
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Lease of the mill")
+    expect(page.locator("mark")).to_be_in_viewport()
+
+
+def test_a_library_is_filtered_tagged_and_searched(quoting: Server, visit: Visit) -> None:
+    page = visit(f"{quoting.url}/documents")
+    page.get_by_role("button", name="More about lease.md").click()
+    page.get_by_role("menuitem", name="Tags").click()
+    page.get_by_label("Tags, separated by commas").fill("mill, contract")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="mill 1", exact=True).click()
+    expect(page.locator(".doc")).to_have_count(1)
+    page.get_by_role("button", name="Try a search").click()
+    page.get_by_label("What to look for").fill("notice lease")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit").first).to_contain_text("three months")
+    accessible(page)
+
+
+def test_reloading_in_the_middle_goes_on_in_the_same_words(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    tortoise.gate.clear()
+    page = visit(slow.url)
+    ask(page, "Who wins?")
+    prose = answer(page).locator(".prose")
+    expect(prose).to_contain_text("wins the race")
+    expect(prose.locator("strong")).to_have_text("wins")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/chat/cnv_"))
+    page.reload()
+    expect(prose).to_contain_text("wins the race")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    tortoise.gate.set()
+    expect(prose).to_contain_text("That is all.")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    assert tortoise.answers == 1
+    assert prose.inner_text().count("Slow and steady") == 1
+    page.get_by_role("button", name="Copy code").click()
+    expect(page.get_by_text("Code copied")).to_be_visible()
+
+
+def test_stop_regenerate_edit_and_branch(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    tortoise.gate.clear()
+    page = visit(slow.url)
+    ask(page, "Who loses?")
+    expect(answer(page).locator(".prose")).to_contain_text("wins the race")
+    page.get_by_role("button", name="Stop").click()
+    expect(answer(page)).to_contain_text("stopped")
+    expect(answer(page).locator(".prose")).to_contain_text("wins the race")
+
+    tortoise.gate.set()
+    answer(page).get_by_role("button", name="Answer again").click()
+    expect(answer(page)).to_contain_text("That is all.")
+    expect(answer(page)).to_contain_text("2/2")
+    answer(page).get_by_role("button", name="Previous version").click()
+    expect(answer(page)).to_contain_text("1/2")
+    expect(answer(page)).to_contain_text("stopped")
+    page.reload()
+    expect(answer(page)).to_contain_text("1/2")
+
+    mine = page.get_by_role("article", name="You")
+    mine.hover()
+    mine.get_by_role("button", name="Edit and ask again").click()
+    page.get_by_label("Edit your message").fill("Who loses, and why?")
+    page.get_by_role("button", name="Ask again").click()
+    expect(mine).to_contain_text("Who loses, and why?")
+    expect(mine).to_contain_text("2/2")
+    expect(answer(page)).to_contain_text("That is all.")
+    mine.get_by_role("button", name="Previous version").click()
+    expect(mine).to_contain_text("Who loses?")
+    expect(mine).to_contain_text("1/2")
+
+
+def test_a_killed_server_comes_back_and_the_answer_goes_on(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    tortoise.gate.clear()
+    page = visit(slow.url, reload_breaks=True)
+    ask(page, "Who comes back?")
+    expect(answer(page).locator(".prose")).to_contain_text("wins the race")
+    slow.kill()
+    expect(page.get_by_text("Server not reachable")).to_be_visible()
+    tortoise.gate.set()
+    slow.start()
+    expect(page.get_by_text("Server not reachable")).to_be_hidden()
+    expect(answer(page)).to_contain_text("That is all.")
+    assert answer(page).locator(".prose").inner_text().count("Slow and steady") == 1
+
+
+def test_by_keyboard_alone(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    tortoise.gate.set()
+    page = visit(f"{slow.url}/jobs")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    accessible(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Shift+O")
+    expect(page.get_by_label("Your message")).to_be_focused()
+    page.keyboard.type("First line")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("second line")
+    page.keyboard.press("Enter")
+    expect(answer(page)).to_contain_text("That is all.")
+    page.keyboard.press("Control+k")
+    expect(page.get_by_label("Search conversations")).to_be_focused()
+    page.keyboard.type("second")
+    expect(page.locator(".talk")).to_have_count(1)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("A better name")
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("A better name · Terrace")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Your message")).to_be_focused()
+
+
+def test_a_conversation_is_deleted(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    tortoise.gate.set()
+    page = visit(slow.url)
+    ask(page, "Shall this stay?")
+    expect(answer(page)).to_contain_text("That is all.")
+    page.get_by_role("button", name="More about Shall this stay?").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator(".talk", has_text="Shall this stay?")).to_have_count(0)
+    expect(page).to_have_url(f"{slow.url}/")
+
+
+def test_jobs_show_their_log(quoting: Server, visit: Visit) -> None:
+    page = visit(f"{quoting.url}/jobs")
+    expect(page.locator(".joblist > li").first).to_be_visible()
+    page.get_by_role("button", name="Failed").click()
+    expect(page.locator(".joblist .why").first).to_be_visible()
+    page.locator(".joblist .what button").first.click()
+    expect(page.get_by_role("dialog").locator(".log li").first).to_be_visible()
+    accessible(page)
+
+
+@pytest.mark.parametrize(("device", "scheme"), [("desk", "dark"), ("phone", "light")])
+def test_every_view_is_accessible_and_fits(quoting: Server, visit: Visit, device: str, scheme: str) -> None:
+    page = visit(quoting.url, color_scheme=scheme, **(PHONE if device == "phone" else {}))
+    for place in PLACES:
+        page.goto(quoting.url + place)
+        page.wait_for_load_state("networkidle") if place in ("/", "/settings") else page.wait_for_timeout(400)
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 24, 22)"
+        assert dark == (scheme == "dark")
+        accessible(page)
+        wide = page.evaluate(
+            "Math.max(document.documentElement.scrollWidth, document.querySelector('#main').scrollWidth)"
+        )
+        assert wide <= page.viewport_size["width"], f"{place} is {wide} pixels wide"
+
+
+def test_the_chosen_theme_stays(quoting: Server, visit: Visit) -> None:
+    page = visit(f"{quoting.url}/settings", color_scheme="light")
+    page.get_by_role("button", name="Dark", exact=True).click()
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_on_a_phone_the_menu_and_the_sources_open(quoting: Server, visit: Visit) -> None:
+    page = visit(quoting.url, **PHONE)
+    page.get_by_role("button", name="Open menu").click()
+    expect(page.get_by_role("button", name="Close menu")).to_be_focused()
+    accessible(page)
+    page.locator(".talk a").first.click()
+    expect(page.get_by_role("button", name="Open menu")).to_be_visible()
+    page.get_by_role("button", name=re.compile(r"\d sources?$")).first.click()
+    sheet = page.get_by_role("dialog", name="Sources")
+    expect(sheet).to_be_visible()
+    accessible(page)
+    sheet.get_by_role("link").first.click()
+    expect(page.locator("dialog .viewer")).to_be_visible()
