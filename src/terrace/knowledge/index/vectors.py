@@ -11,7 +11,7 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.types import Scope, now
 
-CANDIDATES = 256  # nearest by sign bits, judged by their exact cosines
+CANDIDATES = 320  # nearest by sign bits, judged by their exact cosines
 PIECE = 20_000  # rows read into memory at a time
 REMOVALS_KEPT_SECONDS = 86_400.0
 TRUST_SECONDS = REMOVALS_KEPT_SECONDS / 2  # a copy not brought up to date for longer is read anew
