@@ -130,9 +130,9 @@ async def test_an_upload_whose_client_goes_in_mid_write_is_whole(library: Any, s
     k = Knowledge(held, library.blobs, library.jobs, library.index, door, Pictures())
     arriving = k.batch_upload(scope, files(("a.txt", b"one"))) if batch else k.upload(scope, "a.txt", pieces(b"one"))
     task = asyncio.ensure_future(arriving)
-    await held.written.wait()
+    await held.begun.wait()
     task.cancel()
-    await asyncio.sleep(0)
+    await asyncio.wait([task], timeout=0.1)  # long enough to remove the file, were it to be removed
     held.release.set()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -142,20 +142,22 @@ async def test_an_upload_whose_client_goes_in_mid_write_is_whole(library: Any, s
 
 
 class Held:
-    """A database whose writes are done some time before their caller hears of it."""
+    """A database whose writes take a while, and stand whether or not their caller still waits."""
 
     dialect = "sqlite"
 
     def __init__(self, database: Database) -> None:
         self.read, self.watch, self.close = database.read, database.watch, database.close
         self._write = database.write
-        self.written, self.release = asyncio.Event(), asyncio.Event()
+        self.begun, self.release = asyncio.Event(), asyncio.Event()
 
     async def write(self, *arguments: Any, **options: Any) -> Any:
-        result = await self._write(*arguments, **options)
-        self.written.set()
-        await self.release.wait()
-        return result
+        async def later() -> Any:
+            self.begun.set()
+            await self.release.wait()
+            return await self._write(*arguments, **options)
+
+        return await asyncio.shield(asyncio.ensure_future(later()))
 
 
 class Pictures:
