@@ -196,6 +196,15 @@ async def test_two_workers_on_one_file_run_each_job_once(start: Any, database: S
     await elsewhere.close()
 
 
+async def test_closing_amid_a_flood_leaves_nothing_running(start: Any, scope: Scope) -> None:
+    jobs = await start(JobKind("gated", Gate()))
+    for _ in range(5):
+        await jobs.database.write(lambda session: jobs.enqueue_many(session, scope, "gated", [{}] * 150))
+    await jobs.close()
+    assert await sql(jobs, "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND crashes + failures = 0") == 750
+    assert await sql(jobs, "SELECT COUNT(*) FROM job_workers") == 0
+
+
 class Moody:
     """A database that refuses to write now and then."""
 

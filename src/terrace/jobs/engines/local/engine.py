@@ -56,6 +56,7 @@ class LocalJobs(JobService):
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
         self._claiming = False
+        self._claimer: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
 
     @property
@@ -70,13 +71,13 @@ class LocalJobs(JobService):
         await self._recover()
         self._recorder = Recorder(self, self.worker_id, self._settled)
         self._claiming = True
-        for work in (self._claim_forever, self._beat_forever, self._recover_forever, self._keep_house_forever):
+        self._claimer = asyncio.get_running_loop().create_task(self._claim_forever(), name="claim_forever")
+        for work in (self._beat_forever, self._recover_forever, self._keep_house_forever):
             self._loops.append(asyncio.get_running_loop().create_task(work(), name=work.__name__.strip("_")))
 
     async def drain(self) -> None:
         """Stop claiming, let running jobs finish for `drain` seconds, and give the rest back to the queue."""
-        self._claiming = False
-        self._wake.set()
+        await self._stop_claiming()
         if self._recorder is None:
             return
         try:
@@ -88,7 +89,7 @@ class LocalJobs(JobService):
 
     async def close(self) -> None:
         """Give running jobs back, let subscribers go. The database stays open."""
-        self._claiming = False
+        await self._stop_claiming()
         await self._release()
         for loop in self._loops:
             loop.cancel()
@@ -98,10 +99,18 @@ class LocalJobs(JobService):
             await self._recorder.close()
             self._recorder = None
             try:
-                await self.database.write(machine.leave, [self.worker_id])
+                if not self._runs:  # else a successor looks for us, and takes back what we hold
+                    await self.database.write(machine.leave, [self.worker_id])
             except (TerraceError, DBAPIError) as error:
                 log.warning("could not sign off: %s", error)
         await super().close()
+
+    async def _stop_claiming(self) -> None:
+        """A claim under way is finished first: what it takes must be run or given back."""
+        self._claiming = False
+        self._wake.set()
+        if self._claimer is not None:
+            await asyncio.gather(self._claimer, return_exceptions=True)
 
     async def _release(self) -> None:
         for run in list(self._runs.values()):
@@ -222,13 +231,15 @@ class LocalJobs(JobService):
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _tried(self, work: "Callable[[], Awaitable[float | None]]", otherwise: float | None) -> float | None:
-        """A database that is away must not end a loop."""
+        """Neither a database that is away nor a bug may end a loop: then nothing would run any more."""
         try:
             return await work()
         except (TerraceError, DBAPIError) as error:
             log.warning("the job worker could not reach its database and tries again: %s", error)
-            await asyncio.sleep(random.uniform(0.2, 1.0))
-            return otherwise
+        except Exception:
+            log.exception("the job worker failed and tries again")
+        await asyncio.sleep(random.uniform(0.2, 1.0))
+        return otherwise
 
     # -- running
 

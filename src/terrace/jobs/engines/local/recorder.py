@@ -122,9 +122,14 @@ class Recorder:
         while True:
             await self._go.wait()
             self._go.clear()
-            if await self._flush():
+            try:
+                stored = await self._flush()
+            except Exception:
+                log.exception("writing down what runs did failed")
+                stored = False
+            if stored:
                 self._last = self._time()
-            elif self._dirty:
+            else:
                 await asyncio.sleep(RETRY_SECONDS)
                 self._go.set()
 
