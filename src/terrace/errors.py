@@ -88,3 +88,9 @@ class Unavailable(TerraceError):
 class Internal(TerraceError):
     kind = "internal"
     retryable = True
+
+
+BY_KIND: dict[Kind, type[TerraceError]] = {
+    each.kind: each for each in (Invalid, Unauthenticated, Denied, Missing, Conflict, Limited, Unavailable, Internal)
+}
+"""For those who read an error that was written down, such as a job's."""

@@ -13,27 +13,12 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from terrace import errors
-from terrace.errors import Internal, TerraceError, Unavailable
+from terrace.errors import BY_KIND, Internal, TerraceError, Unavailable
 from terrace.settings import Settings
 
 TIMEOUT = 600.0
 
 Server = Annotated[str | None, typer.Option("--server", envvar="TERRACE_SERVER", help="Address of a running Terrace.")]
-
-_KINDS: dict[str, type[TerraceError]] = {
-    cls.kind: cls
-    for cls in (
-        errors.Invalid,
-        errors.Unauthenticated,
-        errors.Denied,
-        errors.Missing,
-        errors.Conflict,
-        errors.Limited,
-        errors.Unavailable,
-        errors.Internal,
-    )
-}
 
 
 class Client:
@@ -136,7 +121,7 @@ def _told(response: HTTPResponse) -> TerraceError:
     """The server's problem document as the error it was."""
     try:
         problem = json.loads(response.read())
-        return _KINDS[problem["kind"]](problem["detail"], code=problem["code"])
+        return BY_KIND[problem["kind"]](problem["detail"], code=problem["code"])
     except (ValueError, KeyError, TypeError):
         return Internal(f"The server answered {response.status} {response.reason}.")
 

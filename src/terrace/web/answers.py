@@ -3,12 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from terrace.errors import Conflict, Internal, Invalid, TerraceError, Unavailable
+from terrace.errors import BY_KIND, Conflict, Internal
 from terrace.jobs.base import Job
 from terrace.web.markdown import escaped, render
 from terrace.web.stream import cited
-
-_KINDS: dict[str, type[TerraceError]] = {"invalid": Invalid, "unavailable": Unavailable, "conflict": Conflict}
 
 
 def whole(job: Job) -> Job:
@@ -20,7 +18,7 @@ def whole(job: Job) -> Job:
     error = job.error
     if error is None:
         raise Internal("The answer failed without a reason.", job_id=job.id)
-    raise _KINDS.get(error.kind, Internal)(error.message, code=error.code, job_id=job.id)
+    raise BY_KIND.get(error.kind, Internal)(error.message, code=error.code, job_id=job.id)
 
 
 def shown(message: Any) -> dict[str, Any]:

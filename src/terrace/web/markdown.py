@@ -48,6 +48,7 @@ _MARK = re.compile(r"\[(\d{1,3})\]")
 @lru_cache(1)
 def _markdown() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "linkify": True, "breaks": True})
+    markdown.disable("reference")  # `[1]: http://...` in a document must not turn our marks into its links
     return markdown.enable(["table", "strikethrough", "linkify"])
 
 
