@@ -203,6 +203,14 @@ async def test_an_unknown_name_leads_to_near_ones(opened: Open, name: str) -> No
     assert f"`{name}`" in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["box/", "/", "box", "x" * 5_000_000, "a/" * 100, "\0"])
+async def test_what_is_no_name_at_all_is_refused_at_once(opened: Open, name: str) -> None:
+    models = opened(providers={"box": {"kind": "openai", "base_url": f"{NOWHERE}/v1"}}, others=[Fake("a")])
+    with pytest.raises(Missing) as caught:
+        await models.resolve(name)
+    assert len(caught.value.message) < 500
+
+
 async def test_ollamas_latest_needs_no_saying(opened: Open, upstream: Upstream) -> None:
     upstream.on("/api/tags", json_reply(OllamaWire().models("llama3.2:latest")))
     models = opened(ollama_url=upstream.url)

@@ -7,7 +7,7 @@ from typing import Literal
 from terrace.errors import Invalid, Missing, TerraceError
 from terrace.models.base import ModelInfo, Provider
 from terrace.models.discovery import Origin
-from terrace.models.names import is_embedding, nearest
+from terrace.models.names import is_embedding, nearest, shortened
 from terrace.models.wrappers.limited import Gate
 
 FRESH_SECONDS = 60.0  # a good list is believed this long
@@ -134,9 +134,9 @@ class Catalog:
 
     def find(self, model: str) -> tuple[Entry, str, str] | None:
         """The provider, its name for the model, and the public id; None if unknown. Invalid if ambiguous."""
-        provider, slash, rest = model.partition("/")
+        provider, _, rest = model.partition("/")
         if (entry := self._by_name.get(provider)) is not None:
-            own = entry.named(rest) if slash else entry.named(provider) if entry.kind == "quote" else None
+            own = entry.named(rest) if rest else entry.named(provider) if entry.kind == "quote" else None
             if own is not None:
                 return entry, own, self._public(entry, own)
         having = [(entry, own) for entry in self.entries if (own := entry.named(model)) in entry.models]
@@ -152,7 +152,7 @@ class Catalog:
     def unknown(self, model: str) -> Missing:
         near = self.near(model)
         hint = f"Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else "GET /api/models lists them."
-        return Missing(f"There is no model `{model}`. {hint}", code="model_unknown", near=near)
+        return Missing(f"There is no model `{shortened(model)}`. {hint}", code="model_unknown", near=near)
 
     async def close(self) -> None:
         if self._refreshing is not None:

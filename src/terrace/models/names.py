@@ -11,6 +11,9 @@ _OTHER = re.compile(
 )
 
 
+MAX_NAME_CHARS = 200  # no model's name is longer, and comparing long ones takes long
+
+
 def is_embedding(name: str) -> bool:
     return _EMBEDDING.search(name) is not None
 
@@ -22,6 +25,8 @@ def is_chat(name: str) -> bool:
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """Names that `name` may have meant, best first: alike as a whole, alike without their provider, or holding it."""
+    if len(name) > MAX_NAME_CHARS:
+        return []
     known = list(names)
     bare = {each.rpartition("/")[2].lower(): each for each in known}
     wanted = name.lower()
@@ -29,3 +34,8 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     alike += [bare[each] for each in get_close_matches(wanted.rpartition("/")[2], bare, count, 0.6)]
     alike += [each for each in known if len(wanted) > 2 and wanted in each.lower()]
     return list(dict.fromkeys(alike))[:count]
+
+
+def shortened(name: str) -> str:
+    """A name as it can be repeated in a sentence."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from terrace.errors import Invalid, Limited, Missing, TerraceError, Unavailable
+from terrace.models.names import shortened
 from terrace.models.transport.base import Headers, Response, Transport
 from terrace.types import now
 
@@ -169,7 +170,7 @@ class Upstream:
                 f"{label} does not accept our key ({status}). Check its api_key{because}", code="upstream_denied"
             )
         if status == 404 and said and model:
-            return Missing(f"{label} has no model `{model}`{because}", code="model_unknown")
+            return Missing(f"{label} has no model `{shortened(model)}`{because}", code="model_unknown")
         if status == 404 or 300 <= status < 400 or status == 405:
             return Unavailable(
                 f"{label} has nothing at that address ({status}). Check its base_url{because}",
