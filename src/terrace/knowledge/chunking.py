@@ -23,8 +23,8 @@ MAX_HEADING = 200  # characters of a heading kept in a chunk's path
 
 _LETTERS = bytes(range(65, 91)) + bytes(range(97, 123)) + b" \n\t"
 _DIGITS = b"0123456789"
-# Letters that a vocabulary made for Latin ones takes one by one, whether they form words (Cyrillic, Arabic) or not (Han).
-_FOREIGN = re.compile("[\u0370-\u1fff\u2e80-\U0003ffff]")
+# Letters that a vocabulary made for Latin ones takes one by one, of scripts with words (Cyrillic) or without (Han).
+_FOREIGN = re.compile("[\u0370-\u1fff\u2e80-\U0003ffff]+")
 _SENTENCE = re.compile(
     r"(?<=[.!?…])[\"'”’)\]»]*\s+(?=[\"'“‘(\[«¿¡]*[^\W_a-z])"  # a full stop, then no small letter
     r"|(?<=[。！？])(?=\S)"
@@ -81,7 +81,7 @@ def estimate_tokens(text: str) -> int:
     if text.isascii():
         return _ascii_tokens(text.encode())
     ascii_part = text.encode("ascii", "ignore")
-    foreign = len(_FOREIGN.findall(text))
+    foreign = len(text) - len(_FOREIGN.sub("", text))
     other = len(text) - len(ascii_part) - foreign
     return _ascii_tokens(ascii_part) + foreign + (other + 1) // 2
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the subprocess imports this module too and needs neither
 __all__ = ["FileParser"]
 
 LEAST_UNPACKED = 64 * 1024**2  # bytes a zip-based format may always unpack to
+SMALL = 64 * 1024  # bytes of places, some 2,000 of them: unpacked at once; more of them in a thread
 IMAGE_SECONDS = 20.0  # for one page's image or marks
 
 
@@ -57,9 +58,9 @@ class FileParser:
             memory=settings.parse_memory,
             progress=progress or _unheard,
         )
-        if len(read.parsed.text) < 1_000_000:
-            return read.parsed, read.whole_chunks()
-        return read.parsed, await asyncio.to_thread(read.whole_chunks)
+        if len(read.blocks) + len(read.chunks) < SMALL:
+            return read.unpack()
+        return await asyncio.to_thread(read.unpack)
 
     async def page_image(self, path: Path, page: Page, start: int = 0, end: int = 0, width: int = 1000) -> bytes:
         """A PNG of a PDF page, as `Parsed.pages` has it, with the characters [start, end) of the text marked."""

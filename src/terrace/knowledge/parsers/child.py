@@ -2,15 +2,17 @@
 
 import importlib
 import traceback
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from terrace.errors import Invalid, TerraceError
 from terrace.knowledge import media
-from terrace.knowledge.base import Chunk, Parsed, Span
+from terrace.knowledge.base import Block, Chunk, Parsed, Span
 from terrace.knowledge.chunking import chunk
-from terrace.knowledge.parsers.base import ParseLimits, Parser, Progress, damaged, empty
+from terrace.knowledge.parsers.base import Kind, ParseLimits, Parser, Progress, damaged, empty
 
 # Modules of this folder, imported when a file of their type comes.
 PARSERS = {
@@ -27,30 +29,47 @@ PARSERS = {
     media.TEXT: "text",
 }
 
-
-@dataclass(frozen=True, slots=True)
-class ChunkPlace:
-    """A chunk without its text, which the parsed text has already."""
-
-    start: int
-    end: int
-    page: int | None
-    headings: tuple[str, ...]
+KINDS: tuple[Kind, ...] = ("heading", "paragraph", "list", "table", "code")
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """What comes back from the subprocess."""
+    """What comes back from the subprocess: a text and numbers, so that decoding even a very long one holds up nobody.
 
-    parsed: Parsed
-    chunks: tuple[ChunkPlace, ...]
+    `blocks` and `chunks` are rows of four 64-bit integers: kind, start, end, level; and start, end, page (or -1),
+    index into `headings`.
+    """
 
-    def whole_chunks(self) -> tuple[Chunk, ...]:
-        text = self.parsed.text
-        return tuple(
-            Chunk(ordinal, Span(each.start, each.end), text[each.start : each.end], each.page, each.headings)
-            for ordinal, each in enumerate(self.chunks)
+    parsed: Parsed  # without its blocks
+    blocks: bytes
+    chunks: bytes
+    headings: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def pack(cls, parsed: Parsed, chunks: tuple[Chunk, ...]) -> "ParsedFile":
+        paths: dict[tuple[str, ...], int] = {}
+        blocks, places = array("q"), array("q")
+        for block in parsed.blocks:
+            blocks.extend((KINDS.index(block.kind), *block.span, block.level))
+        for each in chunks:
+            page = -1 if each.page is None else each.page
+            places.extend((*each.span, page, paths.setdefault(each.headings, len(paths))))
+        return cls(replace(parsed, blocks=()), blocks.tobytes(), places.tobytes(), tuple(paths))
+
+    def unpack(self) -> tuple[Parsed, tuple[Chunk, ...]]:
+        """The parsed file and its chunks, whose texts are slices of its text."""
+        text, headings = self.parsed.text, self.headings
+        blocks = tuple(Block(KINDS[kind], Span(start, end), level) for kind, start, end, level in _rows(self.blocks))
+        chunks = tuple(
+            Chunk(ordinal, Span(start, end), text[start:end], None if page < 0 else page, headings[path])
+            for ordinal, (start, end, page, path) in enumerate(_rows(self.chunks))
         )
+        return replace(self.parsed, blocks=blocks), chunks
+
+
+def _rows(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    numbers = iter(array("q", data))
+    return zip(numbers, numbers, numbers, numbers, strict=True)
 
 
 def read_file(
@@ -58,9 +77,7 @@ def read_file(
 ) -> ParsedFile:
     """Parse and cut one file. Raises Invalid with what is wrong with it."""
     parsed = parse_file(path, name, limits, progress)
-    chunks = chunk(parsed, chunk_tokens, overlap)
-    places = tuple(ChunkPlace(each.span.start, each.span.end, each.page, each.headings) for each in chunks)
-    return ParsedFile(parsed, places)
+    return ParsedFile.pack(parsed, chunk(parsed, chunk_tokens, overlap))
 
 
 def parse_file(path: Path, name: str, limits: ParseLimits, progress: Progress) -> Parsed:
