@@ -90,7 +90,7 @@ class Internal(TerraceError):
     retryable = True
 
 
-BY_KIND: dict[Kind, type[TerraceError]] = {
+BY_KIND: dict[str, type[TerraceError]] = {
     each.kind: each for each in (Invalid, Unauthenticated, Denied, Missing, Conflict, Limited, Unavailable, Internal)
 }
 """For those who read an error that was written down, such as a job's."""
