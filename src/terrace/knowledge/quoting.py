@@ -103,12 +103,14 @@ class QuotingRanker:
         return sorted(ranked, key=lambda each: (-each.score, each.passage, each.start))
 
     async def _similarities(self, question: str, sentences: Sequence[_Sentence]) -> list[float]:
+        from terrace.knowledge.index.bits import dots
+
         try:
             rows: Any = await self._embedder.embed([question, *(each.text for each in sentences)], query=True)
         except TerraceError as error:
             log.info("quoting by words alone: %s", error.message)
             return [0.0] * len(sentences)
-        likeness: list[float] = (rows[1:] @ rows[0]).tolist()
+        likeness: list[float] = dots(rows[1:], rows[0]).tolist()
         return likeness
 
 

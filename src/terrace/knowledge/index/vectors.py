@@ -70,6 +70,8 @@ def cosines(session: Session, scope: Scope, model: str, query: Any, column: str,
     """Exact cosines by chunk number, of the rows whose `column` (id or number) is among `values`."""
     import numpy as np
 
+    from terrace.knowledge.index.bits import dots
+
     rows = session.connection().exec_driver_sql(
         "SELECT number, vector FROM chunk_vectors "
         f"WHERE tenant_id = ? AND model = ? AND {column} IN (SELECT value FROM json_each(?))",
@@ -78,7 +80,7 @@ def cosines(session: Session, scope: Scope, model: str, query: Any, column: str,
     if not rows:
         return {}
     matrix = np.frombuffer(b"".join(vector for _, vector in rows), "<f2").reshape(len(rows), -1).astype(np.float32)
-    scores = matrix @ np.asarray(query, np.float32)
+    scores = dots(matrix, query)
     return {number: float(score) for (number, _), score in zip(rows, scores, strict=True)}
 
 
