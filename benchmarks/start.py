@@ -1,6 +1,7 @@
 """Cold start to the first 200, idle memory, and what ingestion does to `/health`.
 
-`python -m benchmarks.start` against the budgets: 2 s of CPU, 150 MB idle, p99 under 50 ms while 100 files go in. The reference is the bare interpreter importing FastAPI and SQLModel, measured in the same run.
+`python -m benchmarks.start` against the budgets: 2 s of CPU, 150 MB idle, p99 under 50 ms while 100 files go in.
+The reference is the bare interpreter importing FastAPI and SQLModel, measured in the same run.
 """
 
 import json
@@ -105,7 +106,9 @@ def text(number: int) -> str:
     """About 20 passages that differ from file to file."""
     return "\n\n".join(
         f"Section {part} of report {number}. Gauge {number * 37 + part} read {part * 1.7:.1f} metres at the quay "
-        f"on day {number + part}. " + f"The keeper noted wind from quarter {part % 8} and a swell of {number % 5} feet. " * 9
+        f"on day {number + part}. "
+        + f"The keeper noted wind from quarter {part % 8} and a swell of {number % 5} feet. "
+        * 9
         for part in range(20)
     )
 

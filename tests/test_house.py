@@ -27,7 +27,6 @@ DOORS = {("cli", "assembly"), ("__main__", "cli")}
 VENDORS = {
     "aiohttp": {"models/transport"},
     "alembic": {"storage"},
-    "docx": {"knowledge/parsers"},
     "fastapi": {"web"},
     "httptools": {"models/transport"},
     "lxml": {"knowledge/parsers"},
@@ -38,7 +37,6 @@ VENDORS = {
     "onnxruntime": {"knowledge/embedding"},
     "openpyxl": {"knowledge/parsers"},
     "platformdirs": {"settings"},
-    "pptx": {"knowledge/parsers"},
     "prometheus_client": {"telemetry"},
     "pydantic_settings": {"settings"},
     "pypdfium2": {"knowledge/parsers"},

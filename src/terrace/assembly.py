@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from terrace import __version__
 from terrace.chat.answering import Answering
@@ -50,6 +52,9 @@ from terrace.web.openai import OpenAIDoor
 from terrace.web.openai.base import Sources
 from terrace.web.services import Services
 
+log = logging.getLogger(__name__)
+
+DAY = 86_400.0  # seconds
 ADDRESS = "server.json"  # in the data folder: where the server that runs on it answers
 
 
@@ -124,14 +129,9 @@ async def serve(settings: Settings, *, started: Callable[[str], None], stop: asy
     url = server.url_of(listener, settings.host)
     stop = stop or _signalled()
     try:
-        async with assemble(settings) as house, asyncio.TaskGroup() as tasks:
-            house.models.start()
-            if settings.jobs.workers:
-                await house.jobs.start()
-            tasks.create_task(_drain(house, stop))
+        async with assemble(settings) as house, _working(house, stop, jobs=settings.jobs.workers):
             with _announced(settings, url):
                 await server.serve(application(house), listener, settings, started=lambda: started(url), stop=stop)
-            stop.set()
     finally:
         listener.close()
 
@@ -139,17 +139,48 @@ async def serve(settings: Settings, *, started: Callable[[str], None], stop: asy
 async def work(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     """The workers alone, on the same data as a server; until a signal or `stop`."""
     stop = stop or _signalled()
-    async with assemble(settings) as house:
-        house.models.start()
-        await house.jobs.start()
+    async with assemble(settings) as house, _working(house, stop, jobs=True):
         await stop.wait()
-        await house.jobs.drain()
+
+
+@asynccontextmanager
+async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIterator[None]:
+    """With what goes on behind the doors. `stop` begins the drain, so that answers being written reach their readers
+    while the server ends; leaving waits for its end."""
+    house.models.start()
+    if jobs:
+        await house.jobs.start()
+    tidying = asyncio.create_task(_keep_house(house)) if jobs else None
+    draining = asyncio.create_task(_drain(house, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        if tidying is not None:
+            tidying.cancel()
+            await asyncio.gather(tidying, return_exceptions=True)
+        await draining
 
 
 async def _drain(house: House, stop: asyncio.Event) -> None:
-    """Beside the server's own end, so that answers being written reach their readers."""
     await stop.wait()
     await house.jobs.drain()
+
+
+async def _keep_house(house: House) -> None:
+    """At the start and every day: embed what a model that was away has missed, remove what nobody refers to."""
+    library = _doctor(house)
+    while True:
+        try:
+            await house.blobs.sweep()
+            await library.keep_house()
+        except (TerraceError, DBAPIError) as error:
+            log.warning("the daily tidying stopped early and is tried again tomorrow: %s", error)
+        await asyncio.sleep(DAY)
+
+
+def _doctor(house: House) -> Doctor:
+    return Doctor(house.database, house.blobs, house.jobs, house.index, house.embedder)
 
 
 def application(house: House) -> ASGI:
@@ -179,7 +210,7 @@ def openapi() -> dict[str, Any]:
 async def doctor(settings: Settings, *, repair: bool) -> list[dict[str, Any]]:
     """What every room's doctor found: {room, code, message, subject, state: found | repaired}."""
     async with assemble(settings) as house:
-        library = Doctor(house.database, house.blobs, house.jobs, house.index, house.embedder)
+        library = _doctor(house)
         found: list[Any] = [*await jobs_doctor.examine(house.jobs), *await library.examine()]
         repaired = [*await jobs_doctor.repair(house.jobs), *await library.repair()] if repair else []
     return [{**asdict(each), "state": "repaired" if each in repaired else "found"} for each in found]

@@ -1,5 +1,7 @@
 """What a file is, told by its content whatever it is called."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,18 @@ def test_any_bytes_have_a_type_or_a_reason(data: bytes, name: str) -> None:
         found = error.code
     assert found in (*media.MEDIA_TYPES, media.ZIP, "document_empty", "document_unsupported", "document_encrypted")
     assert isinstance(media.decode(data), str)
+
+
+def test_a_zip_whose_first_member_is_a_pdf_is_a_zip() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("report.pdf", samples.every_kind()["a.pdf"])
+    assert media.sniff(packed.getvalue(), "all.zip") == media.ZIP
+
+
+def test_a_text_that_mentions_the_pdf_header_is_a_text() -> None:
+    assert media.sniff(b"Every PDF begins with %PDF-1.7 or so.", "notes.txt") == media.TEXT
+
+
+def test_a_pdf_may_begin_a_little_late() -> None:
+    assert media.sniff(b"\n\n" + samples.every_kind()["a.pdf"], "report.pdf") == media.PDF

@@ -25,6 +25,7 @@ ZIP = "application/zip"  # an archive we don't recognise; `detect` refuses it
 MEDIA_TYPES = (PDF, DOCX, PPTX, XLSX, EPUB, HTML, MARKDOWN, CSV, TSV, EML, TEXT)
 ACCEPTED = "Accepted are PDF, DOCX, PPTX, XLSX, EPUB, HTML, Markdown, CSV, EML and plain text."
 
+_LATE_PDF = re.compile(rb"%PDF-\d\.\d")  # readers take a PDF that begins within the first kilobyte
 HEAD = 65_536  # bytes that are looked at
 
 _BY_NAME = {
@@ -59,10 +60,10 @@ def sniff(head: bytes, name: str = "") -> str:
     """
     if not head:
         raise Invalid("This file is empty (0 bytes).", code="document_empty")
-    if b"%PDF-" in head[:1024]:
-        return PDF
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return ZIP
+    if head.startswith(b"%PDF-") or (_LATE_PDF.search(head[:1024]) and b" obj" in head):
+        return PDF
     _refuse_binaries(head)
     return _kind_of_text(decode(head[:HEAD], partial=len(head) >= HEAD), PurePath(name).suffix.lower())
 
