@@ -11,8 +11,13 @@ export class Problem extends Error {
 
 export async function problemOf(response) {
   let body = {};
-  try { body = await response.json(); } catch { /* not ours: a proxy's page, say */ }
-  const message = body.detail || body.error?.message || `The server answered ${response.status} ${response.statusText}.`;
+  try {
+    body = await response.json();
+  } catch {
+    /* not ours: a proxy's page, say */
+  }
+  const message =
+    body.detail || body.error?.message || `The server answered ${response.status} ${response.statusText}.`;
   const retryAfter = Number(response.headers.get("retry-after")) || null;
   return new Problem(message, { status: response.status, code: body.code, kind: body.kind, retryAfter });
 }
@@ -21,8 +26,14 @@ export async function request(method, path, { body, signal, headers } = {}) {
   let response;
   try {
     response = await fetch(path, {
-      method, signal, cache: "no-store",
-      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+      method,
+      signal,
+      cache: "no-store",
+      headers: {
+        Accept: "application/json",
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
@@ -84,4 +95,4 @@ export const api = {
 };
 
 // A list may come as a page or as a bare array.
-export const items = (answer) => (Array.isArray(answer) ? answer : answer.items ?? []);
+export const items = (answer) => (Array.isArray(answer) ? answer : (answer.items ?? []));

@@ -10,13 +10,20 @@ async function look() {
   try {
     const response = await fetch("/health", { cache: "no-store", signal: AbortSignal.timeout(4000) });
     if (response.ok) connection.found();
-  } catch { /* still away; the next look tells */ }
+  } catch {
+    /* still away; the next look tells */
+  }
 }
 
 export const connection = {
   lost() {
     if (badge) return;
-    badge = h("div", { class: "offline", role: "status" }, h("span", { class: "spinner" }), "Server not reachable. Trying again…");
+    badge = h(
+      "div",
+      { class: "offline", role: "status" },
+      h("span", { class: "spinner" }),
+      "Server not reachable. Trying again…",
+    );
     document.body.append(badge);
     probe = setInterval(look, 1500);
   },
@@ -28,5 +35,7 @@ export const connection = {
     back.dispatchEvent(new Event("back"));
   },
   // Runs `run` whenever the server has come back.
-  onReturn(run, signal) { back.addEventListener("back", run, { signal }); },
+  onReturn(run, signal) {
+    back.addEventListener("back", run, { signal });
+  },
 };

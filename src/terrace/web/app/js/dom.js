@@ -19,7 +19,9 @@ function set(element, name, value) {
 }
 
 function flat(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
 export function fill(element, ...children) {
@@ -80,9 +82,17 @@ export function debounce(wait, run) {
 
 export const remember = {
   get(name, otherwise = null) {
-    try { return JSON.parse(localStorage.getItem(`terrace.${name}`)) ?? otherwise; } catch { return otherwise; }
+    try {
+      return JSON.parse(localStorage.getItem(`terrace.${name}`)) ?? otherwise;
+    } catch {
+      return otherwise;
+    }
   },
   set(name, value) {
-    try { localStorage.setItem(`terrace.${name}`, JSON.stringify(value)); } catch { /* private windows refuse it */ }
+    try {
+      localStorage.setItem(`terrace.${name}`, JSON.stringify(value));
+    } catch {
+      /* private windows refuse it */
+    }
   },
 };

@@ -10,12 +10,24 @@ function connect() {
   if (line || !listeners.size || document.hidden) return;
   const controller = new AbortController();
   line = controller;
-  follow("/api/jobs/events", (event) => {
-    if (event.type === "job") for (const listener of listeners) listener.job(event.data);
-  }, {
-    signal: controller.signal,
-    opened: () => { for (const listener of listeners) listener.opened?.(); },
-  }).catch(() => { /* refused: lists still load, only not live */ }).finally(() => { if (line === controller) line = null; });
+  follow(
+    "/api/jobs/events",
+    (event) => {
+      if (event.type === "job") for (const listener of listeners) listener.job(event.data);
+    },
+    {
+      signal: controller.signal,
+      opened: () => {
+        for (const listener of listeners) listener.opened?.();
+      },
+    },
+  )
+    .catch(() => {
+      /* refused: lists still load, only not live */
+    })
+    .finally(() => {
+      if (line === controller) line = null;
+    });
 }
 
 function disconnect() {
@@ -30,8 +42,12 @@ export function watchJobs(listener, signal) {
   listeners.add(listener);
   if (line) listener.opened?.();
   connect();
-  signal.addEventListener("abort", () => {
-    listeners.delete(listener);
-    if (!listeners.size) disconnect();
-  }, { once: true });
+  signal.addEventListener(
+    "abort",
+    () => {
+      listeners.delete(listener);
+      if (!listeners.size) disconnect();
+    },
+    { once: true },
+  );
 }

@@ -5,7 +5,10 @@ export function bytes(count) {
   const units = ["kB", "MB", "GB", "TB"];
   let size = count / 1000;
   let unit = 0;
-  while (size >= 999.5 && unit < units.length - 1) { size /= 1000; unit += 1; }
+  while (size >= 999.5 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
   return `${size < 10 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
@@ -17,7 +20,11 @@ const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style
 
 export function ago(moment) {
   const seconds = (new Date(moment) - Date.now()) / 1000;
-  for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+  for (const [unit, size] of [
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+  ]) {
     if (Math.abs(seconds) >= size) {
       if (unit === "day" && Math.abs(seconds) > 7 * size) return new Date(moment).toLocaleDateString();
       return relative.format(Math.round(seconds / size), unit);

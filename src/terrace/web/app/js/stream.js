@@ -49,10 +49,18 @@ export async function readEvents(response, take, alive = () => {}) {
   }
 }
 
-const pause = (wait, signal) => new Promise((resolve) => {
-  const timer = setTimeout(resolve, wait);
-  signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
-});
+const pause = (wait, signal) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, wait);
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
+  });
 
 // Follows `url` until `take` returns true (the last event), the signal aborts, or the server refuses.
 // `take(event)` sees each event once; `opened()` runs after every (re)connection. Throws Problem when refused.
@@ -60,12 +68,16 @@ export async function follow(url, take, { signal, opened = () => {} }) {
   let last = null;
   let wait = FIRST_WAIT;
   let over = false;
+  let fault = null; // what `take` threw: ours to tell, not the line's
   while (!over && !signal.aborted) {
     const line = new AbortController();
     const hangUp = () => line.abort();
     signal.addEventListener("abort", hangUp, { once: true });
     let watchdog = setTimeout(hangUp, SILENCE);
-    const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(hangUp, SILENCE); };
+    const alive = () => {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(hangUp, SILENCE);
+    };
     try {
       const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
       const response = await fetch(url, { headers, cache: "no-store", signal: line.signal });
@@ -73,21 +85,31 @@ export async function follow(url, take, { signal, opened = () => {} }) {
       if (response.ok) {
         connection.found();
         opened();
-        await readEvents(response, (event) => {
-          if (over) return;
-          wait = FIRST_WAIT;
-          if (event.id) last = event.id;
-          over = take(event) === true;
-          if (over) hangUp();
-        }, alive);
+        await readEvents(
+          response,
+          (event) => {
+            if (over) return;
+            wait = FIRST_WAIT;
+            if (event.id) last = event.id;
+            try {
+              over = take(event) === true;
+            } catch (error) {
+              fault = error;
+              over = true;
+            }
+            if (over) hangUp();
+          },
+          alive,
+        );
       }
     } catch (error) {
-      if (error.name === "Problem" || error.status) throw error;
+      if (error.status) throw error;
       if (!over && !signal.aborted && error.name !== "AbortError") connection.lost();
     } finally {
       clearTimeout(watchdog);
       signal.removeEventListener("abort", hangUp);
     }
+    if (fault) throw fault;
     if (over || signal.aborted) return;
     await pause(wait * (0.75 + Math.random() / 2), signal);
     wait = Math.min(wait * 2, LONGEST_WAIT);

@@ -8,7 +8,12 @@ const changes = new EventTarget();
 export async function models(fresh = false) {
   if (!known || fresh) {
     known = api.models();
-    known.then(() => changes.dispatchEvent(new Event("change")), () => { known = null; });
+    known.then(
+      () => changes.dispatchEvent(new Event("change")),
+      () => {
+        known = null;
+      },
+    );
   }
   return known;
 }

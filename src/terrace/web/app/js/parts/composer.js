@@ -12,20 +12,74 @@ export function composer({ send, stop, signal }) {
   const filters = { collections: [], tags: [] };
   let busy = false;
 
-  const area = h("textarea", { id: "composer", rows: 1, placeholder: "Ask your documents…", "aria-label": "Your message", enterkeyhint: "send" });
+  const area = h("textarea", {
+    id: "composer",
+    rows: 1,
+    placeholder: "Ask your documents…",
+    "aria-label": "Your message",
+    enterkeyhint: "send",
+  });
   const button = h("button", { type: "submit", class: "send" });
   const chosen = h("div", { class: "chosen", hidden: true });
-  const model = h("select", { class: "select", "aria-label": "Model that answers", onchange: () => remember.set("model", model.value) });
-  const use = h("input", { type: "checkbox", role: "switch", checked: remember.get("documents", true), onchange: () => remember.set("documents", use.checked) });
-  const filter = h("button", { type: "button", class: "iconbutton", "aria-label": "Choose collections and tags", title: "Choose collections and tags", "aria-haspopup": "dialog", "aria-expanded": "false", onclick: pick }, icon("filter"));
+  const model = h("select", {
+    class: "select",
+    "aria-label": "Model that answers",
+    onchange: () => remember.set("model", model.value),
+  });
+  const use = h("input", {
+    type: "checkbox",
+    role: "switch",
+    checked: remember.get("documents", true),
+    onchange: () => remember.set("documents", use.checked),
+  });
+  const filter = h(
+    "button",
+    {
+      type: "button",
+      class: "iconbutton",
+      "aria-label": "Choose collections and tags",
+      title: "Choose collections and tags",
+      "aria-haspopup": "dialog",
+      "aria-expanded": "false",
+      onclick: pick,
+    },
+    icon("filter"),
+  );
 
-  const form = h("form", { class: "composer", onsubmit: submit },
-    chosen, area,
-    h("div", { class: "controls" },
-      h("button", { type: "button", class: "iconbutton", "aria-label": "Add files", title: "Add files", onclick: () => pickFiles(() => ({ collection: filters.collections[0] ?? "default" })) }, icon("plus")),
-      h("div", { class: "grow" },
-        h("label", { class: "switch", title: "Answer from your documents" }, use, h("span", null, h("span", { class: "wide" }, "Use "), "documents")), filter),
-      h("span", { class: "selectwrap" }, model, icon("down")), button));
+  const form = h(
+    "form",
+    { class: "composer", onsubmit: submit },
+    chosen,
+    area,
+    h(
+      "div",
+      { class: "controls" },
+      h(
+        "button",
+        {
+          type: "button",
+          class: "iconbutton",
+          "aria-label": "Add files",
+          title: "Add files",
+          onclick: () => pickFiles(() => ({ collection: filters.collections[0] ?? "default" })),
+        },
+        icon("plus"),
+      ),
+      h(
+        "div",
+        { class: "grow" },
+        h(
+          "label",
+          { class: "switch", title: "Answer from your documents" },
+          use,
+          h("span", null, h("span", { class: "wide" }, "Use "), "documents"),
+        ),
+        filter,
+      ),
+      h("span", { class: "selectwrap" }, model, icon("down")),
+      button,
+    ),
+  );
 
   function grow() {
     area.style.height = "auto";
@@ -41,42 +95,111 @@ export function composer({ send, stop, signal }) {
 
   async function submit(event) {
     event?.preventDefault();
-    if (busy) { stop(); return; }
+    if (busy) {
+      stop();
+      return;
+    }
     const text = area.value.trim();
     if (!text) return;
     area.value = "";
     grow();
     const taken = await send(text, options());
-    if (taken === false && !area.value) { area.value = text; grow(); paint(); }
+    if (taken === false && !area.value) {
+      area.value = text;
+      grow();
+      paint();
+    }
   }
 
   function options() {
-    return { ...(model.value === "auto" ? {} : { model: model.value }), use_rag: use.checked ? undefined : false, collections: [...filters.collections], tags: [...filters.tags] };
+    return {
+      ...(model.value === "auto" ? {} : { model: model.value }),
+      use_rag: use.checked ? undefined : false,
+      collections: [...filters.collections],
+      tags: [...filters.tags],
+    };
   }
 
   async function pick() {
-    const box = h("div", { class: "menu", role: "dialog", "aria-label": "Collections and tags" }, h("p", { class: "small faint" }, "Loading…"));
+    const box = h(
+      "div",
+      { class: "menu", role: "dialog", "aria-label": "Collections and tags" },
+      h("p", { class: "small faint" }, "Loading…"),
+    );
     popup(filter, box);
     try {
       const [collections, tags] = await Promise.all([api.collections(signal), api.tags(signal)]);
-      const group = (title, key, names) => names.length > 0 && h("fieldset", null, h("legend", null, title), names.map((name) =>
-        h("label", { class: "check" }, h("input", {
-          type: "checkbox", checked: filters[key].includes(name),
-          onchange: (event) => { filters[key] = event.target.checked ? [...filters[key], name] : filters[key].filter((each) => each !== name); chips(); },
-        }), name)));
-      fill(box, group("Only these collections", "collections", items(collections).map((each) => each.name)), group("Only these tags", "tags", items(tags).map((each) => each.name ?? each)));
+      const group = (title, key, names) =>
+        names.length > 0 &&
+        h(
+          "fieldset",
+          null,
+          h("legend", null, title),
+          names.map((name) =>
+            h(
+              "label",
+              { class: "check" },
+              h("input", {
+                type: "checkbox",
+                checked: filters[key].includes(name),
+                onchange: (event) => {
+                  filters[key] = event.target.checked
+                    ? [...filters[key], name]
+                    : filters[key].filter((each) => each !== name);
+                  chips();
+                },
+              }),
+              name,
+            ),
+          ),
+        );
+      fill(
+        box,
+        group(
+          "Only these collections",
+          "collections",
+          items(collections).map((each) => each.name),
+        ),
+        group(
+          "Only these tags",
+          "tags",
+          items(tags).map((each) => each.name ?? each),
+        ),
+      );
       if (!box.childElementCount) fill(box, h("p", { class: "small faint" }, "There are no collections or tags yet."));
       box.querySelector("input")?.focus();
-    } catch (error) { fill(box, h("p", { class: "small" }, error.message)); }
+    } catch (error) {
+      fill(box, h("p", { class: "small" }, error.message));
+    }
   }
 
   function chips() {
-    const all = [...filters.collections.map((name) => ["collections", name, "folder"]), ...filters.tags.map((name) => ["tags", name, "tag"])];
+    const all = [
+      ...filters.collections.map((name) => ["collections", name, "folder"]),
+      ...filters.tags.map((name) => ["tags", name, "tag"]),
+    ];
     chosen.hidden = !all.length;
-    fill(chosen, all.map(([key, name, sign]) => h("button", {
-      type: "button", class: "chip on", "aria-label": `Remove ${name}`,
-      onclick: () => { filters[key] = filters[key].filter((each) => each !== name); chips(); area.focus(); },
-    }, icon(sign), h("span", { class: "clip" }, name), icon("close"))));
+    fill(
+      chosen,
+      all.map(([key, name, sign]) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "chip on",
+            "aria-label": `Remove ${name}`,
+            onclick: () => {
+              filters[key] = filters[key].filter((each) => each !== name);
+              chips();
+              area.focus();
+            },
+          },
+          icon(sign),
+          h("span", { class: "clip" }, name),
+          icon("close"),
+        ),
+      ),
+    );
   }
 
   async function listModels() {
@@ -84,8 +207,17 @@ export function composer({ send, stop, signal }) {
     const wanted = remember.get("model", "auto");
     const groups = new Map();
     for (const each of chatModels(answer)) groups.set(each.provider, [...(groups.get(each.provider) ?? []), each]);
-    fill(model, h("option", { value: "auto" }, `Auto · ${short(answer.answering?.model ?? "none")}`),
-      [...groups].map(([provider, members]) => h("optgroup", { label: provider }, members.map((each) => h("option", { value: each.id }, each.name || each.id)))));
+    fill(
+      model,
+      h("option", { value: "auto" }, `Auto · ${short(answer.answering?.model ?? "none")}`),
+      [...groups].map(([provider, members]) =>
+        h(
+          "optgroup",
+          { label: provider },
+          members.map((each) => h("option", { value: each.id }, each.name || each.id)),
+        ),
+      ),
+    );
     model.value = [...model.options].some((option) => option.value === wanted) ? wanted : "auto";
   }
 
@@ -105,8 +237,18 @@ export function composer({ send, stop, signal }) {
     element: form,
     focus: () => area.focus({ preventScroll: true }),
     options,
-    setBusy(value) { if (busy !== value) { busy = value; paint(); } },
-    write(text) { area.value = text; grow(); paint(); area.focus(); },
+    setBusy(value) {
+      if (busy !== value) {
+        busy = value;
+        paint();
+      }
+    },
+    write(text) {
+      area.value = text;
+      grow();
+      paint();
+      area.focus();
+    },
   };
 }
 

@@ -6,22 +6,44 @@ import { icon } from "./icons.js";
 export function open(dialog) {
   document.body.append(dialog);
   dialog.addEventListener("close", () => dialog.remove());
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
   dialog.showModal();
   return dialog;
 }
 
-export const closer = (dialog) => h("button", { type: "button", class: "iconbutton", "aria-label": "Close", onclick: () => dialog().close() }, icon("close"));
+export const closer = (dialog) =>
+  h(
+    "button",
+    { type: "button", class: "iconbutton", "aria-label": "Close", onclick: () => dialog().close() },
+    icon("close"),
+  );
 
 // Resolves to true when confirmed.
 export function confirm({ title, text, action, danger = true }) {
   return new Promise((resolve) => {
-    const form = h("form", { class: "ask", method: "dialog" },
-      h("h2", { id: "ask-title" }, title), h("p", { class: "soft" }, text),
-      h("div", { class: "row" },
-        h("button", { class: "button", value: "no", type: "submit" }, "Cancel"),
-        h("button", { class: danger ? "button danger" : "button primary", value: "yes", type: "submit", autofocus: true }, action)));
-    const dialog = h("dialog", { "aria-labelledby": "ask-title", onclose: () => resolve(dialog.returnValue === "yes") }, form);
+    const form = h(
+      "form",
+      { class: "ask", method: "dialog" },
+      h("h2", { id: "ask-title" }, title),
+      h("p", { class: "soft" }, text),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: "button", value: "no", type: "submit", autofocus: danger }, "Cancel"),
+        h(
+          "button",
+          { class: danger ? "button danger" : "button primary", value: "yes", type: "submit", autofocus: !danger },
+          action,
+        ),
+      ),
+    );
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": "ask-title", onclose: () => resolve(dialog.returnValue === "yes") },
+      form,
+    );
     open(dialog);
   });
 }
@@ -31,21 +53,48 @@ export function ask({ title, label, value = "", action = "Save", hint = "", max 
   return new Promise((resolve) => {
     const input = h("input", { class: "field", id: "ask-value", maxlength: max, autofocus: true, autocomplete: "off" });
     input.value = value;
-    const form = h("form", { class: "ask", method: "dialog" },
+    const form = h(
+      "form",
+      { class: "ask", method: "dialog" },
       h("h2", { id: "ask-title" }, title),
-      h("div", null, h("label", { for: "ask-value", class: "small soft" }, label), input, hint && h("p", { class: "small faint" }, hint)),
-      h("div", { class: "row" },
+      h(
+        "div",
+        null,
+        h("label", { for: "ask-value", class: "small soft" }, label),
+        input,
+        hint && h("p", { class: "small faint" }, hint),
+      ),
+      h(
+        "div",
+        { class: "row" },
         h("button", { class: "button", type: "button", onclick: () => dialog.close() }, "Cancel"),
-        h("button", { class: "button primary", value: "yes", type: "submit" }, action)));
-    const dialog = h("dialog", { "aria-labelledby": "ask-title", onclose: () => resolve(dialog.returnValue === "yes" ? input.value.trim() : null) }, form);
+        h("button", { class: "button primary", value: "yes", type: "submit" }, action),
+      ),
+    );
+    const dialog = h(
+      "dialog",
+      {
+        "aria-labelledby": "ask-title",
+        onclose: () => resolve(dialog.returnValue === "yes" ? input.value.trim() : null),
+      },
+      form,
+    );
     open(dialog);
     input.select();
   });
 }
 
 export function drawer(title, ...inside) {
-  const dialog = h("dialog", { class: "drawerdialog", "aria-labelledby": "drawer-title" },
-    h("header", null, h("h2", { id: "drawer-title" }, title), closer(() => dialog)),
-    h("div", { class: "inside", tabindex: "0", role: "region", "aria-label": title }, ...inside));
+  const dialog = h(
+    "dialog",
+    { class: "drawerdialog", "aria-labelledby": "drawer-title" },
+    h(
+      "header",
+      null,
+      h("h2", { id: "drawer-title" }, title),
+      closer(() => dialog),
+    ),
+    h("div", { class: "inside", tabindex: "0", role: "region", "aria-label": title }, ...inside),
+  );
   return open(dialog);
 }

@@ -13,7 +13,9 @@ let target = () => ({});
 // What a drop belongs to now (`{collection, tags}`), as the view in charge says.
 export function dropInto(options, signal) {
   target = options;
-  signal.addEventListener("abort", () => { if (target === options) target = () => ({}); });
+  signal.addEventListener("abort", () => {
+    if (target === options) target = () => ({});
+  });
 }
 
 const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -21,12 +23,20 @@ const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes(
 async function walk(entry, found) {
   if (found.length >= MOST) return;
   if (entry.isFile) {
-    if (!entry.name.startsWith(".")) found.push(await new Promise((resolve, reject) => { entry.file(resolve, reject); }));
+    if (!entry.name.startsWith("."))
+      found.push(
+        await new Promise((resolve, reject) => {
+          entry.file(resolve, reject);
+        }),
+      );
     return;
   }
   const reader = entry.createReader();
-  for (;;) { // a reader gives a hundred entries at a time
-    const batch = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+  for (;;) {
+    // a reader gives a hundred entries at a time
+    const batch = await new Promise((resolve, reject) => {
+      reader.readEntries(resolve, reject);
+    });
     if (!batch.length) return;
     for (const each of batch) await walk(each, found);
   }
@@ -51,10 +61,17 @@ export function listen() {
   addEventListener("dragenter", (event) => {
     if (!carriesFiles(event)) return;
     depth += 1;
-    veil ??= document.body.appendChild(h("div", { class: "dropveil" }, icon("upload"), "Drop to add to your documents"));
+    veil ??= document.body.appendChild(
+      h("div", { class: "dropveil" }, icon("upload"), "Drop to add to your documents"),
+    );
   });
-  addEventListener("dragover", (event) => { if (carriesFiles(event)) event.preventDefault(); });
-  addEventListener("dragleave", () => { depth -= 1; if (depth <= 0) lower(); });
+  addEventListener("dragover", (event) => {
+    if (carriesFiles(event)) event.preventDefault();
+  });
+  addEventListener("dragleave", () => {
+    depth -= 1;
+    if (depth <= 0) lower();
+  });
   addEventListener("drop", async (event) => {
     if (!carriesFiles(event)) return;
     event.preventDefault();
@@ -67,7 +84,10 @@ export function listen() {
 // A file picker behind a button.
 export function pickFiles(options = () => ({})) {
   const input = h("input", { type: "file", multiple: true, class: "quiet", "aria-hidden": "true", tabindex: "-1" });
-  input.addEventListener("change", () => { upload([...input.files], options()); input.remove(); });
+  input.addEventListener("change", () => {
+    upload([...input.files], options());
+    input.remove();
+  });
   input.addEventListener("cancel", () => input.remove());
   document.body.append(input);
   input.click();

@@ -12,7 +12,9 @@ export async function ask(body, signal) {
   let response;
   try {
     response = await fetch("/api/chat", {
-      method: "POST", signal: line.signal, cache: "no-store",
+      method: "POST",
+      signal: line.signal,
+      cache: "no-store",
       headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
       body: JSON.stringify({ ...body, stream: true }),
     });
@@ -25,11 +27,15 @@ export async function ask(body, signal) {
   let failed = null;
   try {
     await readEvents(response, (event) => {
-      if (event.type === "start") { started = event.data; line.abort(); }
+      if (event.type === "start") {
+        started = event.data;
+        line.abort();
+      }
       if (event.type === "error") failed = event.data;
     });
   } catch (error) {
-    if (!started) throw error.name === "AbortError" ? error : new Problem("The connection broke off before the answer began.");
+    if (!started)
+      throw error.name === "AbortError" ? error : new Problem("The connection broke off before the answer began.");
   }
   if (started) return started;
   throw new Problem(failed?.message ?? "The answer did not begin. Look at Jobs for the reason.");
@@ -40,32 +46,74 @@ function speaker() {
   let unsaid = "";
   let due = 0;
   const say = (all) => {
-    const end = all ? unsaid.length : Math.max(unsaid.lastIndexOf(". "), unsaid.lastIndexOf("\n"), unsaid.lastIndexOf("? ")) + 1;
+    const end = all
+      ? unsaid.length
+      : Math.max(unsaid.lastIndexOf(". "), unsaid.lastIndexOf("\n"), unsaid.lastIndexOf("? ")) + 1;
     if (end < 1) return;
     announce(unsaid.slice(0, end).replace(/\[\d+\]|[*_#`]/g, ""));
     unsaid = unsaid.slice(end);
     due = Date.now() + 2500;
   };
-  return { text(more) { unsaid += more; if (Date.now() > due) say(false); }, end: () => say(true), reset() { unsaid = ""; } };
+  return {
+    text(more) {
+      unsaid += more;
+      if (Date.now() > due) say(false);
+    },
+    end: () => say(true),
+    reset() {
+      unsaid = "";
+    },
+  };
 }
 
 // Follows a running answer into `view` (a message's `stream`). Resolves when it is over.
 export async function watch(message, view, { signal, sources }) {
   const speech = speaker();
-  await follow(`${api.jobEventsUrl(message.job_id)}?render=html`, ({ type, data }) => {
-    switch (type) {
-      case "reset": message.content = ""; view.reset(); speech.reset(); break;
-      case "state": if (data.state === "queued" && data.expected_wait > 2) view.note(`waits its turn, about ${duration(data.expected_wait)}`); break;
-      case "start": message.model = data.model; break;
-      case "sources": view.note(data.sources.length ? `is reading ${data.sources.length} passages` : "is thinking"); sources(data.sources); break;
-      case "reasoning": view.reasoning(data.text); break;
-      case "text": message.content = (message.content ?? "") + data.text; view.note(""); view.text(data.text); speech.text(data.text); break;
-      case "render": view.render(data.html); break;
-      case "answer": Object.assign(message, { content: data.content, html: data.html, sources: data.sources, usage: data.usage }); speech.end(); break;
-      case "error": message.error = data; break;
-      case "done": return true;
-      default:
-    }
-    return false;
-  }, { signal });
+  await follow(
+    `${api.jobEventsUrl(message.job_id)}?render=html`,
+    ({ type, data }) => {
+      switch (type) {
+        case "reset":
+          message.content = "";
+          view.reset();
+          speech.reset();
+          break;
+        case "state":
+          if (data.state === "queued" && data.expected_wait > 2)
+            view.note(`waits its turn, about ${duration(data.expected_wait)}`);
+          break;
+        case "start":
+          message.model = data.model;
+          break;
+        case "sources":
+          view.note(data.sources.length ? `is reading ${data.sources.length} passages` : "is thinking");
+          sources(data.sources);
+          break;
+        case "reasoning":
+          view.reasoning(data.text);
+          break;
+        case "text":
+          message.content = (message.content ?? "") + data.text;
+          view.note("");
+          view.text(data.text);
+          speech.text(data.text);
+          break;
+        case "render":
+          view.render(data.html);
+          break;
+        case "answer":
+          Object.assign(message, { content: data.content, html: data.html, sources: data.sources, usage: data.usage });
+          speech.end();
+          break;
+        case "error":
+          message.error = data;
+          break;
+        case "done":
+          return true;
+        default:
+      }
+      return false;
+    },
+    { signal },
+  );
 }

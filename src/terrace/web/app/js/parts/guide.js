@@ -6,36 +6,126 @@ import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
 
 export function firstRun({ documents, answering, focus }) {
-  const step = (n, done, title, text, action) => h("li", { class: done && "done" },
-    h("span", { class: "num", "aria-hidden": "true" }, done ? icon("check") : n),
-    h("div", null, h("h2", null, title, done && h("span", { class: "quiet" }, " (done)")), h("p", null, text)), action);
+  const step = (n, done, title, text, action) =>
+    h(
+      "li",
+      { class: done && "done" },
+      h("span", { class: "num", "aria-hidden": "true" }, done ? icon("check") : n),
+      h("div", null, h("h2", null, title, done && h("span", { class: "quiet" }, " (done)")), h("p", null, text)),
+      action,
+    );
   const connected = answering && !quotes(answering);
-  return h("div", { class: "welcome" },
-    h("div", null, h("h1", null, "Ask your documents"),
-      h("p", null, "Terrace reads what you give it and answers with sources that open on the very words. Everything stays on this machine.")),
-    h("ol", { class: "steps" },
-      step("1", documents > 0, "Add documents", "PDF, Word, web pages, text, spreadsheets, slides, e-books, mail. Drop them anywhere on this page.",
-        h("button", { type: "button", class: "button primary", onclick: () => pickFiles() }, icon("upload"), "Choose files")),
-      step("2", false, "Ask a question", "In your own words. Each statement carries a number that opens its source.",
-        h("button", { type: "button", class: "button", onclick: focus }, "Write")),
-      step("3", connected, "Connect a model", connected ? `${answering.answering.model} answers.` : "Until then the built-in quote model answers, with sentences out of your documents.",
-        h("a", { class: "button", href: "/settings#connect" }, connected ? "See models" : "How to"))));
+  return h(
+    "div",
+    { class: "welcome" },
+    h(
+      "div",
+      null,
+      h("h1", null, "Ask your documents"),
+      h(
+        "p",
+        null,
+        "Terrace reads what you give it and answers with sources that open on the very words. Everything stays on this machine.",
+      ),
+    ),
+    h(
+      "ol",
+      { class: "steps" },
+      step(
+        "1",
+        documents > 0,
+        "Add documents",
+        "PDF, Word, web pages, text, spreadsheets, slides, e-books, mail. Drop them anywhere on this page.",
+        h(
+          "button",
+          { type: "button", class: "button primary", onclick: () => pickFiles() },
+          icon("upload"),
+          "Choose files",
+        ),
+      ),
+      step(
+        "2",
+        false,
+        "Ask a question",
+        "In your own words. Each statement carries a number that opens its source.",
+        h("button", { type: "button", class: "button", onclick: focus }, "Write"),
+      ),
+      step(
+        "3",
+        connected,
+        "Connect a model",
+        connected
+          ? `${answering.answering.model} answers.`
+          : "Until then the built-in quote model answers, with sentences out of your documents.",
+        h("a", { class: "button", href: "/settings#connect" }, connected ? "See models" : "How to"),
+      ),
+    ),
+  );
 }
 
 export function ideas({ documents, write }) {
-  const named = documents.filter((each) => each.state === "ready").slice(0, 3).map((each) => each.title || each.name.replace(/\.\w{1,5}$/, ""));
-  return h("div", { class: "welcome" },
-    h("div", null, h("h1", null, "What would you like to know?"), h("p", null, "Answers come from your documents, with numbered sources.")),
-    named.length > 0 && h("div", { class: "ideas" }, named.map((name) => h("button", { type: "button", class: "idea", onclick: () => write(`What is “${name}” about?`) },
-      icon("right"), h("span", { class: "clip" }, `What is “${name}” about?`)))));
+  const named = documents
+    .filter((each) => each.state === "ready")
+    .slice(0, 3)
+    .map((each) => each.title || each.name.replace(/\.\w{1,5}$/, ""));
+  return h(
+    "div",
+    { class: "welcome" },
+    h(
+      "div",
+      null,
+      h("h1", null, "What would you like to know?"),
+      h("p", null, "Answers come from your documents, with numbered sources."),
+    ),
+    named.length > 0 &&
+      h(
+        "div",
+        { class: "ideas" },
+        named.map((name) =>
+          h(
+            "button",
+            { type: "button", class: "idea", onclick: () => write(`What is “${name}” about?`) },
+            icon("right"),
+            h("span", { class: "clip" }, `What is “${name}” about?`),
+          ),
+        ),
+      ),
+  );
 }
 
 // Said plainly while no model is connected, until dismissed.
 export function quoteBanner(answer) {
   if (!quotes(answer) || !answer.answering?.advice || remember.get("quote-banner") === "hidden") return null;
-  const banner = h("div", { class: "above" }, h("div", { class: "notice" }, icon("info"),
-    h("div", { class: "grow" }, "The built-in ", h("b", null, "quote"), " model answers by quoting your documents. ",
-      h("a", { href: "/settings#connect" }, "Connect Ollama or an API key"), " for written answers."),
-    h("button", { type: "button", class: "iconbutton little", "aria-label": "Hide this", onclick: () => { remember.set("quote-banner", "hidden"); banner.remove(); } }, icon("close"))));
+  const banner = h(
+    "div",
+    { class: "above" },
+    h(
+      "div",
+      { class: "notice" },
+      icon("info"),
+      h(
+        "div",
+        { class: "grow" },
+        "The built-in ",
+        h("b", null, "quote"),
+        " model answers by quoting your documents. ",
+        h("a", { href: "/settings#connect" }, "Connect Ollama or an API key"),
+        " for written answers.",
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "iconbutton little",
+          "aria-label": "Hide this",
+          onclick: () => {
+            remember.set("quote-banner", "hidden");
+            banner.remove();
+          },
+        },
+        icon("close"),
+      ),
+    ),
+  );
   return banner;
 }

@@ -39,23 +39,44 @@ export function popup(anchor, element) {
   signal.addEventListener("abort", () => grown.disconnect());
   place(element, anchor);
   element.querySelector("button, a, input")?.focus();
-  document.addEventListener("pointerdown", (event) => {
-    if (!element.contains(event.target) && !anchor.contains(event.target)) hide();
-  }, { signal, capture: true });
-  element.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); hide(true); }
-    if (event.key === "Tab" && element.getAttribute("role") === "menu") hide(true);
-  }, { signal });
-  element.addEventListener("focusout", (event) => {
-    if (event.relatedTarget && !element.contains(event.relatedTarget) && event.relatedTarget !== anchor) hide();
-  }, { signal });
+  document.addEventListener(
+    "pointerdown",
+    (event) => {
+      if (!element.contains(event.target) && !anchor.contains(event.target)) hide();
+    },
+    { signal, capture: true },
+  );
+  element.addEventListener(
+    "keydown",
+    (event) => {
+      if (event.key === "Escape") {
+        event.preventDefault();
+        event.stopPropagation();
+        hide(true);
+      }
+      if (event.key === "Tab" && element.getAttribute("role") === "menu") hide(true);
+    },
+    { signal },
+  );
+  element.addEventListener(
+    "focusout",
+    (event) => {
+      if (event.relatedTarget && !element.contains(event.relatedTarget) && event.relatedTarget !== anchor) hide();
+    },
+    { signal },
+  );
   addEventListener("resize", () => hide(), { signal });
 }
 
 function move(event, element) {
   const all = [...element.querySelectorAll("[role=menuitem]")];
   const now = all.indexOf(document.activeElement);
-  const to = { ArrowDown: (now + 1) % all.length, ArrowUp: (now - 1 + all.length) % all.length, Home: 0, End: all.length - 1 }[event.key];
+  const to = {
+    ArrowDown: (now + 1) % all.length,
+    ArrowUp: (now - 1 + all.length) % all.length,
+    Home: 0,
+    End: all.length - 1,
+  }[event.key];
   if (to === undefined) return;
   event.preventDefault();
   all[to].focus();
@@ -63,15 +84,55 @@ function move(event, element) {
 
 // A button with a menu of `{label, icon, run | href, download, bad}`; false entries are left out.
 export function menuButton(label, entries, { class: name = "iconbutton little", sign = "more" } = {}) {
-  const button = h("button", {
-    type: "button", class: name, "aria-label": label, "aria-haspopup": "menu", "aria-expanded": "false",
-    onclick: () => {
-      const element = h("div", { class: "menu", role: "menu", "aria-label": label, onkeydown: (event) => move(event, element) },
-        entries().filter(Boolean).map((entry) => entry.href
-          ? h("a", { role: "menuitem", tabindex: "-1", href: entry.href, download: entry.download, onclick: () => hide() }, icon(entry.icon), entry.label)
-          : h("button", { type: "button", role: "menuitem", tabindex: "-1", class: entry.bad && "bad", onclick: () => { hide(true); entry.run(); } }, icon(entry.icon), entry.label)));
-      popup(button, element);
+  const button = h(
+    "button",
+    {
+      type: "button",
+      class: name,
+      "aria-label": label,
+      "aria-haspopup": "menu",
+      "aria-expanded": "false",
+      onclick: () => {
+        const element = h(
+          "div",
+          { class: "menu", role: "menu", "aria-label": label, onkeydown: (event) => move(event, element) },
+          entries()
+            .filter(Boolean)
+            .map((entry) =>
+              entry.href
+                ? h(
+                    "a",
+                    {
+                      role: "menuitem",
+                      tabindex: "-1",
+                      href: entry.href,
+                      download: entry.download,
+                      onclick: () => hide(),
+                    },
+                    icon(entry.icon),
+                    entry.label,
+                  )
+                : h(
+                    "button",
+                    {
+                      type: "button",
+                      role: "menuitem",
+                      tabindex: "-1",
+                      class: entry.bad && "bad",
+                      onclick: () => {
+                        hide(true);
+                        entry.run();
+                      },
+                    },
+                    icon(entry.icon),
+                    entry.label,
+                  ),
+            ),
+        );
+        popup(button, element);
+      },
     },
-  }, icon(sign));
+    icon(sign),
+  );
   return button;
 }

@@ -15,37 +15,112 @@ export function dress(prose) {
     child.replaceWith(box);
     box.append(child);
     child.tabIndex = 0;
-    if (wrap === "codebox") box.append(h("button", { type: "button", class: "iconbutton little", "aria-label": "Copy code", onclick: () => copy(child.textContent, "Code copied") }, icon("copy")));
+    if (wrap === "codebox")
+      box.append(
+        h(
+          "button",
+          {
+            type: "button",
+            class: "iconbutton little",
+            "aria-label": "Copy code",
+            onclick: () => copy(child.textContent, "Code copied"),
+          },
+          icon("copy"),
+        ),
+      );
   }
 }
 
-const tool = (sign, label, run) => h("button", { type: "button", class: "iconbutton little", "aria-label": label, title: label, onclick: run }, icon(sign));
+const tool = (sign, label, run) =>
+  h(
+    "button",
+    { type: "button", class: "iconbutton little", "aria-label": label, title: label, onclick: run },
+    icon(sign),
+  );
 
 function siblings(message, place, act) {
   if (place.count < 2) return null;
-  return h("span", { class: "siblings" },
-    h("button", { type: "button", class: "iconbutton little", "aria-label": "Previous version", disabled: place.index === 0, onclick: () => act.switchTo(message, -1) }, icon("left")),
-    h("span", { "aria-label": `Version ${place.index + 1} of ${place.count}` , role: "img" }, `${place.index + 1}/${place.count}`),
-    h("button", { type: "button", class: "iconbutton little", "aria-label": "Next version", disabled: place.index === place.count - 1, onclick: () => act.switchTo(message, 1) }, icon("right")));
+  return h(
+    "span",
+    { class: "siblings" },
+    h(
+      "button",
+      {
+        type: "button",
+        class: "iconbutton little",
+        "aria-label": "Previous version",
+        disabled: place.index === 0,
+        onclick: () => act.switchTo(message, -1),
+      },
+      icon("left"),
+    ),
+    h(
+      "span",
+      { "aria-label": `Version ${place.index + 1} of ${place.count}`, role: "img" },
+      `${place.index + 1}/${place.count}`,
+    ),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "iconbutton little",
+        "aria-label": "Next version",
+        disabled: place.index === place.count - 1,
+        onclick: () => act.switchTo(message, 1),
+      },
+      icon("right"),
+    ),
+  );
 }
 
 export function userMessage(message, place, act) {
   const element = h("article", { class: "message user", id: message.id, "aria-label": "You" });
-  const show = () => fill(element,
-    h("div", { class: "bubble" }, message.content),
-    h("div", { class: "tools" }, siblings(message, place, act),
-      tool("edit", "Edit and ask again", edit), tool("copy", "Copy", () => copy(message.content))));
+  const show = () =>
+    fill(
+      element,
+      h("div", { class: "bubble" }, message.content),
+      h(
+        "div",
+        { class: "tools" },
+        siblings(message, place, act),
+        tool("edit", "Edit and ask again", edit),
+        tool("copy", "Copy", () => copy(message.content)),
+      ),
+    );
   const edit = () => {
     const area = h("textarea", { "aria-label": "Edit your message" });
     area.value = message.content;
-    const save = async () => { if (area.value.trim()) await act.edit(message, area.value.trim()); };
+    const save = async () => {
+      if (area.value.trim()) await act.edit(message, area.value.trim());
+    };
     area.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") { event.stopPropagation(); show(); }
+      if (event.key === "Escape") {
+        event.stopPropagation();
+        show();
+      }
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
     });
-    fill(element, h("form", { class: "editor", onsubmit: (event) => { event.preventDefault(); save(); } }, area,
-      h("div", { class: "row" }, h("span", { class: "small faint grow" }, "The conversation so far stays as another version."),
-        h("button", { type: "button", class: "button little", onclick: show }, "Cancel"), h("button", { type: "submit", class: "button primary little" }, "Ask again"))));
+    fill(
+      element,
+      h(
+        "form",
+        {
+          class: "editor",
+          onsubmit: (event) => {
+            event.preventDefault();
+            save();
+          },
+        },
+        area,
+        h(
+          "div",
+          { class: "row" },
+          h("span", { class: "small faint grow" }, "The conversation so far stays as another version."),
+          h("button", { type: "button", class: "button little", onclick: show }, "Cancel"),
+          h("button", { type: "submit", class: "button primary little" }, "Ask again"),
+        ),
+      ),
+    );
     area.focus();
   };
   show();
@@ -59,8 +134,14 @@ export function answerMessage(message, place, act) {
   const note = h("span", { class: "clip" });
   const thinking = h("details", { class: "thinking", hidden: true }, h("summary", null, "Thinking"), h("div"));
   const after = h("div");
-  const element = h("article", { class: "message assistant", id: message.id, "aria-label": "Answer" },
-    h("div", { class: "byline" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), name, note), thinking, prose, after);
+  const element = h(
+    "article",
+    { class: "message assistant", id: message.id, "aria-label": "Answer" },
+    h("div", { class: "byline" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), name, note),
+    thinking,
+    prose,
+    after,
+  );
   let raw = "";
   let ended = message.state !== "running";
 
@@ -71,15 +152,31 @@ export function answerMessage(message, place, act) {
     name.textContent = message.model ?? "Terrace";
     note.textContent = message.state === "stopped" ? "stopped" : "";
     const sources = message.sources ?? [];
-    fill(after,
-      message.state === "failed" && h("div", { class: "notice bad", role: "alert" }, icon("warn"),
-        h("div", { class: "grow" }, message.error?.message ?? "Something went wrong while answering."),
-        h("button", { type: "button", class: "button little", onclick: () => act.again(message) }, "Try again")),
-      h("div", { class: "tools" },
+    fill(
+      after,
+      message.state === "failed" &&
+        h(
+          "div",
+          { class: "notice bad", role: "alert" },
+          icon("warn"),
+          h("div", { class: "grow" }, message.error?.message ?? "Something went wrong while answering."),
+          h("button", { type: "button", class: "button little", onclick: () => act.again(message) }, "Try again"),
+        ),
+      h(
+        "div",
+        { class: "tools" },
         siblings(message, place, act),
         message.content && tool("copy", "Copy answer", () => copy(message.content)),
         tool("redo", "Answer again", () => act.again(message)),
-        sources.length > 0 && h("button", { type: "button", class: "button plain little", onclick: () => act.sources(message) }, icon("book"), plural(sources.length, "source"))));
+        sources.length > 0 &&
+          h(
+            "button",
+            { type: "button", class: "button plain little", onclick: () => act.sources(message) },
+            icon("book"),
+            plural(sources.length, "source"),
+          ),
+      ),
+    );
   }
 
   prose.addEventListener("click", (event) => {
@@ -89,7 +186,10 @@ export function answerMessage(message, place, act) {
     act.cite(message, Number(mark.dataset.n), mark);
   });
   for (const type of ["pointerover", "focusin"]) {
-    prose.addEventListener(type, (event) => { const mark = event.target.closest("a.cite"); if (mark) act.peek(message, Number(mark.dataset.n), mark); });
+    prose.addEventListener(type, (event) => {
+      const mark = event.target.closest("a.cite");
+      if (mark) act.peek(message, Number(mark.dataset.n), mark);
+    });
   }
   for (const type of ["pointerout", "focusout"]) prose.addEventListener(type, () => act.peek(null));
 
@@ -101,20 +201,40 @@ export function answerMessage(message, place, act) {
   return {
     element,
     stream: {
-      note: (text) => { note.textContent = text; },
-      reset() { raw = ""; fill(prose); fill(thinking.lastChild); thinking.hidden = true; },
-      reasoning(text) { thinking.hidden = false; thinking.lastChild.append(text); note.textContent = "is thinking"; },
+      note: (text) => {
+        note.textContent = text;
+      },
+      reset() {
+        raw = "";
+        fill(prose);
+        fill(thinking.lastChild);
+        thinking.hidden = true;
+      },
+      reasoning(text) {
+        thinking.hidden = false;
+        thinking.lastChild.append(text);
+        note.textContent = "is thinking";
+      },
       text(text) {
         raw += text;
-        if (!prose.dataset.rendered) { prose.classList.add("plainstream"); prose.textContent = raw; }
+        if (!prose.dataset.rendered) {
+          prose.classList.add("plainstream");
+          prose.textContent = raw;
+        }
       },
       render(html) {
         prose.classList.remove("plainstream");
-        if (!prose.dataset.rendered) { fill(prose); prose.dataset.rendered = "yes"; }
+        if (!prose.dataset.rendered) {
+          fill(prose);
+          prose.dataset.rendered = "yes";
+        }
         rendered(prose, html);
         dress(prose);
       },
-      finish() { ended = true; finish(); },
+      finish() {
+        ended = true;
+        finish();
+      },
     },
   };
 }

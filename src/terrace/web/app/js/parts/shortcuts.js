@@ -21,13 +21,42 @@ const LIST = [
 ];
 
 export function showShortcuts() {
-  const dialog = h("dialog", { "aria-labelledby": "keys-title" },
-    h("div", { class: "ask" },
-      h("div", { class: "row spread" }, h("h2", { id: "keys-title" }, "Keyboard"), closer(() => dialog)),
-      h("dl", { class: "shortcuts" }, LIST.map(([keys, text]) => [h("dt", null, text), h("dd", null, keys.map((key) => [h("kbd", null, key), " "]))])),
-      h("label", { class: "check small" },
-        h("input", { type: "checkbox", checked: singleKeys(), onchange: (event) => remember.set("singlekeys", event.target.checked) }),
-        "Single keys ( / [ ] ? ) are shortcuts")));
+  const dialog = h(
+    "dialog",
+    { "aria-labelledby": "keys-title" },
+    h(
+      "div",
+      { class: "ask" },
+      h(
+        "div",
+        { class: "row spread" },
+        h("h2", { id: "keys-title" }, "Keyboard"),
+        closer(() => dialog),
+      ),
+      h(
+        "dl",
+        { class: "shortcuts" },
+        LIST.map(([keys, text]) => [
+          h("dt", null, text),
+          h(
+            "dd",
+            null,
+            keys.map((key) => [h("kbd", null, key), " "]),
+          ),
+        ]),
+      ),
+      h(
+        "label",
+        { class: "check small" },
+        h("input", {
+          type: "checkbox",
+          checked: singleKeys(),
+          onchange: (event) => remember.set("singlekeys", event.target.checked),
+        }),
+        "Single keys ( / [ ] ? ) are shortcuts",
+      ),
+    ),
+  );
   open(dialog);
 }
 
@@ -36,11 +65,22 @@ const writing = (target) => target.closest?.("input, textarea, select, [contente
 export function listen({ focusSearch }) {
   document.addEventListener("keydown", (event) => {
     const modifier = mac ? event.metaKey : event.ctrlKey;
-    if (modifier && event.shiftKey && event.key.toLowerCase() === "o") { event.preventDefault(); navigate("/"); return; }
-    if (modifier && !event.shiftKey && event.key.toLowerCase() === "k") { event.preventDefault(); focusSearch(); return; }
+    if (modifier && event.shiftKey && event.key.toLowerCase() === "o") {
+      event.preventDefault();
+      navigate("/");
+      return;
+    }
+    if (modifier && !event.shiftKey && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      focusSearch();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || writing(event.target) || !singleKeys()) return;
     if (document.querySelector("dialog[open]")) return;
-    if (event.key === "?") { event.preventDefault(); showShortcuts(); }
+    if (event.key === "?") {
+      event.preventDefault();
+      showShortcuts();
+    }
     if (event.key === "/") {
       event.preventDefault();
       const composer = document.querySelector("#composer");

@@ -13,40 +13,109 @@ import { showShortcuts } from "./shortcuts.js";
 import { isDark, setTheme } from "./theme.js";
 import { attempt, toast } from "./toast.js";
 
-const PLACES = [["/", "New chat", "edit"], ["/documents", "Documents", "files"], ["/jobs", "Jobs", "jobs"], ["/settings", "Settings", "settings"]];
+const PLACES = [
+  ["/", "New chat", "edit"],
+  ["/documents", "Documents", "files"],
+  ["/jobs", "Jobs", "jobs"],
+  ["/settings", "Settings", "settings"],
+];
 const narrow = matchMedia("(max-width: 860px)");
 
 let listed = [];
 let following = null;
 let list;
 let search;
+let turn = 0;
 
 export function build() {
   list = h("div", { class: "talklist" });
-  search = h("input", { class: "field", type: "search", placeholder: "Search", "aria-label": "Search conversations", oninput: debounce(180, () => refresh()) });
+  search = h("input", {
+    class: "field",
+    type: "search",
+    placeholder: "Search",
+    "aria-label": "Search conversations",
+    oninput: debounce(180, () => refresh()),
+  });
   const places = h("nav", { class: "places", "aria-label": "Main" });
   const who = h("a", { class: "answerer", href: "/settings" });
-  const dark = h("button", { type: "button", class: "iconbutton", onclick: () => setTheme(isDark() ? "light" : "dark") });
-  const paintDark = () => { fill(dark, icon(isDark() ? "sun" : "moon")); dark.setAttribute("aria-label", isDark() ? "Switch to light" : "Switch to dark"); };
+  const dark = h("button", {
+    type: "button",
+    class: "iconbutton",
+    onclick: () => setTheme(isDark() ? "light" : "dark"),
+  });
+  const paintDark = () => {
+    fill(dark, icon(isDark() ? "sun" : "moon"));
+    dark.setAttribute("aria-label", isDark() ? "Switch to light" : "Switch to dark");
+  };
   addEventListener("themechange", paintDark);
   paintDark();
-  fill($("sidebar"),
-    h("div", { class: "brandrow" },
+  fill(
+    $("sidebar"),
+    h(
+      "div",
+      { class: "brandrow" },
       h("a", { class: "brand", href: "/" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), "Terrace"),
-      h("button", { type: "button", class: "iconbutton drawer-close", "aria-label": "Close menu", hidden: true, onclick: () => drawer(false) }, icon("close"))),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "iconbutton drawer-close",
+          "aria-label": "Close menu",
+          hidden: true,
+          onclick: () => drawer(false),
+        },
+        icon("close"),
+      ),
+    ),
     places,
-    h("nav", { class: "talks", "aria-label": "Conversations" }, h("div", { class: "searchfield" }, icon("search"), search), list),
-    h("div", { class: "side-foot" }, who, dark,
-      h("button", { type: "button", class: "iconbutton", "aria-label": "Keyboard shortcuts", onclick: showShortcuts }, icon("keyboard"))));
-  fill($("topbar"),
-    h("button", { type: "button", class: "iconbutton", id: "open-menu", "aria-label": "Open menu", "aria-expanded": "false", onclick: () => drawer(true) }, icon("menu")),
+    h(
+      "nav",
+      { class: "talks", "aria-label": "Conversations" },
+      h("div", { class: "searchfield" }, icon("search"), search),
+      list,
+    ),
+    h(
+      "div",
+      { class: "side-foot" },
+      who,
+      dark,
+      h(
+        "button",
+        { type: "button", class: "iconbutton", "aria-label": "Keyboard shortcuts", onclick: showShortcuts },
+        icon("keyboard"),
+      ),
+    ),
+  );
+  fill(
+    $("topbar"),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "iconbutton",
+        id: "open-menu",
+        "aria-label": "Open menu",
+        "aria-expanded": "false",
+        onclick: () => drawer(true),
+      },
+      icon("menu"),
+    ),
     h("strong", { class: "clip" }, "Terrace"),
-    h("a", { class: "iconbutton", href: "/", "aria-label": "New chat" }, icon("edit")));
+    h("a", { class: "iconbutton", href: "/", "aria-label": "New chat" }, icon("edit")),
+  );
 
   const paint = () => {
-    fill(places, PLACES.map(([href, label, sign]) => h("a", {
-      class: "place", href, "aria-current": (href === "/" ? path() === "/" : path().startsWith(href)) && "page",
-    }, icon(sign), label)));
+    fill(
+      places,
+      PLACES.map(([href, label, sign]) =>
+        h(
+          "a",
+          { class: "place", href, "aria-current": (href === "/" ? path() === "/" : path().startsWith(href)) && "page" },
+          icon(sign),
+          label,
+        ),
+      ),
+    );
     draw();
     drawer(false);
   };
@@ -56,7 +125,9 @@ export function build() {
     fill(who, h("b", { class: "clip" }, answering?.model ?? "No model"), "answers your questions");
   });
   $("scrim").addEventListener("click", () => drawer(false));
-  $("sidebar").addEventListener("keydown", (event) => { if (event.key === "Escape" && narrow.matches) drawer(false); });
+  $("sidebar").addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && narrow.matches) drawer(false);
+  });
   narrow.addEventListener("change", () => drawer(false));
   connection.onReturn(() => refresh());
   models().catch(() => {});
@@ -82,12 +153,17 @@ export function focusSearch() {
 
 // Reads the list again; `more` appends the next page.
 export async function refresh(more = false) {
+  turn += 1;
+  const mine = turn;
   try {
     const answer = await api.conversations({ q: search.value.trim(), limit: 40, cursor: more ? following : null });
+    if (mine !== turn) return; // something newer was typed
     listed = more ? [...listed, ...answer.items] : answer.items;
     following = answer.next;
     draw();
-  } catch { /* the connection badge tells */ }
+  } catch {
+    /* the connection badge tells */
+  }
 }
 
 function draw() {
@@ -98,25 +174,43 @@ function draw() {
     groups.set(name, [...(groups.get(name) ?? []), each]);
   }
   if (!listed.length) {
-    fill(list, h("p", { class: "small faint place" }, search.value.trim() ? "Nothing found." : "Your conversations will be here."));
+    fill(
+      list,
+      h(
+        "p",
+        { class: "small faint place" },
+        search.value.trim() ? "Nothing found." : "Your conversations will be here.",
+      ),
+    );
     return;
   }
-  fill(list, [...groups].map(([name, members]) => [h("h3", null, name), h("ul", null, members.map(line))]),
-    following && h("button", { type: "button", class: "button plain little", onclick: () => refresh(true) }, "Show more"));
+  fill(
+    list,
+    [...groups].map(([name, members]) => [h("h3", null, name), h("ul", null, members.map(line))]),
+    following &&
+      h("button", { type: "button", class: "button plain little", onclick: () => refresh(true) }, "Show more"),
+  );
 }
 
 function line(talk) {
   const href = `/chat/${talk.id}`;
   const here = path() === href;
-  return h("li", { class: here ? "talk current" : "talk" },
-    h("a", { href, "aria-current": here && "page", title: talk.title },
-      h("span", { class: "clip" }, talk.title || "Untitled"), talk.snippet && h("span", { class: "snippet clip" }, talk.snippet)),
+  return h(
+    "li",
+    { class: here ? "talk current" : "talk" },
+    h(
+      "a",
+      { href, "aria-current": here && "page", title: talk.title },
+      h("span", { class: "clip" }, talk.title || "Untitled"),
+      talk.snippet && h("span", { class: "snippet clip" }, talk.snippet),
+    ),
     menuButton(`More about ${talk.title || "this conversation"}`, () => [
       { label: "Rename", icon: "edit", run: () => rename(talk) },
       { label: "Export as Markdown", icon: "download", href: api.exportUrl(talk.id, "md"), download: "" },
       { label: "Export as JSON", icon: "download", href: api.exportUrl(talk.id, "json"), download: "" },
       { label: "Delete", icon: "trash", bad: true, run: () => remove(talk) },
-    ]));
+    ]),
+  );
 }
 
 function rename(talk) {
@@ -128,15 +222,24 @@ function rename(talk) {
     ended = true;
     const title = input.value.trim();
     input.remove();
-    if (keep && title && title !== talk.title && await attempt(() => api.changeConversation(talk.id, { title }))) {
+    if (keep && title && title !== talk.title && (await attempt(() => api.changeConversation(talk.id, { title })))) {
       talk.title = title;
       dispatchEvent(new CustomEvent("renamed", { detail: talk }));
     }
     draw();
   };
   const input = h("input", {
-    class: "field", "aria-label": "New title", maxlength: 200, onblur: () => end(true),
-    onkeydown: (event) => { if (event.key === "Enter") end(true); if (event.key === "Escape") { event.stopPropagation(); end(false); } },
+    class: "field",
+    "aria-label": "New title",
+    maxlength: 200,
+    onblur: () => end(true),
+    onkeydown: (event) => {
+      if (event.key === "Enter") end(true);
+      if (event.key === "Escape") {
+        event.stopPropagation();
+        end(false);
+      }
+    },
   });
   input.value = talk.title;
   fill(row, input);
@@ -145,8 +248,12 @@ function rename(talk) {
 }
 
 async function remove(talk) {
-  const sure = await confirm({ title: "Delete this conversation?", text: `“${talk.title}” and all its messages will be gone for good.`, action: "Delete" });
-  if (!sure || !await attempt(() => api.deleteConversation(talk.id))) return;
+  const sure = await confirm({
+    title: "Delete this conversation?",
+    text: `“${talk.title}” and all its messages will be gone for good.`,
+    action: "Delete",
+  });
+  if (!sure || !(await attempt(() => api.deleteConversation(talk.id)))) return;
   listed = listed.filter((each) => each.id !== talk.id);
   toast("Conversation deleted");
   if (path() === `/chat/${talk.id}`) navigate("/");

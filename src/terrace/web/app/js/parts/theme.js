@@ -9,14 +9,23 @@ export function theme() {
 export function setTheme(value) {
   if (value === "system") {
     delete document.documentElement.dataset.theme;
-    try { localStorage.removeItem("terrace.theme"); } catch { /* not kept, then */ }
+    try {
+      localStorage.removeItem("terrace.theme");
+    } catch {
+      /* not kept, then */
+    }
   } else {
     document.documentElement.dataset.theme = value;
-    try { localStorage.setItem("terrace.theme", value); } catch { /* not kept, then */ }
+    try {
+      localStorage.setItem("terrace.theme", value);
+    } catch {
+      /* not kept, then */
+    }
   }
   dispatchEvent(new CustomEvent("themechange"));
 }
 
-export const isDark = () => theme() === "dark" || (theme() === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+export const isDark = () =>
+  theme() === "dark" || (theme() === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
 
 export const singleKeys = () => remember.get("singlekeys", true);

@@ -3,10 +3,24 @@
 import { $, h } from "../dom.js";
 
 export function toast(text, { error = false, action = null } = {}) {
-  const item = h("div", { class: error ? "toast error" : "toast" },
+  const item = h(
+    "div",
+    { class: error ? "toast error" : "toast" },
     h("span", null, text),
-    action && h("button", { type: "button", onclick: () => { item.remove(); action.run(); } }, action.label),
-    h("button", { type: "button", onclick: () => item.remove() }, "Dismiss"));
+    action &&
+      h(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            item.remove();
+            action.run();
+          },
+        },
+        action.label,
+      ),
+    h("button", { type: "button", onclick: () => item.remove() }, "Dismiss"),
+  );
   $("toasts").append(item);
   while ($("toasts").childElementCount > 3) $("toasts").firstChild.remove();
   setTimeout(() => item.remove(), error ? 10_000 : 4_000);

@@ -14,7 +14,8 @@ let tray = null;
 let watching = null;
 
 // Runs `run(document)` whenever the server has taken a file.
-export const onUploaded = (run, signal) => changes.addEventListener("uploaded", (event) => run(event.detail), { signal });
+export const onUploaded = (run, signal) =>
+  changes.addEventListener("uploaded", (event) => run(event.detail), { signal });
 
 export function upload(files, { collection = "default", tags = [] } = {}) {
   for (const file of files) entries.push({ file, collection, tags, state: "waiting", part: 0, note: "", row: null });
@@ -57,9 +58,21 @@ function post(entry) {
     form.append("file", entry.file, entry.file.name);
     const call = new XMLHttpRequest();
     call.responseType = "json";
-    call.upload.onprogress = (event) => { if (event.lengthComputable) { entry.part = event.loaded / event.total; paint(entry); } };
-    call.onload = () => (call.status < 300 ? resolve(call.response)
-      : reject(new Problem(call.response?.detail ?? `The server answered ${call.status}.`, { status: call.status, code: call.response?.code })));
+    call.upload.onprogress = (event) => {
+      if (event.lengthComputable) {
+        entry.part = event.loaded / event.total;
+        paint(entry);
+      }
+    };
+    call.onload = () =>
+      call.status < 300
+        ? resolve(call.response)
+        : reject(
+            new Problem(call.response?.detail ?? `The server answered ${call.status}.`, {
+              status: call.status,
+              code: call.response?.code,
+            }),
+          );
     call.onerror = () => reject(new Problem("The upload broke off. Check that the server runs, then try again."));
     call.open("POST", "/api/documents/upload");
     call.send(form);
@@ -69,31 +82,85 @@ function post(entry) {
 function watch() {
   if (watching) return;
   watching = new AbortController();
-  watchJobs({ job: (job) => {
-    const entry = entries.find((each) => each.document && (each.document.job_id === job.id || each.document.id === job.payload?.document_id));
-    if (!entry || entry.state !== "reading") return;
-    if (job.state === "succeeded") entry.state = "ready";
-    else if (job.state === "failed" || job.state === "cancelled") { entry.state = "failed"; entry.note = job.error?.message ?? "Reading was stopped."; }
-    else { entry.note = job.progress?.note || (job.state === "queued" ? "Waiting its turn" : "Reading"); entry.part = job.progress?.total ? job.progress.done / job.progress.total : 0; }
-    paint(entry);
-    heading();
-    if (!entries.some((each) => ["reading", "sending", "waiting"].includes(each.state))) { watching?.abort(); watching = null; announce("All files are read."); }
-  } }, watching.signal);
+  watchJobs(
+    {
+      job: (job) => {
+        const entry = entries.find(
+          (each) => each.document && (each.document.job_id === job.id || each.document.id === job.payload?.document_id),
+        );
+        if (!entry || entry.state !== "reading") return;
+        if (job.state === "succeeded") entry.state = "ready";
+        else if (job.state === "failed" || job.state === "cancelled") {
+          entry.state = "failed";
+          entry.note = job.error?.message ?? "Reading was stopped.";
+        } else {
+          entry.note = job.progress?.note || (job.state === "queued" ? "Waiting its turn" : "Reading");
+          entry.part = job.progress?.total ? job.progress.done / job.progress.total : 0;
+        }
+        paint(entry);
+        heading();
+        if (!entries.some((each) => ["reading", "sending", "waiting"].includes(each.state))) {
+          watching?.abort();
+          watching = null;
+          announce("All files are read.");
+        }
+      },
+    },
+    watching.signal,
+  );
 }
 
-const WORDS = { waiting: "Waiting", sending: "Uploading", reading: "Reading", ready: "Ready to be asked", duplicate: "Already here", failed: "Failed" };
+const WORDS = {
+  waiting: "Waiting",
+  sending: "Uploading",
+  reading: "Reading",
+  ready: "Ready to be asked",
+  duplicate: "Already here",
+  failed: "Failed",
+};
 
 function paint(entry) {
   if (!entry.row) return;
   const busy = entry.state === "sending" || entry.state === "reading";
-  const words = entry.state === "sending" ? `${Math.round(entry.part * 100)}% of ${bytes(entry.file.size)}` : entry.state === "reading" ? entry.note || "Reading" : WORDS[entry.state];
+  const words =
+    entry.state === "sending"
+      ? `${Math.round(entry.part * 100)}% of ${bytes(entry.file.size)}`
+      : entry.state === "reading"
+        ? entry.note || "Reading"
+        : WORDS[entry.state];
   const bar = h("i");
   bar.style.width = `${entry.part * 100}%`;
-  fill(entry.row,
-    h("div", { class: "line" }, h("span", { class: "clip" }, entry.file.name), h("span", { class: entry.state === "failed" ? "bad" : "faint" }, words)),
+  fill(
+    entry.row,
+    h(
+      "div",
+      { class: "line" },
+      h("span", { class: "clip" }, entry.file.name),
+      h("span", { class: entry.state === "failed" ? "bad" : "faint" }, words),
+    ),
     busy && h("div", { class: entry.part ? "bar" : "bar unknown", "aria-hidden": "true" }, bar),
-    entry.state === "failed" && h("div", { class: "line" }, h("span", { class: "bad" }, entry.note),
-      !entry.document && h("button", { type: "button", class: "button little", onclick: () => { entry.state = "waiting"; entry.part = 0; pump(); draw(); } }, "Retry")));
+    entry.state === "failed" &&
+      h(
+        "div",
+        { class: "line" },
+        h("span", { class: "bad" }, entry.note),
+        !entry.document &&
+          h(
+            "button",
+            {
+              type: "button",
+              class: "button little",
+              onclick: () => {
+                entry.state = "waiting";
+                entry.part = 0;
+                pump();
+                draw();
+              },
+            },
+            "Retry",
+          ),
+      ),
+  );
 }
 
 function heading() {
@@ -101,22 +168,45 @@ function heading() {
   const left = entries.filter((entry) => entry.state === "waiting" || entry.state === "sending").length;
   const reading = entries.filter((entry) => entry.state === "reading").length;
   const failed = entries.filter((entry) => entry.state === "failed").length;
-  const text = left ? `Uploading ${entries.length - left + 1} of ${entries.length}` : reading ? `Reading ${plural(reading, "file")}`
-    : failed ? `${plural(failed, "file")} failed` : `${plural(entries.length, "file")} done`;
+  const text = left
+    ? `Uploading ${entries.length - left + 1} of ${entries.length}`
+    : reading
+      ? `Reading ${plural(reading, "file")}`
+      : failed
+        ? `${plural(failed, "file")} failed`
+        : `${plural(entries.length, "file")} done`;
   tray.querySelector("h2").textContent = text;
 }
 
 function draw() {
-  if (!entries.length) { tray?.remove(); tray = null; return; }
+  if (!entries.length) {
+    tray?.remove();
+    tray = null;
+    return;
+  }
   if (!tray) {
-    tray = h("section", { class: "tray", "aria-label": "Uploads" },
-      h("header", null, h("h2", { class: "grow small" }),
-        h("button", { type: "button", class: "iconbutton little", "aria-label": "Close uploads", onclick: dismiss }, icon("close"))),
-      h("ul", { tabindex: "0", "aria-label": "Uploaded files" }));
+    tray = h(
+      "section",
+      { class: "tray", "aria-label": "Uploads" },
+      h(
+        "header",
+        null,
+        h("h2", { class: "grow small" }),
+        h(
+          "button",
+          { type: "button", class: "iconbutton little", "aria-label": "Close uploads", onclick: dismiss },
+          icon("close"),
+        ),
+      ),
+      h("ul", { tabindex: "0", "aria-label": "Uploaded files" }),
+    );
     document.body.append(tray);
   }
   for (const entry of entries) {
-    if (!entry.row) { entry.row = h("li"); tray.querySelector("ul").append(entry.row); }
+    if (!entry.row) {
+      entry.row = h("li");
+      tray.querySelector("ul").append(entry.row);
+    }
     paint(entry);
   }
   heading();
@@ -126,9 +216,14 @@ function draw() {
 function dismiss() {
   for (let index = entries.length - 1; index >= 0; index -= 1) {
     const { state, row } = entries[index];
-    if (state !== "waiting" && state !== "sending") { row?.remove(); entries.splice(index, 1); }
+    if (state !== "waiting" && state !== "sending") {
+      row?.remove();
+      entries.splice(index, 1);
+    }
   }
   draw();
 }
 
-addEventListener("beforeunload", (event) => { if (running) event.preventDefault(); });
+addEventListener("beforeunload", (event) => {
+  if (running) event.preventDefault();
+});

@@ -9,13 +9,19 @@ const MORE = 20_000;
 
 export async function textCanvas(document, spot, { canvas, signal }) {
   if (!document.characters) {
-    const why = document.state === "failed" ? document.error?.message : "It is still being read. Come back in a moment.";
+    const why =
+      document.state === "failed" ? document.error?.message : "It is still being read. Come back in a moment.";
     fill(canvas, h("div", { class: "empty" }, h("h2", null, "No text yet"), h("p", null, why)));
     return;
   }
   const start = spot.start ?? 0;
   const end = spot.end ?? start;
-  const first = await api.text(document.id, Math.max(0, start - AROUND), Math.min(document.characters, end + AROUND), signal);
+  const first = await api.text(
+    document.id,
+    Math.max(0, start - AROUND),
+    Math.min(document.characters, end + AROUND),
+    signal,
+  );
   let from = first.start;
   let to = first.end;
   const { total } = first;
@@ -43,8 +49,24 @@ export async function textCanvas(document, spot, { canvas, signal }) {
     ends();
   }
   function ends() {
-    fill(above, from > 0 && h("button", { type: "button", class: "button little", onclick: earlier }, `Show earlier text (${number(from)} characters)`));
-    fill(below, to < total && h("button", { type: "button", class: "button little", onclick: later }, `Show later text (${number(total - to)} characters)`));
+    fill(
+      above,
+      from > 0 &&
+        h(
+          "button",
+          { type: "button", class: "button little", onclick: earlier },
+          `Show earlier text (${number(from)} characters)`,
+        ),
+    );
+    fill(
+      below,
+      to < total &&
+        h(
+          "button",
+          { type: "button", class: "button little", onclick: later },
+          `Show later text (${number(total - to)} characters)`,
+        ),
+    );
   }
   ends();
   fill(canvas, above, page, below);

@@ -28,29 +28,92 @@ class Chat {
   conversation = null;
   #drawn = new Map(); // message id -> {key, element, stream}
   #watched = new Map(); // message id -> AbortController
-  #panelFor = null;
+  #panelFor = null; // a message id, or "closed"
+  #latest = null; // the last answer drawn
 
   constructor(main, signal) {
     this.signal = signal;
     this.messages = h("div", { class: "messages" });
-    this.scroller = h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" }, this.messages);
+    this.scroller = h(
+      "div",
+      { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" },
+      this.messages,
+    );
     this.composer = composer({ send: (text, options) => this.send(text, options), stop: () => this.stop(), signal });
     this.banner = h("div");
-    this.bottom = h("button", { type: "button", class: "iconbutton tobottom", "aria-label": "To the end", hidden: true, onclick: () => this.toEnd(true) }, icon("down"));
+    this.bottom = h(
+      "button",
+      {
+        type: "button",
+        class: "iconbutton tobottom",
+        "aria-label": "To the end",
+        hidden: true,
+        onclick: () => this.toEnd(true),
+      },
+      icon("down"),
+    );
     this.panel = sourcesPanel(() => this.showPanel(null));
     this.name = h("h1", { class: "quiet" });
-    this.element = h("div", { class: "chat" }, this.name,
-      h("div", { class: "talkpane" }, this.scroller, h("div", { class: "dockplace" }, this.bottom),
-        h("div", { class: "dock" }, this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources."))),
-      this.panel.element);
+    this.element = h(
+      "div",
+      { class: "chat" },
+      this.name,
+      h(
+        "div",
+        { class: "talkpane" },
+        this.scroller,
+        h("div", { class: "dockplace" }, this.bottom),
+        h(
+          "div",
+          { class: "dock" },
+          this.banner,
+          this.composer.element,
+          h("p", { class: "hint" }, "Answers can be wrong. Open the sources."),
+        ),
+      ),
+      this.panel.element,
+    );
     fill(main, this.element);
     this.entitle("");
-    this.scroller.addEventListener("scroll", () => { this.bottom.hidden = this.atEnd(NEAR * 3); peek(null); }, { passive: true });
-    addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open], .menu") && this.running()) this.stop(); }, { signal });
-    addEventListener("renamed", (event) => { if (event.detail.id === this.conversation?.id) this.entitle(event.detail.title); }, { signal });
-    signal.addEventListener("abort", () => { for (const each of this.#watched.values()) each.abort(); peek(null); });
-    connection.onReturn(() => { if (this.conversation) this.load(this.conversation.id).catch(() => {}); }, signal);
-    const showBanner = () => models().then((answer) => fill(this.banner, quoteBanner(answer))).catch(() => {});
+    this.scroller.addEventListener(
+      "scroll",
+      () => {
+        this.bottom.hidden = this.atEnd(NEAR * 3);
+        peek(null);
+      },
+      { passive: true },
+    );
+    addEventListener(
+      "keydown",
+      (event) => {
+        if (
+          event.key === "Escape" &&
+          !event.defaultPrevented &&
+          !document.querySelector("dialog[open], .menu") &&
+          this.running()
+        )
+          this.stop();
+      },
+      { signal },
+    );
+    addEventListener(
+      "renamed",
+      (event) => {
+        if (event.detail.id === this.conversation?.id) this.entitle(event.detail.title);
+      },
+      { signal },
+    );
+    signal.addEventListener("abort", () => {
+      for (const each of this.#watched.values()) each.abort();
+      peek(null);
+    });
+    connection.onReturn(() => {
+      if (this.conversation) this.load(this.conversation.id).catch(() => {});
+    }, signal);
+    const showBanner = () =>
+      models()
+        .then((answer) => fill(this.banner, quoteBanner(answer)))
+        .catch(() => {});
     onModels(showBanner, signal);
     showBanner();
   }
@@ -58,11 +121,19 @@ class Chat {
   async welcome() {
     if (matchMedia("(hover: hover)").matches) this.composer.focus();
     const draw = async () => {
-      const [found, talks, answer] = await Promise.all([api.documents({ limit: 5 }, this.signal), api.conversations({ limit: 1 }, this.signal), models().catch(() => null)]);
+      const [found, talks, answer] = await Promise.all([
+        api.documents({ limit: 5 }, this.signal),
+        api.conversations({ limit: 1 }, this.signal),
+        models().catch(() => null),
+      ]);
       if (this.conversation || this.signal.aborted) return;
       const first = !found.items.length || !talks.items.length;
-      fill(this.messages, first ? firstRun({ documents: found.items.length, answering: answer, focus: () => this.composer.focus() })
-        : ideas({ documents: found.items, write: (text) => this.composer.write(text) }));
+      fill(
+        this.messages,
+        first
+          ? firstRun({ documents: found.items.length, answering: answer, focus: () => this.composer.focus() })
+          : ideas({ documents: found.items, write: (text) => this.composer.write(text) }),
+      );
     };
     onUploaded(() => draw().catch(() => {}), this.signal);
     await draw();
@@ -82,7 +153,9 @@ class Chat {
     this.name.hidden = !text; // the welcome has a heading of its own
   }
 
-  get tree() { return tree(this.conversation.messages, this.conversation.head_id); }
+  get tree() {
+    return tree(this.conversation.messages, this.conversation.head_id);
+  }
 
   draw({ end = true } = {}) {
     const branch = this.tree;
@@ -93,33 +166,61 @@ class Chat {
       const key = [message.state, place.index, place.count, message.html?.length, message.sources?.length].join();
       const old = this.#drawn.get(message.id);
       const kept = old && (old.key === key || (message.state === "running" && this.#watched.has(message.id)));
-      fresh.set(message.id, kept ? old : { key, ...(message.role === "user" ? userMessage : answerMessage)(message, place, this.acts) });
+      fresh.set(
+        message.id,
+        kept ? old : { key, ...(message.role === "user" ? userMessage : answerMessage)(message, place, this.acts) },
+      );
     }
     this.#drawn = fresh;
+    for (const [id, line] of this.#watched)
+      if (!fresh.has(id)) {
+        line.abort();
+        this.#watched.delete(id);
+      } // on another branch now
     const elements = [...fresh.values()].map((each) => each.element);
-    if (elements.length !== this.messages.childElementCount || elements.some((each, index) => this.messages.children[index] !== each)) fill(this.messages, elements);
+    if (
+      elements.length !== this.messages.childElementCount ||
+      elements.some((each, index) => this.messages.children[index] !== each)
+    )
+      fill(this.messages, elements);
     for (const message of branch.path) if (message.state === "running") this.follow(message);
     this.composer.setBusy(Boolean(this.running()));
-    const last = branch.path.findLast((message) => message.sources?.length);
-    if (this.#panelFor !== "closed" || last?.id !== this.lastSourced) this.showPanel(last ?? null);
-    this.lastSourced = last?.id;
+    const last = branch.path.findLast((message) => message.role === "assistant");
+    if (last?.state !== "running" && (this.#panelFor !== "closed" || last?.id !== this.#latest))
+      this.showPanel(last?.sources?.length ? last : null);
+    this.#latest = last?.id;
     if (end || stay) this.toEnd();
   }
 
-  running() { return this.conversation && this.tree.path.findLast((message) => message.state === "running"); }
+  running() {
+    return this.conversation && this.tree.path.findLast((message) => message.state === "running");
+  }
 
   async follow(message) {
     if (this.#watched.has(message.id)) return;
     const line = new AbortController();
     this.#watched.set(message.id, line);
     const view = this.#drawn.get(message.id).stream;
-    const stick = (run) => (...given) => { const stay = this.atEnd(); run(...given); if (stay) this.toEnd(); };
+    const stick =
+      (run) =>
+      (...given) => {
+        const stay = this.atEnd();
+        run(...given);
+        if (stay) this.toEnd();
+      };
     const stream = Object.fromEntries(Object.entries(view).map(([name, run]) => [name, stick(run)]));
     message.content = "";
     try {
-      await watch(message, stream, { signal: line.signal, sources: (sources) => { if (wide.matches) this.showPanel({ id: message.id, sources }); } });
-    } catch (error) { toast(error.message, { error: true }); }
-    this.#watched.delete(message.id);
+      await watch(message, stream, {
+        signal: line.signal,
+        sources: (sources) => {
+          if (wide.matches) this.showPanel({ id: message.id, sources });
+        },
+      });
+    } catch (error) {
+      toast(error.message, { error: true });
+    }
+    if (this.#watched.get(message.id) === line) this.#watched.delete(message.id);
     if (line.signal.aborted || this.signal.aborted) return;
     await this.settle(message, stream);
   }
@@ -129,7 +230,10 @@ class Chat {
     const conversation = await attempt(() => api.conversation(this.conversation.id, this.signal));
     if (!conversation) return;
     this.conversation = conversation;
-    Object.assign(message, conversation.messages.find((each) => each.id === message.id));
+    Object.assign(
+      message,
+      conversation.messages.find((each) => each.id === message.id),
+    );
     const drawn = this.#drawn.get(message.id);
     if (drawn) {
       stream.finish();
@@ -144,12 +248,29 @@ class Chat {
   async send(text, options, extra = {}) {
     const before = [...this.messages.children];
     if (!this.conversation) fill(this.messages);
-    const waiting = [userMessage({ id: "sending", content: text }, { count: 1 }, {}).element, answerMessage({ id: "answering", state: "running", model: "Terrace" }, { count: 1 }, {}).element];
-    if (!extra.parent_id) { this.messages.append(...waiting); this.toEnd(true); }
+    const waiting = [
+      userMessage({ id: "sending", content: text }, { count: 1 }, {}).element,
+      answerMessage({ id: "answering", state: "running", model: "Terrace" }, { count: 1 }, {}).element,
+    ];
+    if (!extra.parent_id) {
+      this.messages.append(...waiting);
+      this.toEnd(true);
+    }
     this.composer.setBusy(true);
     try {
-      const started = await ask({ message: text, ...options, ...(this.conversation ? { conversation_id: this.conversation.id } : {}), ...extra }, this.signal);
-      if (this.signal.aborted) return true;
+      const started = await ask(
+        {
+          message: text,
+          ...options,
+          ...(this.conversation ? { conversation_id: this.conversation.id } : {}),
+          ...extra,
+        },
+        this.signal,
+      );
+      if (this.signal.aborted) {
+        refreshSidebar();
+        return true;
+      }
       const fresh = !this.conversation;
       await this.load(started.conversation_id);
       if (fresh && path() === "/") readdress(`/chat/${started.conversation_id}`);
@@ -174,10 +295,18 @@ class Chat {
     again: async (message) => {
       if (this.running()) return;
       const { model } = this.composer.options();
-      if (await attempt(() => api.regenerate(this.conversation.id, { message_id: message.id, ...(model ? { model } : {}) }))) await attempt(() => this.load(this.conversation.id));
+      if (
+        await attempt(() =>
+          api.regenerate(this.conversation.id, { message_id: message.id, ...(model ? { model } : {}) }),
+        )
+      )
+        await attempt(() => this.load(this.conversation.id));
     },
     switchTo: async (message, step) => {
-      const leaf = this.tree.beside(this.tree.path.find((each) => each.id === message.id), step);
+      const leaf = this.tree.beside(
+        this.tree.path.find((each) => each.id === message.id),
+        step,
+      );
       if (!leaf) return;
       this.conversation.head_id = leaf.id;
       this.draw({ end: false });
@@ -189,13 +318,22 @@ class Chat {
     cite: (message, n) => {
       const source = message.sources?.find((each) => each.n === n);
       if (!source) return;
-      if (wide.matches) { this.showPanel(message); this.panel.light(n); }
+      if (wide.matches) {
+        this.showPanel(message);
+        this.panel.light(n);
+      }
       peek(null);
       viewSource(source);
     },
     peek: (message, n, mark) => {
       if (message && wide.matches && this.#panelFor === message.id) this.panel.light(n);
-      else { this.panel.light(null); peek(message?.sources?.find((each) => each.n === n), mark); }
+      else {
+        this.panel.light(null);
+        peek(
+          message?.sources?.find((each) => each.n === n),
+          mark,
+        );
+      }
     },
   };
 
@@ -205,7 +343,11 @@ class Chat {
     this.element.classList.toggle("with-sources", Boolean(message?.sources?.length));
   }
 
-  atEnd(near = NEAR) { return this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < near; }
+  atEnd(near = NEAR) {
+    return this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < near;
+  }
 
-  toEnd(smooth = false) { this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smooth ? "smooth" : "instant" }); }
+  toEnd(smooth = false) {
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smooth ? "smooth" : "instant" });
+  }
 }

@@ -10,6 +10,12 @@ const whole = (search, name) => (/^\d{1,12}$/.test(search.get(name) ?? "") ? Num
 export async function documentView(main, { id }, { signal, search }) {
   const document = await api.document(id, signal);
   title(document.title || document.name);
-  const spot = { id, name: document.title || document.name, page: whole(search, "page"), start: whole(search, "start"), end: whole(search, "end") };
+  const spot = {
+    id,
+    name: document.title || document.name,
+    page: whole(search, "page"),
+    start: whole(search, "start"),
+    end: whole(search, "end"),
+  };
   fill(main, h("div", { class: "documentpage" }, viewer(spot, { heading: "h1", signal }).element));
 }
