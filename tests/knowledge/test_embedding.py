@@ -313,6 +313,25 @@ async def test_a_hub_that_cannot_be_reached_is_a_reason(tmp_path: Path) -> None:
             await embedder.embed(["moon"], query=True)
 
 
+async def test_who_gives_up_waiting_does_not_stop_the_loading(tmp_path: Path, hub: str) -> None:
+    settings = Embedding(model="tiny/stars", hub=hub, precision="fp32", threads=1)
+    async with Opened(settings, tmp_path / "data") as embedder:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await embedder.embed(["moon"], query=True)
+        assert embedder.state().state == "preparing"
+        await until(lambda: embedder.state().state == "ready")
+
+
+async def test_closing_does_not_wait_for_the_loading(tmp_path: Path, hub: str) -> None:
+    settings = Embedding(model="tiny/stars", hub=hub, precision="fp32", threads=1)
+    async with Opened(settings, tmp_path / "data") as embedder:
+        waiting = asyncio.create_task(embedder.embed(["moon"]))
+        await until(lambda: embedder.state().state == "preparing")
+    with pytest.raises(Unavailable, match="shutting down"):
+        await waiting
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model"])
 async def test_a_broken_export_is_a_reason(tmp_path: Path, content: bytes) -> None:
     folder = tiny_export(tmp_path / "stars")

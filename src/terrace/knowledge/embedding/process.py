@@ -63,6 +63,8 @@ class _Running:
             head, _ = await _read_frame(process.stdout)
             hello = msgspec.msgpack.decode(head, type=Hello)
         except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()  # it may be deep in a download
             await _end(process)
             if isinstance(error, asyncio.IncompleteReadError):
                 raise _Died from error
@@ -121,7 +123,7 @@ class ProcessEmbedder:
         self._dimensions = dimensions
         self._unload_after = unload_after
         self._running: _Running | None = None
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[_Running] | None = None
         self._bulk = asyncio.Semaphore(BULK_REQUESTS)
         self._state = EmbedderState("unloaded", name, "The model loads when it is first needed.")
         self._retry_at = 0.0
@@ -170,8 +172,10 @@ class ProcessEmbedder:
         self._closed = True
         if self._unloading is not None:
             self._unloading.cancel()
-        async with self._starting:
-            running, self._running = self._running, None
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        running, self._running = self._running, None
         if running is not None:
             await running.close()
         await asyncio.gather(*self._closing)
@@ -190,26 +194,32 @@ class ProcessEmbedder:
         raise Unavailable("The embedding process died twice over the same text.", code="embedding_died")
 
     async def _started(self) -> _Running:
+        """The running process, started if need be: once for all who wait, and on even when one of them gives up."""
         if self._unloading is not None:
             self._unloading.cancel()
-        async with self._starting:
-            if self._closed:
-                raise Unavailable("The embedding model is closed: the server is shutting down.")
-            if self._running is not None and self._running.alive:
-                return self._running
-            now = asyncio.get_running_loop().time()
-            if self._state.state == "absent" and now < self._retry_at:
-                raise EmbeddingAbsent(self._state.why)
-            if self._running is not None:
-                await self._running.close()
-                self._running = None
-            self._running = await self._start()
+        if self._closed:
+            raise _closed()
+        if self._running is not None and self._running.alive:
             return self._running
+        if self._state.state == "absent" and asyncio.get_running_loop().time() < self._retry_at:
+            raise EmbeddingAbsent(self._state.why)
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start(), name="embedding start")
+            self._starting.add_done_callback(_heard)
+        starting = self._starting
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if starting.cancelled():
+                raise _closed() from None
+            raise
 
     async def _start(self) -> _Running:
         self._tell("preparing", "The embedding model is being loaded.")
         try:
-            running = await _Running.start(self._model)
+            if self._running is not None:
+                await self._running.close()
+            self._running = running = await _Running.start(self._model)
         except EmbeddingAbsent as error:
             self._retry_at = asyncio.get_running_loop().time() + RETRY_ABSENT_SECONDS
             self._tell("absent", error.message)
@@ -217,6 +227,8 @@ class ProcessEmbedder:
         except BaseException:
             self._tell("unloaded", "The embedding process did not start.")
             raise
+        finally:
+            self._starting = None
         self._dimensions = running.hello.dimensions
         self._tell("ready")
         return running
@@ -238,13 +250,23 @@ class ProcessEmbedder:
 
     def _unload(self) -> None:
         running = self._running
-        if running is None or running.busy or self._starting.locked():
+        if running is None or running.busy or self._starting is not None:
             return
         self._running = None
         self._tell("unloaded", "The model left memory because nobody asked; it loads again when needed.")
         task = asyncio.create_task(running.close(), name="embedding unload")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _closed() -> Unavailable:
+    return Unavailable("The embedding model is closed: the server is shutting down.")
+
+
+def _heard(task: "asyncio.Task[_Running]") -> None:
+    """Its error was told in `state()`, even if all who waited for it have given up."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _read_frame(stream: asyncio.StreamReader) -> tuple[bytes, bytes]:
