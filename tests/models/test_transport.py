@@ -40,15 +40,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture(params=["http", "https", "aiohttp"])
 async def kind(request: pytest.FixtureRequest) -> str:
+    """The lean client in the clear and through TLS, and aiohttp through TLS."""
     return str(request.param)
 
 
 @pytest.fixture
 async def transport(kind: str, certificate: Path) -> AsyncIterator[Transport]:
     trusting = ssl.create_default_context(cafile=str(certificate))
-    opened = SchemeTransport(LeanTransport(connect_timeout=2), TLSTransport(connect_timeout=2, context=trusting))
+    lean = LeanTransport(connect_timeout=2, context=trusting)
+    opened: Transport = lean
+    if kind == "aiohttp":
+        opened = SchemeTransport(lean, TLSTransport(connect_timeout=2, context=trusting))
     yield opened
     await opened.close()
 
@@ -56,7 +60,7 @@ async def transport(kind: str, certificate: Path) -> AsyncIterator[Transport]:
 @pytest.fixture
 def serve(kind: str, certificate: Path) -> Serve:
     context = None
-    if kind == "https":
+    if kind != "http":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
     return lambda behaviour: serving(behaviour, context)
@@ -159,7 +163,7 @@ async def test_a_connection_closed_between_requests_is_not_used_again(transport:
 
 
 async def test_it_says_when_nobody_listens(transport: Transport, kind: str) -> None:
-    assert await refused(transport, f"{kind}://localhost:1/") == "upstream_unreachable"
+    assert await refused(transport, f"{kind.replace('aiohttp', 'https')}://localhost:1/") == "upstream_unreachable"
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\ncontent-le"])
@@ -212,7 +216,7 @@ async def test_a_body_that_breaks_off_gives_what_came_and_then_fails(
 async def test_nonsense_is_an_upstream_that_broke(
     transport: Transport, serve: Serve, nonsense: bytes, request: pytest.FixtureRequest
 ) -> None:
-    if "https-many" in request.node.callspec.id or "many headers-https" in request.node.callspec.id:
+    if "aiohttp-many" in request.node.callspec.id:
         pytest.skip("aiohttp bounds each header, not their sum")
 
     async def behave(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""The transport port: a lean client for plain http (the hot path), aiohttp for TLS and the odd."""
+"""The transport port: a lean client (the hot path), aiohttp where a proxy stands before https."""
 
 from collections.abc import AsyncIterator, Sequence
 from math import inf

@@ -1,8 +1,9 @@
-"""The transport a house uses: the lean client for http, aiohttp for https."""
+"""The transport a house uses: the lean client, or aiohttp for https where a proxy stands between."""
 
 from collections.abc import Coroutine
 from math import inf
 from typing import Any
+from urllib.request import getproxies
 
 from terrace.models.transport.base import Headers, Response, Transport
 from terrace.models.transport.lean import LeanTransport
@@ -50,7 +51,7 @@ def open_transport(settings: Models) -> Transport:
     """Nothing is connected yet. Several providers may share a host, so the cap leaves room for each one's calls."""
     calls = sum(provider.concurrency or settings.concurrency for provider in settings.providers.values())
     cap = min(calls + settings.concurrency, MAX_CONNECTIONS)
-    return SchemeTransport(
-        LeanTransport(connect_timeout=settings.connect_timeout, connections_per_host=cap),
-        TLSTransport(connect_timeout=settings.connect_timeout, connections_per_host=cap),
-    )
+    lean = LeanTransport(connect_timeout=settings.connect_timeout, connections_per_host=cap)
+    if "https" not in getproxies():
+        return lean
+    return SchemeTransport(lean, TLSTransport(connect_timeout=settings.connect_timeout, connections_per_host=cap))

@@ -1,4 +1,4 @@
-"""https through aiohttp, imported with the first such upstream."""
+"""https through aiohttp, which knows proxies; imported with the first such upstream."""
 
 import asyncio
 import ssl
