@@ -1,0 +1,41 @@
+"""What whoever runs it asks: alive, able, and how it does."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from terrace.telemetry.metrics import CONTENT_TYPE
+from terrace.types import Scope
+from terrace.web.services import House, Services
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Alive: the event loop turns."""
+    return {"status": "healthy"}
+
+
+@router.get("/ready")
+async def ready(house: House) -> Response:
+    """Able to serve, with a line for each thing it depends on."""
+    checks = await house.ready()
+    fine = all(state.startswith("ok") for state in checks.values())
+    return JSONResponse({"status": "ready" if fine else "not ready", "checks": checks}, 200 if fine else 503)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(house: House) -> Response:
+    """Prometheus text."""
+    await _gauge(house)
+    return Response(house.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _gauge(house: Services) -> None:
+    """What is counted only when somebody looks."""
+    status = await house.status(Scope())
+    metrics = house.metrics
+    metrics.set_all(metrics.jobs, status["jobs"])
+    metrics.set_all(metrics.documents, status["document_states"])
+    metrics.chunks.set(status["chunks"])
+    metrics.vectors.set(status["vectors"])
