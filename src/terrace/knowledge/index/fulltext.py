@@ -31,7 +31,7 @@ def add(session: Session, scope: Scope, chunk_ids: Sequence[str]) -> None:
     table = _made(connection, scope)
     added = connection.exec_driver_sql(
         f"INSERT INTO {table}(rowid, {COLUMNS}) SELECT number, {COLUMNS} FROM chunks "
-        "WHERE tenant_id = ? AND id IN (SELECT value FROM json_each(?))",
+        "WHERE +tenant_id = ? AND id IN (SELECT value FROM json_each(?))",
         (scope.tenant, json.dumps(list(chunk_ids))),
     ).rowcount
     if added != len(chunk_ids):

@@ -93,7 +93,8 @@ class SQLiteIndex:
 
 def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:
     rows = session.connection().exec_driver_sql(
-        "SELECT number, id FROM chunks WHERE tenant_id = ? AND number IN (SELECT value FROM json_each(?))",
+        # The plus keeps SQLite from walking all rows of the tenant instead of looking these few up.
+        "SELECT number, id FROM chunks WHERE +tenant_id = ? AND number IN (SELECT value FROM json_each(?))",
         (scope.tenant, json.dumps([each.number for each in fused])),
     )
     ids = {row[0]: row[1] for row in rows}

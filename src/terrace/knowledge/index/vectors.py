@@ -33,7 +33,7 @@ def add(session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], ve
     connection = session.connection()
     found = connection.exec_driver_sql(
         "SELECT id, number, document_id FROM chunks "
-        "WHERE tenant_id = ? AND id IN (SELECT value FROM json_each(?))",
+        "WHERE +tenant_id = ? AND id IN (SELECT value FROM json_each(?))",
         (scope.tenant, json.dumps(list(chunk_ids))),
     )  # fmt: skip
     places = {chunk_id: place for place, chunk_id in enumerate(chunk_ids)}
