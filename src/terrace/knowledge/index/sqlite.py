@@ -84,7 +84,7 @@ class SQLiteIndex:
         text = fulltext.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed)
         near: dict[int, float] | None = None
         if resident is not None and model is not None:
-            ids = resident.nearest(vector, max(2 * k, vectors.CANDIDATES), allowed)
+            ids = resident.nearest(vector, 2 * k, allowed)
             near = vectors.cosines(session, scope, model, vector, "id", ids)
             unseen = [number for number in text if number not in near]
             near |= vectors.cosines(session, scope, model, vector, "number", unseen)

@@ -11,7 +11,9 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.types import Scope, now
 
-CANDIDATES = 320  # nearest by sign bits, judged by their exact cosines
+CANDIDATES = 400  # nearest by sign bits, judged by their exact cosines
+ROWS_PER_CANDIDATE = 800  # a large space has more that are near
+MOST_CANDIDATES = 2000
 PIECE = 20_000  # rows read into memory at a time
 REMOVALS_KEPT_SECONDS = 86_400.0
 TRUST_SECONDS = REMOVALS_KEPT_SECONDS / 2  # a copy not brought up to date for longer is read anew
@@ -148,11 +150,13 @@ class Resident:
             self._updating.release()
 
     def nearest(self, query: Any, count: int, documents: Collection[str] | None) -> list[int]:
+        """Ids of vectors worth an exact look: at least `count` where there are so many."""
         bits = self._bits
         self.used = time.monotonic()
         if bits is None or bits.dimensions != len(query):
             return []
-        ids: list[int] = bits.nearest(query, count, documents).tolist()
+        many = min(len(bits) // ROWS_PER_CANDIDATE, MOST_CANDIDATES)
+        ids: list[int] = bits.nearest(query, max(count, many, CANDIDATES), documents).tolist()
         return ids
 
     def _take(self, session: Session) -> bool:
