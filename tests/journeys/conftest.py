@@ -113,7 +113,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory, tortoise: Tortoise) -> Iterat
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no chromium; install it, or name it in CHROMIUM")
+        pytest.fail("The page is tested in Chromium: run `make browser`, or name yours in CHROMIUM.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -46,7 +46,7 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         title="Terrace",
         version=__version__,
         description=DESCRIPTION,
-        docs_url="/docs" if docs else None,
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if docs else None,
         redirect_slashes=False,
@@ -58,7 +58,7 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         if short := getattr(resource, "short", None):
             app.include_router(short, include_in_schema=False)
     app.include_router(operations.router)
-    _page(app)
+    _pages(app, docs=docs)
     return app
 
 
@@ -86,14 +86,25 @@ class _Static(StaticFiles):
         return response
 
 
-def _page(app: FastAPI) -> None:
+def _pages(app: FastAPI, *, docs: bool) -> None:
+    """The web app's one page at each of its views, and the API's description."""
     app.mount("/static", _Static(directory=PAGE))
 
     async def page(request: Request) -> Response:
         if request.url.path == "/" and "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"status": "healthy"})
-        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
-        return FileResponse(PAGE / "index.html", media_type="text/html", headers=headers)
+        return _html("index.html")
+
+    async def description(_request: Request) -> Response:
+        return _html("docs.html")
 
     for view in VIEWS:
         app.router.routes.append(Route(view, page, methods=["GET"]))
+    if docs:
+        app.router.routes.append(Route("/docs", description, methods=["GET"]))
+        app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]))
+
+
+def _html(name: str) -> Response:
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+    return FileResponse(PAGE / name, media_type="text/html", headers=headers)

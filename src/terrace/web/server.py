@@ -74,7 +74,6 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=False,
         lifespan="off",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.web.shutdown_grace),
