@@ -25,7 +25,10 @@ export function firstRun({ documents, answering, focus }) {
       h(
         "p",
         null,
-        "Terrace reads what you give it and answers with sources that open on the very words. Everything stays on this machine.",
+        "Terrace reads what you give it and answers with sources that open on the very words. ",
+        connected
+          ? "Your files stay on this machine; the model that answers is sent the passages it needs."
+          : "Everything stays on this machine.",
       ),
     ),
     h(
