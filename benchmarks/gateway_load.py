@@ -10,11 +10,11 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _TOKEN = b'"content": "token "'
 
 
-def request_bytes(path: str, body: bytes) -> bytes:
+def request_bytes(path: str, body: bytes, key: str = "sk-benchmark") -> bytes:
     return (
         b"POST %b HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-        b"authorization: Bearer sk-benchmark\r\nuser-agent: benchmark\r\naccept: application/json\r\n\r\n%b"
-    ) % (path.encode(), len(body), body)
+        b"authorization: Bearer %b\r\nuser-agent: benchmark\r\naccept: application/json\r\n\r\n%b"
+    ) % (path.encode(), len(body), key.encode(), body)
 
 
 class _Connection(asyncio.Protocol):

@@ -1,13 +1,15 @@
 """LiteLLM's proxy on the same load, installed into an environment of its own (kept between runs)."""
 
+import json
+import secrets
 import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.gateway import CONCURRENCY, Row, chat
-from benchmarks.gateway_load import closed_loop
+from benchmarks.gateway import CONCURRENCY, MESSAGES, Row
+from benchmarks.gateway_load import closed_loop, request_bytes
 from benchmarks.gateway_servers import Process, free_port, running
 
 ENVIRONMENT = Path(tempfile.gettempdir()) / "terrace-benchmark-litellm"
@@ -41,10 +43,16 @@ async def litellm_rows(stack: ExitStack, folder: Path, mock: Process, our_cpu: f
     config.write_text(CONFIG.format(upstream=mock.port))
     port = free_port()
     started = [str(command), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
-    peer = stack.enter_context(running("litellm", started, port, ready="/health/liveliness", patience=300))
-    await closed_loop(port, chat("mock"), concurrency=CONCURRENCY, requests=CONCURRENCY)  # warms up
+    key = "sk-" + secrets.token_hex(32)  # it does not start without one
+    environ = {"LITELLM_MASTER_KEY": key}
+    peer = stack.enter_context(
+        running("litellm", started, port, environ=environ, ready="/health/liveliness", patience=300)
+    )
+    body = json.dumps({"model": "mock", "messages": MESSAGES}).encode()
+    request = request_bytes("/v1/chat/completions", body, key)
+    await closed_loop(port, request, concurrency=CONCURRENCY, requests=CONCURRENCY)  # warms up
     before = peer.cpu()
-    took = await closed_loop(port, chat("mock"), concurrency=CONCURRENCY, requests=REQUESTS)
+    took = await closed_loop(port, request, concurrency=CONCURRENCY, requests=REQUESTS)
     cpu, rate = (peer.cpu() - before) / REQUESTS * 1000, REQUESTS / took
     return [
         Row("CPU a request (first column: LiteLLM)", "ms", cpu, our_cpu, "<= 1/100", our_cpu <= cpu / 100),
