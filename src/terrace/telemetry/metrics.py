@@ -10,6 +10,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
+MAX_MODELS = 500  # a client may name models that nobody lists
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
@@ -55,6 +57,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"terrace_{name}", text, labels, buckets=buckets, registry=self.registry)
 
+        self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._of_model: dict[tuple[str, str], _ModelSeries] = {}
         self.requests = counter("http_requests_total", "Requests answered", "method", "route", "status")
         self.request_seconds = histogram("http_request_seconds", "Time to the end of the answer", QUICK, "route")
         self.open_requests = gauge("http_open_requests", "Requests being answered, streams included")
@@ -79,15 +83,47 @@ class Metrics:
         for label, value in values.items():
             gauge.labels(label).set(value)
 
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request. Series are looked up once: `labels` costs more than counting."""
+        key = (method if method in METHODS else "other", route, status)
+        if (series := self._of_request.get(key)) is None:
+            series = self.requests.labels(key[0], route, status), self.request_seconds.labels(route)
+            self._of_request[key] = series
+        series[0].inc()
+        series[1].observe(seconds)
+
     def record(self, call: ModelCall) -> None:
-        """Count a model call; some five microseconds."""
-        self.model_calls.labels(call.provider, call.model, call.outcome).inc()
-        self.model_seconds.labels(call.provider, call.model).observe(call.duration)
+        """Count a model call."""
+        key = (call.provider, call.model)
+        if (series := self._of_model.get(key)) is None:
+            if len(self._of_model) >= MAX_MODELS:
+                key = (call.provider, "other")
+            series = self._of_model[key] = _ModelSeries(self, *key)
+        series.outcome(call.outcome).inc()
+        series.seconds.observe(call.duration)
         if call.first_token is not None:
-            self.first_token_seconds.labels(call.provider, call.model).observe(call.first_token)
+            series.first_token_seconds.observe(call.first_token)
         if call.usage is not None:
-            self.model_tokens.labels(call.provider, call.model, "input").inc(call.usage.input_tokens)
-            self.model_tokens.labels(call.provider, call.model, "output").inc(call.usage.output_tokens)
+            series.input_tokens.inc(call.usage.input_tokens)
+            series.output_tokens.inc(call.usage.output_tokens)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class _ModelSeries:
+    """One model's series, looked up once."""
+
+    def __init__(self, metrics: Metrics, provider: str, model: str) -> None:
+        self._calls = metrics.model_calls
+        self._labels = provider, model
+        self._outcomes: dict[str, Counter] = {}
+        self.seconds = metrics.model_seconds.labels(provider, model)
+        self.first_token_seconds = metrics.first_token_seconds.labels(provider, model)
+        self.input_tokens = metrics.model_tokens.labels(provider, model, "input")
+        self.output_tokens = metrics.model_tokens.labels(provider, model, "output")
+
+    def outcome(self, outcome: str) -> Counter:
+        if outcome not in self._outcomes:
+            self._outcomes[outcome] = self._calls.labels(*self._labels, outcome)
+        return self._outcomes[outcome]

@@ -98,5 +98,4 @@ class Edge:
 
     def _record(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or scope.get("terrace.route", "other")
-        self._metrics.requests.labels(scope["method"], route, status or 499).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.request(scope["method"], route, status or 499, seconds)

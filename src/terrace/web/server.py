@@ -1,6 +1,7 @@
 """Uvicorn, started and stopped the way Terrace needs it."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -48,6 +49,13 @@ def url_of(listener: socket.socket, host: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
+def _spare_the_collector() -> None:
+    """What was made until now lives as long as the process; walking it again and again costs 20 us a request."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 class _Server(uvicorn.Server):
     """Tells when it listens, and leaves signals to us: uvicorn would raise them again before we have drained."""
 
@@ -58,6 +66,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            _spare_the_collector()
             self._on_started()
 
     @contextmanager
@@ -75,6 +84,7 @@ async def serve(
         access_log=False,
         server_header=False,
         lifespan="off",
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.web.shutdown_grace),
         h11_max_incomplete_event_size=64 * 1024,
