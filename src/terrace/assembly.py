@@ -8,11 +8,10 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from tempfile import NamedTemporaryFile
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -119,10 +118,13 @@ async def assemble(settings: Settings) -> AsyncIterator[House]:
         )
 
 
-async def serve(settings: Settings, *, started: Callable[[str], None], stop: asyncio.Event | None = None) -> None:
+async def serve(
+    settings: Settings, *, started: Callable[[str], None], stop: asyncio.Event | None = None, announced: bool = True
+) -> None:
     """The page, the API and, unless `jobs.workers` is off, the workers; until a signal or `stop`.
 
-    Raises Invalid for an address that would let strangers in, Conflict when the port is taken.
+    `announced` leaves the address in the data folder, where commands find it. Raises Invalid for an address that would
+    let strangers in, Conflict when the port is taken.
     """
     server.check_address(settings)
     listener = server.bind(settings)
@@ -130,7 +132,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None], stop: asy
     stop = stop or _signalled()
     try:
         async with assemble(settings) as house, _working(house, stop, jobs=settings.jobs.workers):
-            with _announced(settings, url):
+            with _announced(settings, url) if announced else nullcontext():
                 await server.serve(application(house), listener, settings, started=lambda: started(url), stop=stop)
     finally:
         listener.close()
@@ -199,7 +201,15 @@ def application(house: House) -> ASGI:
 def check(settings: Settings) -> None:
     """Raises Invalid when the settings can't be used: a server must not start on them."""
     server.check_address(settings)
-    settings.data.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=settings.data):
+            pass
+    except OSError as error:
+        raise Invalid(
+            f"TERRACE_DATA: nothing can be kept in {settings.data}: {error.strerror}. Name a folder you may write to.",
+            code="bad_settings",
+        ) from error
 
 
 def openapi() -> dict[str, Any]:
@@ -279,16 +289,6 @@ def _collections(house: House) -> Callable[[Scope], Awaitable[Sequence[str]]]:
         return [each.name for each in await house.knowledge.collections(scope)]
 
     return names
-
-
-def running(settings: Settings) -> str | None:
-    """The address of the server that runs on this data folder, if one does."""
-    try:
-        url = str(json.loads((settings.data / ADDRESS).read_text())["url"])
-        with urlopen(f"{url}/health", timeout=2) as answer:
-            return url if answer.status == 200 else None
-    except (OSError, ValueError, KeyError, URLError):
-        return None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from tomllib import TOMLDecodeError
 from typing import Any, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -151,6 +151,12 @@ class Settings(BaseSettings):
     chat: Chat = Chat()
     web: Web = Web()
     logs: Logs = Logs()
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, data: Path) -> Path:
+        """The same folder wherever the command is given from."""
+        return data.expanduser().absolute()
 
     @cached_property
     def database_url(self) -> str:

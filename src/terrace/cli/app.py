@@ -1,12 +1,13 @@
 """The commands, and how a failure ends: a sentence on standard error and an exit code by kind of error."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from terrace import __version__
-from terrace.cli import ask, config, documents, jobs, models, serve
+from terrace.cli import ask, config, doctor, documents, jobs, models, serve
 from terrace.cli.output import complain
 from terrace.errors import Kind, TerraceError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for room in (serve, ask, documents, jobs, models, config):
+for room in (serve, ask, documents, jobs, doctor, models, config):
     room.register(app)
 
 
@@ -53,6 +54,16 @@ def run() -> None:
         sys.exit(EXIT[error.kind])
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(EXIT["unavailable"])
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """What is left, unless whoever read it (`| head`) has gone."""
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,13 +1,15 @@
 """`terrace ask` and `terrace chat`."""
 
 import sys
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
 
-from terrace.cli.client import Client, Server, connect
-from terrace.cli.output import JSONFlag, console, emit, errors
-from terrace.errors import Internal, Invalid, TerraceError, Unavailable
+from terrace.cli.client import Client, path
+from terrace.cli.connecting import Server, connect
+from terrace.cli.output import JSONFlag, complain, console, emit, plain, say, waiting
+from terrace.errors import BY_KIND, Internal, Invalid, TerraceError
 
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model answers.")]
 Collection = Annotated[list[str] | None, typer.Option("--collection", "-c", help="Answer from these collections.")]
@@ -29,17 +31,16 @@ def ask(
     json: JSONFlag = False,
     server: Server = None,
 ) -> None:
-    """Ask once; the answer streams, its sources follow."""
+    """Ask once; the answer streams, its sources follow. Ctrl-C stops it."""
     if question == "-":
-        question = sys.stdin.read()
+        question = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not question.strip():
         raise Invalid('Ask something: terrace ask "What does the contract say about notice?"')
-    body = _body(question, model, collection, tag, documents)
-    with connect(server) as client:
+    with connect(server, working=True) as client:
+        answer = Answer(client, _body(question, model, collection, tag, documents), quiet=json)
+        answer.follow()
         if json:
-            emit(client.post("/api/chat", body))
-        else:
-            _answer(client, body)
+            emit({**client.get(path("jobs", answer.job))["result"], "job_id": answer.job})
 
 
 def chat(
@@ -49,23 +50,29 @@ def chat(
     documents: Documents = None,
     server: Server = None,
 ) -> None:
-    """Talk; the conversation is kept. An empty line or Ctrl-D ends it."""
-    with connect(server) as client:
-        conversation: str | None = None
-        while True:
-            try:
-                message = console.input("[bold]you:[/] ")
-            except EOFError:
-                return
-            if not message.strip():
-                return
+    """Talk; the conversation is kept. Ctrl-C stops an answer; an empty line or Ctrl-D ends it."""
+    conversation = ""
+    with connect(server, working=True) as client:
+        while message := _said():
             body = _body(message, model, collection, tag, documents)
-            if conversation:
-                body["conversation_id"] = conversation
+            answer = Answer(client, body | ({"conversation_id": conversation} if conversation else {}))
             try:
-                conversation = _answer(client, body)
+                answer.follow()
             except TerraceError as error:
-                errors.print(error.message, style="red", markup=False)
+                complain(error.message)
+            except KeyboardInterrupt:
+                say("[stopped]", "dim")
+            conversation = answer.conversation or conversation
+
+
+def _said() -> str:
+    """The next line, or nothing at the end."""
+    try:
+        return (console.input("[bold]you:[/] ") if sys.stdin.isatty() else input()).strip()
+    except (EOFError, KeyboardInterrupt):
+        if sys.stdin.isatty():
+            console.print()
+        return ""
 
 
 def _body(
@@ -79,30 +86,68 @@ def _body(
     return body
 
 
-def _answer(client: Client, body: dict[str, Any]) -> str:
-    """Print an answer as it comes, then its sources; returns the conversation's id."""
-    conversation, shown, sources = "", "", []
-    for kind, data in client.events("/api/chat", body):
-        if kind == "start":
-            conversation = data["conversation_id"]
-        elif kind == "reset" and shown:
-            sys.stdout.write("\n[the answer begins again]\n")
-            shown = ""
-        elif kind == "text":
-            shown += data["text"]
-            sys.stdout.write(data["text"])
+class Answer:
+    """One answer, printed as it comes, then its sources."""
+
+    def __init__(self, client: Client, body: dict[str, Any], *, quiet: bool = False) -> None:
+        self.job = ""
+        self.conversation = ""
+        self._client = client
+        self._body = body
+        self._quiet = quiet
+        self._shown = ""
+        self._sources: list[dict[str, Any]] = []
+
+    def follow(self) -> None:
+        """To its end. Raises the error that ended it; KeyboardInterrupt stops it on the server, too."""
+        try:
+            with ExitStack() as until_text:
+                until_text.enter_context(waiting("Reading and thinking"))
+                for kind, data in self._client.events("/api/chat", self._body, on_job=self._begun):
+                    if kind in ("text", "error", "done"):
+                        until_text.close()
+                    self._take(kind, data)
+        except KeyboardInterrupt:
+            self._break()
+            if self.job:
+                self._client.post(path("jobs", self.job, "cancel"))
+            raise
+        if not self._quiet:
+            self._finish()
+
+    def _begun(self, job: str) -> None:
+        self.job = job
+
+    def _take(self, kind: str, data: dict[str, Any]) -> None:
+        match kind:
+            case "start":
+                self.conversation = data["conversation_id"]
+            case "reset" if self._shown:
+                self._print("\n[the answer begins again]\n")
+                self._shown = ""
+            case "text":
+                self._shown += data["text"]
+                self._print(data["text"])
+            case "answer":
+                self._sources = data["sources"]
+            case "error":
+                self._break()
+                raise BY_KIND.get(data["kind"], Internal)(data["message"], code=data["code"])
+            case "done" if data.get("state") != "succeeded":
+                self._break()
+                raise Internal(f"The answer was not finished; `terrace jobs show {self.job}` tells why.")
+
+    def _print(self, text: str) -> None:
+        if not self._quiet:
+            sys.stdout.write(plain(text))
             sys.stdout.flush()
-        elif kind == "answer":
-            sources = data["sources"]
-        elif kind == "error":
-            sys.stdout.write("\n" if shown else "")
-            raise (Invalid if data["kind"] == "invalid" else Unavailable)(data["message"], code=data["code"])
-        elif kind == "done" and data.get("state") == "failed":
-            raise Internal("The answer failed; `terrace jobs` tells why.")
-    sys.stdout.write("\n")
-    for source in sources:
-        page = f", page {source['page']}" if source.get("page") else ""
-        console.print(
-            f"  [{source['n']}] {source['title'] or source['document_name']}{page}", markup=False, style="dim"
-        )
-    return conversation
+
+    def _break(self) -> None:
+        if self._shown:
+            self._print("\n")
+
+    def _finish(self) -> None:
+        self._print("\n")
+        for source in self._sources:
+            page = f", page {source['page']}" if source.get("page") else ""
+            say(f"  [{source['n']}] {source['title'] or source['document_name']}{page}", "dim")

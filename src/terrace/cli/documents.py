@@ -1,18 +1,15 @@
 """`terrace ingest` and `terrace search`."""
 
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from terrace.cli.client import Client, Server, connect, path
-from terrace.cli.output import JSONFlag, console, emit, errors, table
-from terrace.errors import Invalid, Missing, TerraceError
+from terrace.cli.connecting import Server, connect
+from terrace.cli.files import files_of
+from terrace.cli.ingesting import Result, follow, send
+from terrace.cli.output import JSONFlag, console, count, emit, errors, say, table
 
-POLL = 0.3  # seconds between two looks at the documents being read
+EACH = 20  # results told one by one on a terminal; of more, only what failed
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs such as 'docs/**/*.pdf'.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, zips, folders or globs such as 'docs/**/*.pdf'.")],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where they go.")] = "default",
     tag: Annotated[list[str] | None, typer.Option("--tag", "-t", help="Tags they get.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they are read.")] = True,
@@ -29,99 +26,55 @@ def ingest(
     server: Server = None,
 ) -> None:
     """Add documents and follow them until they can be asked; ends with 2 when one could not be read."""
-    files = list(dict.fromkeys(file for given in paths for file in _files(given)))
-    if not files:
-        raise Missing("There are no files there.")
+    files = list(dict.fromkeys(file for given in paths for file in files_of(given)))
     fields = {"collection": collection, "tags": ",".join(tag or [])}
-    with connect(server) as client:
-        results = _upload_and_follow(client, files, fields, wait=wait, quiet=json)
-    failed = [result for result in results if result["error"]]
+    with connect(server, working=wait) as client, _bars(quiet=json) as bars:
+        results = send(client, files, fields, bars)
+        if wait:
+            follow(client, results, bars)
     if json:
-        emit(results)
+        emit([result.told() for result in results])
     else:
         _report(results)
-    if failed:
+    if any(result.error for result in results):
         raise typer.Exit(2)
 
 
-def _files(given: str) -> Iterator[Path]:
-    """A file, every file below a folder, or what a pattern names; hidden ones are left out."""
-    found = Path(given).expanduser()
-    if found.is_file():
-        yield found
-        return
-    if found.is_dir():
-        candidates = found.rglob("*")
-    else:
-        base = Path(found.anchor or ".")
-        pattern = str(found.relative_to(found.anchor)) if found.anchor else given
-        try:
-            candidates = base.glob(pattern)
-        except (ValueError, NotImplementedError) as error:
-            raise Invalid(f"{given} is neither a file, a folder nor a pattern: {error}") from error
-    yield from sorted(
-        each for each in candidates if each.is_file() and not any(part.startswith(".") for part in each.parts[-3:])
-    )
+def _bars(*, quiet: bool) -> Any:
+    """Progress bars on a terminal; nothing in a pipe."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=errors, disable=quiet or not errors.is_terminal)
 
 
-def _upload_and_follow(
-    client: Client, files: list[Path], fields: dict[str, str], *, wait: bool, quiet: bool
-) -> list[dict[str, Any]]:
-    results = []
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=errors, disable=quiet) as progress:
-        sending = progress.add_task("Sending", total=len(files))
-        for file in files:
-            results.append(_send(client, file, fields))
-            progress.advance(sending)
-        waiting = [result for result in results if result["document"] and not result["error"]]
-        if wait:
-            _follow(client, waiting, progress)
-    return results
+def _report(results: list[Result]) -> None:
+    told = [each for each in results if each.error or not console.is_terminal or len(results) <= EACH]
+    for result in told:
+        say(_line(result), "red" if result.error and console.is_terminal else None)
+    failed = sum(result.error is not None for result in results)
+    here = sum(result.error is None and result.duplicate for result in results)
+    if len(results) > 1:
+        parts = [f"{count(len(results) - failed - here, 'document')} added"]
+        parts += [f"{here:,} already here"] * bool(here) + [f"{failed:,} failed"] * bool(failed)
+        say(", ".join(parts))
 
 
-def _send(client: Client, file: Path, fields: dict[str, str]) -> dict[str, Any]:
-    try:
-        document = client.upload(file, fields)["document"]
-    except TerraceError as error:
-        return {"path": str(file), "document": None, "error": {"code": error.code, "message": error.message}}
-    return {"path": str(file), "document": document, "error": None}
-
-
-def _follow(client: Client, waiting: list[dict[str, Any]], progress: Progress) -> None:
-    reading = progress.add_task("Reading", total=len(waiting))
-    while waiting:
-        left = []
-        for result in waiting:
-            document = result["document"] = client.get(path("documents", result["document"]["id"]))
-            if document["state"] in ("ready", "failed"):
-                result["error"] = document["error"]
-                progress.advance(reading)
-            else:
-                left.append(result)
-        waiting = left
-        time.sleep(POLL if waiting else 0)
-
-
-def _report(results: list[dict[str, Any]]) -> None:
-    for result in results:
-        document = result["document"]
-        if result["error"]:
-            console.print(f"[red]x[/] {result['path']}: {result['error']['message']}")
-        elif document["duplicate"]:
-            console.print(f"= {result['path']}: already here as {document['id']}", markup=False)
-        else:
-            by = {"no": "not yet searchable", "words": "searchable by words", "meaning": "ready"}
-            console.print(
-                f"+ {result['path']}: {document['chunks']} passages, {by[document['searchable']]}", markup=False
-            )
+def _line(result: Result) -> str:
+    document = result.document
+    if result.error or document is None:
+        return f"x {result.path}: {(result.error or {}).get('message')}"
+    if result.duplicate:
+        return f"= {result.path}: already here as {document['id']}"
+    state = {"no": "not read yet", "words": "searchable by words", "meaning": "ready"}[document["searchable"]]
+    return f"+ {result.path}: " + (f"{count(document['chunks'], 'passage')}, " if document["chunks"] else "") + state
 
 
 def search(
     query: str,
-    k: Annotated[int, typer.Option("-k", help="How many passages.")] = 5,
-    collection: Annotated[list[str] | None, typer.Option("--collection", "-c")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", "-t")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many passages.")] = 5,
+    collection: Annotated[list[str] | None, typer.Option("--collection", "-c", help="Search these only.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", "-t", help="Search documents with these tags.")] = None,
     json: JSONFlag = False,
     server: Server = None,
 ) -> None:
@@ -131,14 +84,13 @@ def search(
         result = client.post("/api/search", body)
     if json:
         emit(result)
-        return
-    rows = (
-        (
-            f"{hit['score']:.2f}",
-            hit["title"] or hit["document_name"],
-            hit["page"],
-            " ".join(hit["text"].split())[:160],
-        )
-        for hit in result["hits"]
-    )
-    table(("score", "document", "page", "passage"), rows)
+    elif not result["hits"]:
+        say("Nothing was found.")
+    else:
+        table(("score", "document", "page", "passage"), (_row(hit) for hit in result["hits"]))
+
+
+def _row(hit: dict[str, Any]) -> tuple[Any, ...]:
+    passage = " ".join(hit["text"].split())
+    short = passage if len(passage) <= 160 else passage[:159] + "…"
+    return f"{hit['score']:.2f}", hit["title"] or hit["document_name"], hit["page"], short

@@ -1,7 +1,9 @@
-"""What a person or a script reads: tables and bars on a terminal, JSON with `--json`."""
+"""What a person or a script reads: tables and bars on a terminal, plain lines in a pipe, JSON with `--json`."""
 
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -11,13 +13,32 @@ from rich.table import Table
 
 JSONFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # not exit 1 from wherever it happens
+
+
+console = _Console(highlight=False)
+errors = _Console(stderr=True, highlight=False)
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """Text of models and documents, without what would steer the terminal (escape codes, direction overrides)."""
+    return _CONTROL.sub("", text)
+
+
+def say(message: str, style: str | None = None) -> None:
+    """One line on standard output; only a terminal breaks it."""
+    console.print(plain(message), style=style, markup=False, soft_wrap=not console.is_terminal)
 
 
 def complain(message: str) -> None:
-    style = "red" if errors.is_terminal else None
-    errors.print(f"terrace: {message}", style=style, markup=False, soft_wrap=True)
+    errors.print(
+        plain(f"terrace: {message}"), style="red" if errors.is_terminal else None, markup=False, soft_wrap=True
+    )
 
 
 def emit(value: Any) -> None:
@@ -25,18 +46,49 @@ def emit(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
 
 
+def emit_line(value: Any) -> None:
+    """One line of JSON on standard output, at once."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Columns on a terminal, the first never broken; in a pipe a line for each row, separated by tabs."""
+    cells = [["" if cell is None else " ".join(plain(str(cell)).split()) for cell in row] for row in rows]
+    if not console.is_terminal:
+        sys.stdout.writelines("\t".join(row) + "\n" for row in ([*columns], *cells))
+        return
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if cell is None else str(cell) for cell in row))
+    for index, column in enumerate(columns):
+        grid.add_column(column, overflow="fold", no_wrap=index == 0)
+    for row in cells:
+        grid.add_row(*(_literal(cell) for cell in row))
     console.print(grid)
 
 
-def size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+def _literal(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+@contextmanager
+def waiting(note: str) -> Iterator[None]:
+    """A spinner on a terminal, nothing elsewhere."""
+    if not errors.is_terminal:
+        yield
+        return
+    with errors.status(note):
+        yield
+
+
+def count(number: int, one: str) -> str:
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def size(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"

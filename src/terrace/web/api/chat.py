@@ -54,10 +54,15 @@ class Answer(BaseModel):
 @router.post("/chat", response_model=Answer)
 @short.post("/chat", response_model=Answer)
 async def chat(house: House, who: Who, request: Request, body: Question) -> Response | Answer:
-    """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves."""
+    """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves.
+
+    `X-Job-Id` of a stream names the job, whose events can be followed again should the stream be cut.
+    """
     started = await house.chat.ask(who, body.ask())
     if body.stream or wants_stream(request):
-        return job_stream(house.jobs.events(who, started.job_id), render="render=html" in request.url.query)
+        stream = job_stream(house.jobs.events(who, started.job_id), render="render=html" in request.url.query)
+        stream.headers["X-Job-Id"] = started.job_id
+        return stream
     return _answer(whole(await house.jobs.wait(who, started.job_id)))
 
 
