@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log as ln
-from typing import Any
+from typing import Any, NamedTuple
 
 from terrace.errors import TerraceError
 from terrace.knowledge.base import Span
@@ -66,6 +66,21 @@ _EXPECTED_PATTERNS = tuple(
 )
 
 
+class Bar(NamedTuple):
+    """A best relevance (a score without its passage's part) below `least` answers nothing, below `sure` doubtfully.
+
+    Read off 56 questions the sample documents answer and 24 they don't: of those that were answered none fell below
+    0.57 by meaning, of the others three quarters did below 0.54. By words alone the two overlap more.
+    """
+
+    least: float
+    sure: float
+
+
+BY_MEANING = Bar(0.3, 0.5)
+BY_WORDS = Bar(0.08, 0.2)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sentence:
     passage: Passage
@@ -95,21 +110,29 @@ class QuotingRanker:
             lexical = [score for score, _ in scored[:MAX_SENTENCES]]
             sentences = [sentence for _, sentence in scored[:MAX_SENTENCES]]
         similar = await self._similarities(question, sentences)
+        bar = BY_WORDS if similar is None else BY_MEANING
         pattern = expected_answer(question)
+        relevances = [
+            likeness + LEXICAL * overlap + _bonus(sentence.text, pattern)
+            for sentence, likeness, overlap in zip(sentences, similar or [0.0] * len(sentences), lexical, strict=True)
+        ]
+        if max(relevances) < bar.least:
+            return []
+        doubtful = max(relevances) < bar.sure
         ranked = [
-            _ranked(sentence, likeness + LEXICAL * overlap + _form(sentence.text, pattern))
-            for sentence, likeness, overlap in zip(sentences, similar, lexical, strict=True)
+            _ranked(sentence, relevance, doubtful) for sentence, relevance in zip(sentences, relevances, strict=True)
         ]
         return sorted(ranked, key=lambda each: (-each.score, each.passage, each.start))
 
-    async def _similarities(self, question: str, sentences: Sequence[_Sentence]) -> list[float]:
+    async def _similarities(self, question: str, sentences: Sequence[_Sentence]) -> list[float] | None:
+        """Cosines to the question; None when there is no embedding."""
         from terrace.knowledge.index.bits import dots
 
         try:
             rows: Any = await self._embedder.embed([question, *(each.text for each in sentences)], query=True)
         except TerraceError as error:
             log.info("quoting by words alone: %s", error.message)
-            return [0.0] * len(sentences)
+            return None
         likeness: list[float] = dots(rows[1:], rows[0]).tolist()
         return likeness
 
@@ -156,9 +179,8 @@ def expected_answer(question: str) -> "re.Pattern[str] | None":
     return next((answer for asked, answer in _EXPECTED_PATTERNS if asked.search(question)), None)
 
 
-def _form(text: str, expected: "re.Pattern[str] | None") -> float:
-    bonus = EXPECTED if expected is not None and expected.search(text) else 0.0
-    return bonus + (0.0 if is_statement(text) else NOT_A_STATEMENT)
+def _bonus(text: str, expected: "re.Pattern[str] | None") -> float:
+    return EXPECTED if expected is not None and expected.search(text) else 0.0
 
 
 def is_statement(text: str) -> bool:
@@ -169,6 +191,8 @@ def is_statement(text: str) -> bool:
     return count > HEADING_WORDS or text.endswith(_STOPS) or bool(_ITEM.match(text))
 
 
-def _ranked(sentence: _Sentence, score: float) -> RankedSentence:
+def _ranked(sentence: _Sentence, relevance: float, doubtful: bool) -> RankedSentence:
     start, end = sentence.span
-    return RankedSentence(sentence.passage.number, start, end, sentence.text, score + PASSAGE * sentence.passage.score)
+    text = sentence.text
+    score = relevance + PASSAGE * sentence.passage.score + (0.0 if is_statement(text) else NOT_A_STATEMENT)
+    return RankedSentence(sentence.passage.number, start, end, text, score, doubtful)

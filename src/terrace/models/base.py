@@ -179,6 +179,7 @@ class RankedSentence:
     end: int
     text: str
     score: float
+    doubtful: bool = False  # even the best of these may not answer
 
 
 class SentenceRanker(Protocol):

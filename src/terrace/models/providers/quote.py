@@ -20,6 +20,8 @@ INTRODUCTION = (
 )
 NOTHING_FOUND = "Your documents hold no sentence that answers this. Try other words, or add a document that does."
 
+NEAREST = "No sentence of your documents clearly answers this. The nearest:"
+
 
 class Quote:
     def __init__(self, name: str, ranker: SentenceRanker) -> None:
@@ -54,7 +56,10 @@ class Quote:
         question = _question(request)
         ranked = await self._ranker.rank(question, request.passages) if question else []
         chosen = _choose(ranked)
-        return "\n\n".join(map(_quoted, chosen)) if chosen else NOTHING_FOUND
+        if not chosen:
+            return NOTHING_FOUND
+        said = [NEAREST] if chosen[0].doubtful else []
+        return "\n\n".join([*said, *map(_quoted, chosen)])
 
 
 def _question(request: ChatRequest) -> str:
@@ -71,8 +76,9 @@ def _question(request: ChatRequest) -> str:
 def _choose(ranked: Sequence[RankedSentence]) -> list[RankedSentence]:
     """The best sentence and those nearly as good, each only once."""
     chosen: dict[str, RankedSentence] = {}
+    least = ranked[0].score - (1 - CLOSE_TO_BEST) * abs(ranked[0].score) if ranked else 0.0  # a best may be below zero
     for sentence in ranked:
-        if sentence.text.strip() and sentence.score >= CLOSE_TO_BEST * ranked[0].score:
+        if sentence.text.strip() and sentence.score >= least:
             chosen.setdefault(" ".join(sentence.text.lower().split()), sentence)
         if len(chosen) == MAX_SENTENCES:
             break
