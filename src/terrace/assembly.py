@@ -37,6 +37,7 @@ from terrace.knowledge.receiving import Door
 from terrace.knowledge.search import Search
 from terrace.knowledge.service import Knowledge
 from terrace.knowledge.tasks import job_kinds as knowledge_kinds
+from terrace.models.base import Embeddings
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
@@ -54,6 +55,7 @@ from terrace.web.services import Services
 log = logging.getLogger(__name__)
 
 DAY = 86_400.0  # seconds
+DISCOVERED = ("openai", "anthropic", "ollama")  # providers that may be there without being configured
 ADDRESS = "server.json"  # in the data folder: where the server that runs on it answers
 
 
@@ -74,6 +76,17 @@ class House:
     metrics: Metrics
 
 
+class _Upstream:
+    """A provider's embeddings for the knowledge room; the model room, which needs the embedder, comes after it."""
+
+    def __init__(self, name: str, models: Callable[[], Models]) -> None:
+        self.name = name
+        self._models = models
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+        return await self._models().embed(f"{self.name}/{model}", texts)
+
+
 @asynccontextmanager
 async def assemble(settings: Settings) -> AsyncIterator[House]:
     """Everything built and connected, nothing working yet; closed in the reverse order."""
@@ -86,7 +99,8 @@ async def assemble(settings: Settings) -> AsyncIterator[House]:
         stack.push_async_callback(processes.close)
         transport = open_transport(settings.models)
         stack.push_async_callback(transport.close)
-        embedder = open_embedder(settings.knowledge.embedding, settings.data)
+        upstreams = {name: _Upstream(name, lambda: models) for name in (*settings.models.providers, *DISCOVERED)}
+        embedder = open_embedder(settings.knowledge.embedding, settings.data, upstreams)
         stack.push_async_callback(embedder.close)
         models = open_models(settings.models, transport, QuotingRanker(embedder), metrics, os.environ)
         stack.push_async_callback(models.close)

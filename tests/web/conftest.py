@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[Client]:
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     serving = asyncio.create_task(assembly.serve(settings, started=started.set_result, stop=stop))
@@ -57,3 +58,9 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
         yield client
     stop.set()
     await serving
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with served(settings) as client:
+        yield client

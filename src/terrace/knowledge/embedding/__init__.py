@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from terrace.knowledge.embedding.base import StatefulEmbedder
-    from terrace.models.base import Provider
+    from terrace.knowledge.embedding.provided import Embeds
     from terrace.settings import Embedding
 
 
 def open_embedder(
-    settings: "Embedding", data: Path, providers: "Mapping[str, Provider] | None" = None
+    settings: "Embedding", data: Path, providers: "Mapping[str, Embeds] | None" = None
 ) -> "StatefulEmbedder":
     """The embedder the settings name; loads nothing yet.
 

@@ -8,14 +8,13 @@ from terrace.knowledge.embedding.absent import AbsentEmbedder
 from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.embedding.exports import MODEL_FILES, fingerprint, model_file
 from terrace.knowledge.embedding.process import ProcessEmbedder
-from terrace.knowledge.embedding.provided import ProvidedEmbedder
+from terrace.knowledge.embedding.provided import Embeds, ProvidedEmbedder
 from terrace.knowledge.embedding.weights import BUILTIN, BUILTIN_DIMENSIONS, BUILTIN_PACKAGE
 from terrace.knowledge.embedding.wire import Model
-from terrace.models.base import Provider
 from terrace.settings import Embedding
 
 
-def choose(settings: Embedding, data: Path, providers: Mapping[str, Provider]) -> StatefulEmbedder:
+def choose(settings: Embedding, data: Path, providers: Mapping[str, Embeds]) -> StatefulEmbedder:
     """In this order: `none`, the built-in name, a configured provider's model, a folder that exists, a hub id."""
     wanted = settings.model
     if wanted in ("", "none"):

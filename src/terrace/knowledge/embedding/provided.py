@@ -1,18 +1,27 @@
 """Embeddings from a provider's endpoint: `<provider>/<model>` in the settings."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from terrace.errors import Unavailable
 from terrace.knowledge.embedding.absent import estimate_tokens
 from terrace.knowledge.embedding.base import EmbedderState
-from terrace.models.base import Provider
+from terrace.models.base import Embeddings
 
 SLICE = 64  # texts in one call
 
 
+class Embeds(Protocol):
+    """As much of a provider as this needs."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings: ...
+
+
 class ProvidedEmbedder:
-    def __init__(self, provider: Provider, model: str) -> None:
+    def __init__(self, provider: Embeds, model: str) -> None:
         self._provider = provider
         self._model = model
         self._dimensions = 0

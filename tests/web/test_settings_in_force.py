@@ -1,0 +1,58 @@
+"""Settings that reach through several rooms, seen from outside."""
+
+import pytest
+from tests.models.upstream import Upstream, json_reply
+from tests.web.conftest import served
+
+from terrace.errors import Invalid
+from terrace.settings import Settings
+
+VECTOR = {"object": "list", "data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": {"prompt_tokens": 3}}
+
+
+def changed(settings: Settings, **values: object) -> Settings:
+    return Settings.model_validate({**settings.model_dump(), **values})
+
+
+async def test_documents_are_embedded_by_a_provider(settings: Settings) -> None:
+    async with Upstream() as upstream:
+        upstream.replies["/v1/embeddings"] = [json_reply(VECTOR)]
+        upstream.replies["/v1/models"] = [json_reply({"object": "list", "data": [{"id": "small"}]})]
+        lab = {"kind": "openai", "base_url": f"{upstream.url}/v1", "api_key": "k"}
+        provided = changed(
+            settings,
+            models={"discover": False, "providers": {"lab": lab}},
+            knowledge={"embedding": {"model": "lab/small"}},
+        )
+        async with served(provided) as client:
+            document = await client.ready((await client.upload())["id"])
+            assert document["searchable"] == "meaning"
+            found = (await client.post("/api/search", json={"query": "depth", "mode": "vector"})).json()
+            assert found["embedding"] == "lab/small"
+            assert [hit["document_id"] for hit in found["hits"]] == [document["id"]]
+
+
+async def test_without_an_embedding_model_search_goes_by_words_and_says_so(settings: Settings) -> None:
+    async with served(settings) as client:
+        document = await client.ready((await client.upload())["id"])
+        assert document["searchable"] == "words"
+        assert document["warnings"]
+        found = (await client.post("/api/search", json={"query": "quay"})).json()
+        assert (found["mode"], found["embedding"], len(found["hits"])) == ("text", None, 1)
+
+
+async def test_an_address_that_lets_strangers_in_is_refused(settings: Settings) -> None:
+    with pytest.raises(Invalid, match="--insecure"):
+        async with served(changed(settings, host="0.0.0.0")):
+            """Not reached."""
+
+
+async def test_the_docs_can_be_switched_off(settings: Settings) -> None:
+    async with served(settings) as client:
+        page = await client.get("/docs")
+        assert "swagger-ui" in page.text
+        assert "http" not in page.text.replace("http-equiv", "")
+        assert (await client.get("/docs/static/swagger-ui.css")).status_code == 200
+    async with served(changed(settings, web={"docs": False})) as client:
+        assert (await client.get("/docs")).status_code == 404
+        assert (await client.get("/openapi.json")).status_code == 404
