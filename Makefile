@@ -38,10 +38,10 @@ lock: .venv/uv ## pin what pyproject.toml asks for
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --group dev --extra llamacpp --generate-hashes --no-header -q -o requirements/dev.lock
 
 browser: ## the browser the page is tested in
-	@command -v chromium >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
-	} || { echo "The page is tested in Chromium. Install it (Debian: apt-get install chromium) and try again."; exit 1; }
+	@for name in "$${CHROMIUM:-chromium}" chromium-browser google-chrome; do command -v "$$name" >/dev/null && exit 0; done; \
+	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
+	{ echo "The page is tested in Chromium. Install it (Debian: apt-get install chromium) and try again."; exit 1; }
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
