@@ -74,6 +74,7 @@ class House:
     answering: Answering
     chat: Chat
     metrics: Metrics
+    drained: asyncio.Event
 
 
 class _Upstream:
@@ -129,6 +130,7 @@ async def assemble(settings: Settings) -> AsyncIterator[House]:
             answering=answering,
             chat=chat,
             metrics=metrics,
+            drained=asyncio.Event(),
         )
 
 
@@ -181,6 +183,7 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
 async def _drain(house: House, stop: asyncio.Event) -> None:
     await stop.wait()
     await house.jobs.drain()
+    house.drained.set()
 
 
 async def _keep_house(house: House) -> None:
@@ -285,6 +288,7 @@ def _services(house: House) -> Services:
         submit=submit,
         ready=ready,
         status=status,
+        drained=house.drained,
     )
 
 

@@ -21,4 +21,4 @@ def pull_kind(models: Models) -> JobKind:
             context.progress(float(step.get("completed") or 0), total, str(step.get("status") or ""))
         return Done({"model": model.strip()})
 
-    return JobKind(PULL, pull, timeout=PULL_SECONDS)
+    return JobKind(PULL, pull, timeout=PULL_SECONDS, public=True)

@@ -51,6 +51,7 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         openapi_url="/openapi.json" if docs else None,
         redirect_slashes=False,
         max_body_size=max_body,
+        responses=problems.RESPONSES,
     )
     problems.install(app)
     for resource in RESOURCES:

@@ -25,6 +25,29 @@ STATUS: dict[Kind, int] = {
     "internal": 500,
 }
 
+PROBLEM = {
+    "title": "Problem",
+    "description": "RFC 9457: `detail` is for a person, `code` and `kind` for programs.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "kind", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "kind": {"enum": list(STATUS)},
+        "request_id": {"type": "string"},
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What went wrong, and what to do about it",
+        "content": {"application/problem+json": {"schema": PROBLEM}},
+    }
+}
+"""What every operation may answer besides its own, for the OpenAPI document."""
+
 
 def status_of(error: TerraceError) -> int:
     return error.status or STATUS[error.kind]

@@ -1,5 +1,6 @@
 """What assembly hands to the doors, and how a handler asks for it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,7 @@ class Services:
     submit: Callable[..., Awaitable[str]]
     ready: Callable[[], Awaitable[dict[str, str]]]
     status: Callable[[Scope], Awaitable[dict[str, Any]]]
+    drained: asyncio.Event  # set when we stop and no job of ours runs any more: streams end, clients come back later
 
 
 async def _services(request: Request) -> Services:

@@ -16,6 +16,7 @@ from terrace.web import markdown
 
 HEARTBEAT = 15.0  # seconds without an event before a comment keeps proxies and clients awake
 RENDER_EVERY = 0.12  # seconds between two renderings of a growing answer
+LINGER = 0.5  # seconds for what is already stored to reach its reader when the server stops
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _encode = msgspec.json.Encoder(enc_hook=lambda value: value.isoformat()).encode
@@ -42,12 +43,12 @@ def wants_stream(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "")
 
 
-def respond(frames: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(_kept_awake(frames), media_type="text/event-stream", headers=HEADERS)
+def respond(frames: AsyncIterator[bytes], drained: asyncio.Event) -> StreamingResponse:
+    return StreamingResponse(_kept_awake(frames, drained), media_type="text/event-stream", headers=HEADERS)
 
 
-def job_stream(events: AsyncIterator[JobEvent], *, render: bool = False) -> StreamingResponse:
-    return respond(_rendered(events) if render else _plain(events))
+def job_stream(events: AsyncIterator[JobEvent], drained: asyncio.Event, *, render: bool = False) -> StreamingResponse:
+    return respond(_rendered(events) if render else _plain(events), drained)
 
 
 async def mapped(items: AsyncIterator[Any], to_frame: Callable[[Any], bytes]) -> AsyncIterator[bytes]:
@@ -90,17 +91,25 @@ def cited(sources: list[dict[str, Any]]) -> frozenset[int]:
     return frozenset(source["n"] for source in sources)
 
 
-async def _kept_awake(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The frames, with a comment whenever nothing came for a while."""
+async def _kept_awake(frames: AsyncIterator[bytes], drained: asyncio.Event) -> AsyncIterator[bytes]:
+    """The frames, with a comment whenever nothing came for a while; to their end, or to ours."""
     iterator = frames.__aiter__()
     pending: asyncio.Future[bytes] | None = None
+    leaving = asyncio.ensure_future(drained.wait())
     try:
         yield b": connected\n\n"
         while True:
             pending = pending or asyncio.ensure_future(iterator.__anext__())
-            done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT)
-            if not done:
-                yield b": still here\n\n"
+            last = leaving.done()
+            awaited: set[asyncio.Future[Any]] = {pending} if last else {pending, leaving}
+            done, _ = await asyncio.wait(
+                awaited, timeout=LINGER if last else HEARTBEAT, return_when=asyncio.FIRST_COMPLETED
+            )
+            if pending not in done:
+                if last:
+                    return
+                if not done:
+                    yield b": still here\n\n"
                 continue
             finished, pending = pending, None
             try:
@@ -108,6 +117,7 @@ async def _kept_awake(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             except StopAsyncIteration:
                 return
     finally:
+        leaving.cancel()
         if pending is not None:
             pending.cancel()
             await asyncio.gather(pending, return_exceptions=True)

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from terrace.chat.service import Ask
 from terrace.jobs.base import Job
 from terrace.web.answers import whole
+from terrace.web.api.media import EVENTS, produces
+from terrace.web.api.pages import Names
 from terrace.web.services import House, Who
 from terrace.web.stream import job_stream, wants_stream
 
@@ -22,8 +24,8 @@ class Question(BaseModel):
     model: str | None = Field(None, max_length=300)
     conversation_id: str | None = Field(None, max_length=64)
     parent_id: str | None = Field(None, max_length=64, description="The message to answer after: edit and branch.")
-    collections: list[str] = Field(default_factory=list, max_length=100)
-    tags: list[str] = Field(default_factory=list, max_length=100)
+    collections: Names = []
+    tags: Names = []
     passages: int | None = Field(None, ge=1, le=50)
     stream: bool = False
 
@@ -51,7 +53,7 @@ class Answer(BaseModel):
     usage: dict[str, Any]
 
 
-@router.post("/chat", response_model=Answer)
+@router.post("/chat", response_model=Answer, responses=produces(EVENTS))
 @short.post("/chat", response_model=Answer)
 async def chat(house: House, who: Who, request: Request, body: Question) -> Response | Answer:
     """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves.
@@ -60,7 +62,9 @@ async def chat(house: House, who: Who, request: Request, body: Question) -> Resp
     """
     started = await house.chat.ask(who, body.ask())
     if body.stream or wants_stream(request):
-        stream = job_stream(house.jobs.events(who, started.job_id), render="render=html" in request.url.query)
+        stream = job_stream(
+            house.jobs.events(who, started.job_id), house.drained, render="render=html" in request.url.query
+        )
         stream.headers["X-Job-Id"] = started.job_id
         return stream
     return _answer(whole(await house.jobs.wait(who, started.job_id)))

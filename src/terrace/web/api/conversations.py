@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from terrace.web.answers import shown
+from terrace.web.api.media import produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.services import House, Who
 
@@ -74,7 +75,9 @@ async def regenerate(house: House, who: Who, conversation_id: str, body: Regener
     return asdict(await house.chat.regenerate(who, conversation_id, body.message_id, model=body.model))
 
 
-@router.get("/{conversation_id}/export")
+@router.get(
+    "/{conversation_id}/export", response_class=Response, responses=produces("text/markdown", "application/json")
+)
 async def export(house: House, who: Who, conversation_id: str, format: Literal["md", "json"] = "md") -> Response:
     """The visible branch as Markdown, or everything as JSON."""
     name, content = await house.chat.export(who, conversation_id, format)

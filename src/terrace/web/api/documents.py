@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from terrace.knowledge.base import Document, DocumentState
 from terrace.knowledge.views import BatchItem, StoredChunk, TextSlice
+from terrace.web.api.media import produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.received import receive_batch, receive_one
 from terrace.web.services import House, Who
@@ -46,6 +47,7 @@ FILES_FORM = {
                     "properties": {
                         "files": {
                             "type": "array",
+                            "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
                             "description": "Files, or zips of files.",
                         },
@@ -80,7 +82,13 @@ End = Annotated[int | None, Query(ge=0, description="Character after the span.")
 Width = Annotated[int, Query(ge=50, le=4000, description="Pixels across.")]
 
 
-@router.post("/upload", status_code=202, openapi_extra=FILE_FORM, max_body_size=UPLOAD_BYTES)
+@router.post(
+    "/upload",
+    status_code=202,
+    responses={200: {"model": Uploaded}},
+    openapi_extra=FILE_FORM,
+    max_body_size=UPLOAD_BYTES,
+)
 @short.post("/upload", status_code=202, max_body_size=UPLOAD_BYTES)
 async def upload(house: House, who: Who, request: Request, response: Response) -> Uploaded:
     """One file. 202 with the job that reads it; 200 when this very file is already in the collection."""
@@ -141,7 +149,7 @@ async def reprocess(house: House, who: Who, document_id: str) -> Uploaded:
     return Uploaded(document=document, job_id=job_id)
 
 
-@router.get("/{document_id}/original", response_class=StreamingResponse)
+@router.get("/{document_id}/original", response_class=StreamingResponse, responses=produces("*/*"))
 async def original(house: House, who: Who, document_id: str) -> StreamingResponse:
     """The file as it was uploaded."""
     document, stream = await house.knowledge.original(who, document_id)
@@ -175,7 +183,7 @@ async def pages(house: House, who: Who, document_id: str) -> list[dict[str, int]
     return [{"number": page.number, "start": page.span.start, "end": page.span.end} for page in found]
 
 
-@router.get("/{document_id}/pages/{number}.png", response_class=Response)
+@router.get("/{document_id}/pages/{number}.png", response_class=Response, responses=produces("image/png"))
 async def page_image(
     house: House,
     who: Who,

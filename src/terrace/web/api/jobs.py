@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from terrace.jobs.base import Job, State
+from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.services import House, Who
 from terrace.web.stream import frame, job_stream, mapped, position, respond
@@ -18,7 +19,7 @@ IdempotencyKey = Annotated[str | None, Header(max_length=200, description="The s
 
 
 class NewJob(BaseModel):
-    kind: str = Field(max_length=100, examples=["knowledge.reprocess"])
+    kind: str = Field(max_length=100, examples=["models.pull"])
     payload: dict[str, Any] = Field(default_factory=dict)
     priority: int = Field(0, ge=-100, le=100)
     delay: float = Field(0, ge=0, le=366 * 86400, description="Seconds before it may start.")
@@ -55,10 +56,10 @@ async def create_job(house: House, who: Who, body: NewJob, idempotency_key: Idem
     return await house.jobs.get(who, job_id)
 
 
-@router.get("/events", response_class=StreamingResponse)
+@router.get("/events", response_class=StreamingResponse, responses=produces(EVENTS))
 async def watch_jobs(house: House, who: Who) -> StreamingResponse:
     """Server-sent events: every change of any job, as `job` events."""
-    return respond(mapped(house.jobs.changes(who), lambda job: frame("job", job)))
+    return respond(mapped(house.jobs.changes(who), lambda job: frame("job", job)), house.drained)
 
 
 @router.get("/{job_id}")
@@ -68,12 +69,12 @@ async def get_job(house: House, who: Who, job_id: str) -> Job:
     return await house.jobs.get(who, job_id)
 
 
-@router.get("/{job_id}/events", response_class=StreamingResponse)
+@router.get("/{job_id}/events", response_class=StreamingResponse, responses=produces(EVENTS))
 async def job_events(house: House, who: Who, request: Request, job_id: str, render: str = "") -> StreamingResponse:
     """Server-sent events from the beginning, or from `Last-Event-ID`; `?render=html` adds the answer as HTML."""
     after = position(request)
     await house.jobs.get(who, job_id)
-    return job_stream(house.jobs.events(who, job_id, after), render=render == "html")
+    return job_stream(house.jobs.events(who, job_id, after), house.drained, render=render == "html")
 
 
 @router.post("/{job_id}/cancel")

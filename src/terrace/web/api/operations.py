@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse, Response
 
 from terrace.telemetry.metrics import CONTENT_TYPE
 from terrace.types import Scope
+from terrace.web.api.media import produces
 from terrace.web.services import House, Services
 
 router = APIRouter(tags=["operations"])
@@ -16,7 +17,7 @@ async def health() -> dict[str, str]:
     return {"status": "healthy"}
 
 
-@router.get("/ready")
+@router.get("/ready", responses={503: {"description": "Something it needs is away"}})
 async def ready(house: House) -> Response:
     """Able to serve, with a line for each thing it depends on."""
     checks = await house.ready()
@@ -24,7 +25,7 @@ async def ready(house: House) -> Response:
     return JSONResponse({"status": "ready" if fine else "not ready", "checks": checks}, 200 if fine else 503)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=produces("text/plain"))
 async def metrics(house: House) -> Response:
     """Prometheus text."""
     await _gauge(house)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from terrace.knowledge.base import Filter
 from terrace.knowledge.search import SearchResult
+from terrace.web.api.pages import Names
 from terrace.web.services import House, Who
 
 router = APIRouter(tags=["search"])
@@ -15,8 +16,8 @@ router = APIRouter(tags=["search"])
 class Query(BaseModel):
     query: str = Field(min_length=1, max_length=10_000)
     k: int = Field(10, ge=1, le=100, description="How many hits.")
-    collections: list[str] = Field(default_factory=list, max_length=100)
-    tags: list[str] = Field(default_factory=list, max_length=100)
+    collections: Names = []
+    tags: Names = []
     documents: list[str] = Field(default_factory=list, max_length=1000)
     mode: Literal["hybrid", "text", "vector"] = "hybrid"
 

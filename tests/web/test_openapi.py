@@ -1,0 +1,69 @@
+"""The OpenAPI document is true: schemathesis calls a running server by it, with good input and with wild."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from terrace import assembly
+from terrace.settings import Settings
+
+EXAMPLES = 20
+# A schema can't say that a cursor must be one of ours, or that bytes must be a document that can be read.
+BEYOND_A_SCHEMA = [positive_data_acceptance]
+ENDLESS = "GET /api/jobs/events"
+DOCUMENT = schemathesis.openapi.from_dict(assembly.openapi())
+OPERATIONS = [each.ok() for each in DOCUMENT.get_all_operations() if each.ok().label != ENDLESS]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server in a thread: what calls it here is synchronous."""
+    data: Path = tmp_path_factory.mktemp("data")
+    options = Settings(
+        host="127.0.0.1",
+        port=0,
+        data=data,
+        models={"discover": False},
+        storage={"durability": "normal"},
+        jobs={"cpu_slots": 1},
+    )
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    url: list[str] = []
+    up = threading.Event()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(assembly.serve(options, started=lambda it: (url.append(it), up.set()), stop=stop))
+        finally:
+            up.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    up.wait(30)
+    yield url[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_each_operation_keeps_its_word(address: str, operation: Any) -> None:
+    """No 5xx, only what the document declares; nonsense is refused."""
+    good = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    wild = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=good | wild if operation.query or operation.body else good)
+    def holds(case: Any) -> None:
+        case.call_and_validate(base_url=address, excluded_checks=BEYOND_A_SCHEMA)
+
+    holds()
