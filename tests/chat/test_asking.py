@@ -271,3 +271,15 @@ async def test_a_very_long_answer_is_cut_and_says_so(room: Any) -> None:
     room.says(["word " * 10_000] * 40)
     _, job = await room.ask("go on")
     assert (len(job.result["response"]) <= 150_000, job.result["finish_reason"]) == (True, "length")
+
+
+async def test_an_answer_that_waits_to_be_written_again_says_so_and_a_deleted_one_never_is(room: Any) -> None:
+    room.says([Unavailable("away", code="upstream_broke")], [Unavailable("away", code="upstream_broke")])
+    started, _ = await room.ask("q?")
+    await room.jobs.drain()
+    await room.jobs.retry(room.scope, started.job_id)
+    assert (await room.message(started)).state == "running"
+    await room.jobs.cancel(room.scope, started.job_id)
+    await room.chat.delete(room.scope, started.conversation_id)
+    with pytest.raises(Missing, match="deleted"):
+        await room.jobs.retry(room.scope, started.job_id)

@@ -211,3 +211,13 @@ async def test_halves_of_a_dead_process_are_swept(tmp_path: Path) -> None:
     assert await blobs.sweep() == 1
     assert [path.name for path in (tmp_path / PARTS).iterdir()] == ["young"]
     assert await keys(blobs) == []
+
+
+async def test_a_folder_going_away_with_its_last_blob_loses_no_new_one(blobs: Blobs) -> None:
+    async def churn(name: str) -> None:
+        for _ in range(150):
+            await blobs.put(f"acme/doc_1/{name}", b"x")
+            await blobs.delete(f"acme/doc_1/{name}")
+
+    await asyncio.gather(*(churn(str(number)) for number in range(8)))
+    assert await keys(blobs) == []

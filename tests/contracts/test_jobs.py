@@ -1,7 +1,7 @@
 """Every job engine behaves like this. Another engine joins by another parameter of `engine`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -356,6 +356,56 @@ async def test_a_dead_job_can_be_retried_and_its_stream_goes_on(start: Start, sc
     assert told[-1].data == {"state": "succeeded"}
     with pytest.raises(Conflict):
         await jobs.retry(scope, job_id)
+
+
+async def test_a_room_hears_of_a_retry_or_refuses_it(start: Start, scope: Scope) -> None:
+    heard: list[tuple[str, Any]] = []
+
+    async def handler(context: Context) -> None:
+        raise Invalid("no")
+
+    def on_retry(session: Session, scope: Scope, job: Job) -> None:
+        heard.append((job.state, job.payload["n"]))
+        if job.payload["n"] == 0:
+            raise Conflict("There is a newer one.", code="superseded")
+
+    jobs = await start(JobKind("batch"), JobKind("child", handler, on_retry=on_retry))
+
+    def family(numbers: Sequence[int]) -> Callable[[Session], str]:
+        def work(session: Session) -> str:
+            parent = jobs.enqueue(session, scope, "batch", {})
+            jobs.enqueue_many(session, scope, "child", [{"n": n} for n in numbers], parent_id=parent)
+            return parent
+
+        return work
+
+    parent, refused = await jobs.database.write(family([0, 1])), await jobs.database.write(family([0]))
+    await ended(jobs, scope, parent)
+    await ended(jobs, scope, refused)
+    children, _ = await jobs.list(scope, parent_id=parent)
+    await jobs.retry(scope, parent)
+    assert (await ended(jobs, scope, parent)).state == "failed"
+    assert sorted(heard) == [("failed", 0), ("failed", 1)]
+    assert {(await jobs.get(scope, child.id)).attempt for child in children} == {1, 2}
+    assert (await jobs.retry(scope, refused)).state == "failed"  # nothing of it goes on, so neither does it
+    (child,), _ = await jobs.list(scope, parent_id=refused)
+    with pytest.raises(Conflict, match="newer"):
+        await jobs.retry(scope, child.id)
+    assert (await jobs.get(scope, child.id)).state == "failed"
+
+
+async def test_a_list_leaves_long_payloads_and_results_out(start: Start, scope: Scope) -> None:
+    async def echo_all(context: Context) -> dict[str, Any]:
+        return dict(context.payload)
+
+    jobs = await start(JobKind("echo", echo_all))
+    small, large = await put(jobs, scope, "echo", {"a": "b"}), await put(jobs, scope, "echo", {"a": "b" * 10_000})
+    for job_id in (small, large):
+        await ended(jobs, scope, job_id)
+    listed = {job.id: job for job in (await jobs.list(scope))[0]}
+    assert (listed[small].payload, listed[small].result, listed[small].abridged) == ({"a": "b"}, {"a": "b"}, False)
+    assert (listed[large].payload, listed[large].result, listed[large].abridged) == ({}, None, True)
+    assert (await jobs.get(scope, large)).result == {"a": "b" * 10_000}
 
 
 # -- cancelling

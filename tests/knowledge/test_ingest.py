@@ -12,6 +12,7 @@ from terrace.knowledge import contents
 from terrace.knowledge.base import Filter
 from terrace.knowledge.embedding.absent import AbsentEmbedder
 from terrace.knowledge.embedding.hashing import HashEmbedder
+from terrace.knowledge.index import fulltext
 from terrace.knowledge.tables import DocumentRow
 from terrace.types import Scope
 
@@ -205,7 +206,6 @@ async def test_only_the_newest_job_writes(library: Any, scope: Scope) -> None:
     document, first = await library.upload(scope, TEXT)
     await library.jobs.cancel(scope, first)
     _, second = await library.knowledge.reprocess(scope, document.id)
-    await library.jobs.retry(scope, first)
     with pytest.raises(Conflict, match="newer job"):
         await library.run(scope, first)
     job = await end(library, scope, first, JobError("conflict", "superseded", "A newer job reads this document."))
@@ -348,6 +348,17 @@ async def test_the_doctor_has_half_done_documents_read_again(
     assert (ready.state, ready.searchable, ready.chunks) == ("ready", "meaning", 300)
 
 
+async def test_the_doctor_has_everything_read_again_when_words_are_missing_from_the_index(
+    library: Any, scope: Scope
+) -> None:
+    document = await library.add(scope, TEXT)
+    await library.database.write(lambda session: fulltext.remove(session, scope, document.id))
+    assert await codes(library) == ["index_differs"]
+    await library.doctor.repair()
+    await library.run(scope, (await library.knowledge.get(scope, document.id)).job_id)
+    assert await codes(library) == []
+
+
 async def test_the_doctor_removes_old_orphans_and_spares_young_ones(library: Any, scope: Scope) -> None:
     document = await library.add(scope, TEXT)
     await library.blobs.put("acme/documents/doc_gone/original", b"half")
@@ -377,3 +388,27 @@ async def test_ended_ignores_what_is_no_document(library: Any, scope: Scope) -> 
     job = await library.jobs.get(scope, job_id)
     job.payload["document_id"] = "doc_unknown"
     await library.database.write(lambda session: contents.ended(session, scope, job))
+
+
+async def test_a_document_waits_while_its_cancelled_job_does_again(library: Any, scope: Scope) -> None:
+    document, job_id = await library.upload(scope, TEXT)
+    await library.jobs.cancel(scope, job_id)
+    assert (await library.knowledge.get(scope, document.id)).state == "failed"
+    await library.jobs.retry(scope, job_id)
+    waiting = await library.knowledge.get(scope, document.id)
+    assert (waiting.state, waiting.error) == ("queued", None)
+    await library.run(scope, job_id)
+    assert (await library.knowledge.get(scope, document.id)).state == "ready"
+
+
+async def test_a_job_whose_document_has_a_newer_one_or_is_gone_is_not_retried(library: Any, scope: Scope) -> None:
+    document, job_id = await library.upload(scope, TEXT)
+    await library.jobs.cancel(scope, job_id)
+    _, newer = await library.knowledge.reprocess(scope, document.id)
+    with pytest.raises(Conflict, match="newer job"):
+        await library.jobs.retry(scope, job_id)
+    await library.jobs.cancel(scope, newer)
+    await library.knowledge.delete(scope, document.id)
+    with pytest.raises(Missing):
+        await library.jobs.retry(scope, newer)
+    assert (await library.jobs.get(scope, newer)).state == "cancelled"

@@ -56,6 +56,21 @@ def pages(parsed: Parsed) -> list[str]:
     return [parsed.text[page.span.start : page.span.end] for page in parsed.pages]
 
 
+@pytest.mark.parametrize(("name", "block"), [("a.txt", "ab c\n\n"), ("a.md", "# a\n"), ("a.html", "<p>ab c")])
+def test_more_blocks_than_a_document_has_are_refused(parse, name: str, block: str) -> None:
+    limits = ParseLimits(max_blocks=100)
+    assert len(parse(name, block * 100, limits).blocks) == 100
+    with pytest.raises(Invalid, match="more than 100 paragraphs") as refused:
+        parse(name, block * 101, limits)
+    assert refused.value.code == "document_too_complex"
+
+
+def test_a_page_of_countless_elements_is_refused_before_they_are_built(parse) -> None:
+    with pytest.raises(Invalid, match="elements") as refused:
+        parse("a.html", "<p>a" * 3_000_000)
+    assert refused.value.code == "document_too_complex"
+
+
 @pytest.mark.parametrize("name", samples.every_kind())
 def test_every_kind_gives_its_words(parse, name: str) -> None:
     parsed = parse(name, samples.every_kind()[name])

@@ -73,7 +73,7 @@ async def refusal(parse, name: str, data: bytes) -> str:  # type: ignore[no-unty
 
 async def test_every_kind_through_the_subprocess(parse) -> None:
     for name, data in samples.every_kind().items():
-        assert (await parse(name, data)).blocks
+        assert (await parse(name, data)).text
 
 
 async def test_progress_is_heard(parser: FileParser, tmp_path: Path) -> None:

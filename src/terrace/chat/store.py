@@ -295,6 +295,15 @@ def begin(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, 
     return row, owner, question
 
 
+def rewrite(session: Session, scope: Scope, message_id: str) -> None:
+    """The answer will be written again. Raises Missing when it was deleted."""
+    row = _answer(session, scope, message_id)
+    if row is None:
+        raise Missing("The answer this job wrote has been deleted.", code="message_missing")
+    row.state, row.error = "running", None
+    session.add(row)
+
+
 def finish(session: Session, scope: Scope, message_id: str, **values: Any) -> None:
     """The answer's last words. Nothing when it was deleted meanwhile."""
     row = _answer(session, scope, message_id)

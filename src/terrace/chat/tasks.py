@@ -32,7 +32,7 @@ def kinds(answering: Answering) -> tuple[JobKind, ...]:
 
     return (
         # A model's failure is told at once, with what was shown; whoever asked may ask again. Only a crash repeats it.
-        JobKind(GENERATE, generate, timeout=TIMEOUT, max_failures=1, on_end=ended),
+        JobKind(GENERATE, generate, timeout=TIMEOUT, max_failures=1, on_end=ended, on_retry=again),
     )
 
 
@@ -194,6 +194,11 @@ class Grouped:
             text = "".join(self._waiting)
             self._waiting.clear()
             self._send(text)
+
+
+def again(session: Session, scope: Scope, job: Job) -> None:
+    """The job goes back in the queue: its answer is being written again. Raises Missing when it was deleted."""
+    store.rewrite(session, scope, job.payload["message_id"])
 
 
 def ended(session: Session, scope: Scope, job: Job) -> None:

@@ -83,6 +83,7 @@ class Job:
     payload: dict[str, Any] = field(default_factory=dict)
     position: int | None = None  # while queued: how many of the same lane are ahead
     expected_wait: float | None = None  # seconds, while queued
+    abridged: bool = False  # in lists: a payload or result too long for them is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ class JobKind:
     `handler` is cancelled (asyncio) when the job is cancelled, loses its lease or exceeds `timeout` seconds.
     An error whose `retryable` is false makes the job a dead letter at once; any other exception is retried.
     `on_end` runs in the transaction that ends the job for good in `failed` or `cancelled`, so that the room's
-    own rows say so too. A kind without a handler is a parent that merely waits for its children.
+    own rows say so too; `on_retry` in the one that puts it back in the queue, and by a TerraceError, raised before it
+    writes, refuses that. A kind without a handler is a parent that merely waits for its children.
     """
 
     name: str
@@ -143,6 +145,7 @@ class JobKind:
     max_failures: int | None = None  # default: settings
     max_crashes: int | None = None
     on_end: OnDead | None = None
+    on_retry: OnDead | None = None
     public: bool = False  # may be enqueued by POST /api/jobs
 
 
@@ -194,13 +197,13 @@ class Jobs(Protocol):
         limit: int = 50,
         cursor: str | None = None,
     ) -> tuple[list[Job], str | None]:
-        """Newest first, and the cursor of the next page."""
+        """Newest first, and the cursor of the next page. Long payloads and results are left out (`abridged`)."""
 
     async def cancel(self, scope: Scope, job_id: str) -> Job:
         """Cancel it and its children; a running one stops at its next await. Final states stay."""
 
     async def retry(self, scope: Scope, job_id: str) -> Job:
-        """Put a failed or cancelled job back in the queue (Conflict otherwise)."""
+        """Put a failed or cancelled job back in the queue (Conflict otherwise, or what `on_retry` raises)."""
 
     def events(self, scope: Scope, job_id: str, after: EventId | None = None) -> AsyncIterator[JobEvent]:
         """Replay what came after `after`, then follow; ends after the `done` event of the last attempt.

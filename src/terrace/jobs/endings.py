@@ -6,6 +6,7 @@ Every function runs inside the caller's transaction and tells the journal what i
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from terrace import settings
-from terrace.errors import Conflict
+from terrace.errors import Conflict, TerraceError
 from terrace.jobs.base import FINAL, Job, JobError, JobKind, State
 from terrace.jobs.claims import Claimed
 from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
@@ -271,17 +272,23 @@ def _cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job:
 
 
 def retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str) -> Job:
-    """A failed or cancelled job from the start, its failed and cancelled children too. Raises Conflict."""
+    """A failed or cancelled job from the start, its failed and cancelled children too.
+
+    Raises Conflict when it is neither, and what its kind's `on_retry` raises.
+    """
     job = find(session, scope, job_id)
     if job["state"] not in ("failed", "cancelled"):
         raise Conflict(f"Only a failed or cancelled job can be retried; this one is {job['state']}.", code="not_failed")
     _retry(session, journal, rules, scope, job)
+    advance(session, journal, rules, [(scope.tenant, job_id)])  # its children may all have been refused
     return read(session, scope, job_id)
 
 
 def _retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job: RowMapping) -> None:
-    children = session.execute(CHILDREN_IN, {"id": job["id"], "states": ["failed", "cancelled"]}).scalars().all()
     kind = rules.kinds.get(job["kind"])
+    if kind is not None and kind.on_retry is not None:
+        kind.on_retry(session, scope, read(session, scope, job["id"]))
+    children = session.execute(CHILDREN_IN, {"id": job["id"], "states": ["failed", "cancelled"]}).scalars().all()
     waits = (kind is not None and kind.handler is None) or (bool(children) and job["attempt"] == 0)
     state: State = "waiting" if waits else "queued"
     moment = now()
@@ -292,7 +299,8 @@ def _retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job: 
     journal.notice.tenants.add(job["tenant_id"])
     journal.notice.queued = True
     for child in children:
-        _retry(session, journal, rules, scope, find(session, scope, child))
+        with suppress(TerraceError):  # one that its room refuses stays as it is and stops no other
+            _retry(session, journal, rules, scope, find(session, scope, child))
 
 
 def tell_end(session: Session, journal: Journal, scope: Scope, job_id: str) -> None:

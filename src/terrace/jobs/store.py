@@ -26,13 +26,20 @@ INSERT = text(
     "(:id, :tenant_id, :kind, :lane, :state, :priority, :run_at, 0, 0, 0, :no, :no, :payload, :user_id, :parent_id, "
     ":idempotency_key, :now, :now)"
 )
-SELECT = (
-    "SELECT id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, cancel_requested, "
-    "payload, result, error, progress, user_id, parent_id, created_at, updated_at, started_at, finished_at FROM jobs"
+LISTED_CHARS = 4096  # of a payload or result in a list; what is longer is read with the job itself
+COLUMNS = (
+    "id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, cancel_requested, "
+    "error, progress, user_id, parent_id, created_at, updated_at, started_at, finished_at"
+)
+SELECT = f"SELECT {COLUMNS}, payload, result FROM jobs"
+LIST = (
+    f"SELECT {COLUMNS}, CASE WHEN LENGTH(payload) <= {LISTED_CHARS} THEN payload ELSE '{{}}' END AS payload, "
+    f"CASE WHEN LENGTH(result) <= {LISTED_CHARS} THEN result END AS result, "
+    f"(LENGTH(payload) > {LISTED_CHARS} OR COALESCE(LENGTH(result), 0) > {LISTED_CHARS}) AS abridged FROM jobs"
 )
 ONE = text(f"{SELECT} WHERE tenant_id = :tenant AND id = :id")
 CHANGED = text(
-    f"{SELECT} WHERE tenant_id = :tenant AND updated_at >= :since ORDER BY updated_at DESC LIMIT {CHANGE_PAGE}"
+    f"{LIST} WHERE tenant_id = :tenant AND updated_at >= :since ORDER BY updated_at DESC LIMIT {CHANGE_PAGE}"
 )
 SAME = text("SELECT id, payload FROM jobs WHERE tenant_id = :tenant AND kind = :kind AND idempotency_key = :key")
 CHILDREN = text(
@@ -88,6 +95,7 @@ def job_of(row: RowMapping, children: dict[str, int] | None = None) -> Job:
         children=children,
         user=row["user_id"],
         payload=msgspec.json.decode(row["payload"]),
+        abridged=bool(row.get("abridged")),
     )
 
 
@@ -230,7 +238,7 @@ def page(
         conditions.append("state = 'failed'")  # spelled out, so that the partial index can serve it
     if cursor is not None:
         conditions.append("id < :cursor")
-    statement = text(f"{SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :limit")
+    statement = text(f"{LIST} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :limit")
     values = {name: value for name, value in wanted.items() if value is not None}
     values |= {"tenant": scope.tenant, "limit": limit + 1, "cursor": cursor}
     rows = session.execute(statement, values).mappings().all()

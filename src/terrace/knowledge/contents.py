@@ -196,6 +196,12 @@ def ended(session: Session, scope: Scope, job: Job) -> None:
     row.updated_at = now()
 
 
+def again(session: Session, scope: Scope, job: Job) -> None:
+    """The job goes back in the queue, so its document waits. Raises Missing (deleted) or Conflict (superseded)."""
+    row = fenced(session, scope, str(job.payload.get("document_id", "")), job.id)
+    row.state, row.error, row.updated_at = "queued", None, now()
+
+
 def _why(job: Job) -> dict[str, Any]:
     if job.error is not None and job.state == "failed":
         return {"kind": job.error.kind, "code": job.error.code, "message": job.error.message}

@@ -150,20 +150,25 @@ class Doctor:
             ]
 
         return [
-            _Case(
-                Finding(
-                    "knowledge",
-                    "index_differs",
-                    f"{kept:,} passages are kept, but {texts:,} are in the full text"
-                    f" and {vectors:,} vectors are. Process the documents again.",
-                    tenant,
-                    False,
-                ),
-                None,
-            )
+            self._differing(tenant, kept, texts, vectors)
             for tenant, kept, texts, vectors in await self._database.read(find)
             if texts != kept
         ]
+
+    def _differing(self, tenant: str, kept: int, texts: int, vectors: int) -> _Case:
+        message = f"{kept:,} passages are kept, but {texts:,} are in the full text and {vectors:,} vectors are."
+        if texts > kept:  # words of passages that nobody can name any more
+            return _Case(Finding("knowledge", "index_differs", f"{message} Restore a backup.", tenant, False), None)
+
+        def find(session: Session) -> list[DocumentRow]:
+            query = select(DocumentRow).where(DocumentRow.tenant_id == tenant, DocumentRow.state == "ready")
+            return list(session.exec(query))
+
+        async def repair() -> None:
+            await _mend([self._again(row, "index_differs", "") for row in await self._database.read(find)])
+
+        told = f"{message} All documents are read again."
+        return _Case(Finding("knowledge", "index_differs", told, tenant, True), repair)
 
     def _indexed(self, session: Session, scope: Scope) -> tuple[int, int]:
         counts = self._index.counts(session, scope)

@@ -12,7 +12,7 @@ BATCH = "knowledge.batch"
 def job_kinds(ingest: Ingest, *, timeout: float = 4 * 3600.0) -> tuple[JobKind, ...]:
     """`timeout`, in seconds, is for one document, the wait for a parser and all its embedding included."""
     return (
-        JobKind(INGEST, ingest.ingest, lane="cpu", timeout=timeout, on_end=contents.ended),
-        JobKind(EMBED, ingest.embed, lane="cpu", timeout=timeout, on_end=contents.ended),
+        JobKind(INGEST, ingest.ingest, lane="cpu", timeout=timeout, on_end=contents.ended, on_retry=contents.again),
+        JobKind(EMBED, ingest.embed, lane="cpu", timeout=timeout, on_end=contents.ended, on_retry=contents.again),
         JobKind(BATCH),
     )

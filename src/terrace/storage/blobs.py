@@ -28,6 +28,7 @@ BUFFER = 1024 * 1024  # bytes gathered before the disk is touched
 MAX_KEY_CHARS = 500
 PARTS = ".parts"  # half-written blobs live here; the name cannot be a key
 STALE_SECONDS = 86_400.0
+PLACE_TRIES = 100
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -233,9 +234,7 @@ class _FileWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self._file.name, target)
-        _sync_folder(target.parent)
+        _place(self._file.name, target)
 
 
 class FolderBlobs(_Reads):
@@ -337,6 +336,19 @@ class FolderBlobs(_Reads):
                     path.unlink()
                     removed += 1
         return removed
+
+
+def _place(source: str, target: Path) -> None:
+    """Rename into a folder that a `delete` of its last blob may be removing in this very moment."""
+    for left in reversed(range(PLACE_TRIES)):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+            _sync_folder(target.parent)
+            return
+        except (FileNotFoundError, FileExistsError):  # what `mkdir` raises when the folder goes in its midst
+            if not left:
+                raise
 
 
 def _discard(file: IO[bytes]) -> None:

@@ -43,7 +43,7 @@ class FileParser:
     async def parse(
         self, path: Path, name: str, progress: OnProgress | None = None
     ) -> tuple[Parsed, tuple[Chunk, ...]]:
-        """The text of a file with its structure, and the passages it is cut into.
+        """The text of a file with its pages, and the passages it is cut into along its blocks (which stay behind).
 
         `name` is what the sender called it; it decides only between kinds of text. `progress(done, total, note)` is
         called while it is read. Raises Invalid with one of the codes `document_empty`, `document_encrypted`,
@@ -58,7 +58,7 @@ class FileParser:
             memory=settings.parse_memory,
             progress=progress or _unheard,
         )
-        if len(read.blocks) + len(read.chunks) < SMALL:
+        if len(read.chunks) < SMALL:
             return read.unpack()
         return await asyncio.to_thread(read.unpack)
 

@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,6 +20,7 @@ class ParseLimits:
 
     max_pages: int = 5000
     max_text_chars: int = 20_000_000
+    max_blocks: int = 500_000  # headings, paragraphs, lists and tables; each costs time and memory however short
     max_unpacked: int = 400 * 1024**2  # bytes of a zip-based format, unpacked
     max_members: int = 20_000  # files inside a zip-based format
     max_ratio: int = 300  # unpacked to packed; more is a zip bomb
@@ -95,6 +98,8 @@ class Draft:
         if self._page_start is None:
             self._page_start = start
         self.blocks.append(Block(kind, Span(start, self._length), level))
+        if len(self.blocks) > self.limits.max_blocks:
+            raise too_many_blocks(self.limits)
 
     def page(self) -> None:
         """Begin the next page."""
@@ -133,6 +138,22 @@ def too_long(limits: ParseLimits) -> Invalid:
         code="document_too_long",
         status=413,
     )
+
+
+def too_many_blocks(limits: ParseLimits) -> Invalid:
+    return Invalid(
+        f"This file has more than {limits.max_blocks:,} paragraphs or headings. Split it.",
+        code="document_too_complex",
+        status=413,
+    )
+
+
+def bounded(blocks: Iterable[Block], limits: ParseLimits) -> tuple[Block, ...]:
+    """All of them, unless there are too many."""
+    taken = tuple(islice(blocks, limits.max_blocks + 1))
+    if len(taken) > limits.max_blocks:
+        raise too_many_blocks(limits)
+    return taken
 
 
 def too_many_pages(pages: int, limits: ParseLimits) -> Invalid:

@@ -10,9 +10,9 @@ from typing import cast
 
 from terrace.errors import Invalid, TerraceError
 from terrace.knowledge import media
-from terrace.knowledge.base import Block, Chunk, Parsed, Span
+from terrace.knowledge.base import Chunk, Parsed, Span
 from terrace.knowledge.chunking import chunk
-from terrace.knowledge.parsers.base import Kind, ParseLimits, Parser, Progress, damaged, empty
+from terrace.knowledge.parsers.base import ParseLimits, Parser, Progress, damaged, empty
 
 # Modules of this folder, imported when a file of their type comes.
 PARSERS = {
@@ -29,42 +29,35 @@ PARSERS = {
     media.TEXT: "text",
 }
 
-KINDS: tuple[Kind, ...] = ("heading", "paragraph", "list", "table", "code")
-
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
     """What comes back from the subprocess: a text and numbers, so that decoding even a very long one holds up nobody.
 
-    `blocks` and `chunks` are rows of four 64-bit integers: kind, start, end, level; and start, end, page (or -1),
-    index into `headings`.
+    `chunks` are rows of four 64-bit integers: start, end, page (or -1), index into `headings`.
     """
 
-    parsed: Parsed  # without its blocks
-    blocks: bytes
+    parsed: Parsed  # without its blocks, which nobody needs once the text is cut
     chunks: bytes
     headings: tuple[tuple[str, ...], ...]
 
     @classmethod
     def pack(cls, parsed: Parsed, chunks: tuple[Chunk, ...]) -> "ParsedFile":
         paths: dict[tuple[str, ...], int] = {}
-        blocks, places = array("q"), array("q")
-        for block in parsed.blocks:
-            blocks.extend((KINDS.index(block.kind), *block.span, block.level))
+        places = array("q")
         for each in chunks:
             page = -1 if each.page is None else each.page
             places.extend((*each.span, page, paths.setdefault(each.headings, len(paths))))
-        return cls(replace(parsed, blocks=()), blocks.tobytes(), places.tobytes(), tuple(paths))
+        return cls(replace(parsed, blocks=()), places.tobytes(), tuple(paths))
 
     def unpack(self) -> tuple[Parsed, tuple[Chunk, ...]]:
         """The parsed file and its chunks, whose texts are slices of its text."""
         text, headings = self.parsed.text, self.headings
-        blocks = tuple(Block(KINDS[kind], Span(start, end), level) for kind, start, end, level in _rows(self.blocks))
         chunks = tuple(
             Chunk(ordinal, Span(start, end), text[start:end], None if page < 0 else page, headings[path])
             for ordinal, (start, end, page, path) in enumerate(_rows(self.chunks))
         )
-        return replace(self.parsed, blocks=blocks), chunks
+        return self.parsed, chunks
 
 
 def _rows(data: bytes) -> Iterator[tuple[int, int, int, int]]:

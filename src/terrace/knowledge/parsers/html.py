@@ -16,6 +16,7 @@ from terrace.knowledge.media import HTML, decode_markup
 from terrace.knowledge.parsers.base import Draft, Kind, ParseLimits, Progress, normalise, one_line, read_bytes
 
 MAX_DEPTH = 3000
+MAX_TAGS = 1_500_000  # some 800 bytes of memory each
 
 _OPEN, _CLOSE = "\x1e", "\x1f"
 _BREAK = _OPEN  # once the marks are read, what a <br> was
@@ -79,7 +80,7 @@ def read(source: str, *, xml: bool = False) -> tuple[str, list[Piece]]:
         source = _OUR_MARKS.sub("", source)
     if xml:
         source = _EMPTY_ELEMENT.sub(r"<\1\2></\1>", source)
-    _refuse_depths(source)
+    _refuse_excess(source)
     tree = LexborHTMLParser(source)
     heading = tree.css_first("title")
     title = one_line(heading.text()) if heading is not None else ""
@@ -92,9 +93,12 @@ def read(source: str, *, xml: bool = False) -> tuple[str, list[Piece]]:
     return title, _Reader().read(_marked_text(_main(tree)))
 
 
-def _refuse_depths(source: str) -> None:
+def _refuse_excess(source: str) -> None:
     """The time a parser takes grows with the square of the depth; browsers stop at some hundred levels too."""
-    if source.count("<") < MAX_DEPTH:
+    tags = source.count("<")
+    if tags > MAX_TAGS:
+        raise Invalid(f"This page has more than {MAX_TAGS:,} elements. Split it.", code="document_too_complex")
+    if tags < MAX_DEPTH:
         return
     depth = deepest = 0
     for closing, tag in _TAG.findall(source):

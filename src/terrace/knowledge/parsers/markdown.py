@@ -6,7 +6,7 @@ from pathlib import Path
 
 from terrace.knowledge.base import Block, Parsed, Span
 from terrace.knowledge.media import MARKDOWN, decode
-from terrace.knowledge.parsers.base import Kind, ParseLimits, Progress, normalise, read_bytes, too_long
+from terrace.knowledge.parsers.base import Kind, ParseLimits, Progress, bounded, normalise, read_bytes, too_long
 
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+|$)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -24,7 +24,7 @@ def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
     if len(text) > limits.max_text_chars:
         raise too_long(limits)
     front = _FRONT.match(text)
-    blocks = tuple(_blocks(text))
+    blocks = bounded(_blocks(text), limits)
     title = ""
     if front is not None and (named := _FRONT_TITLE.search(front.group())):
         title = named.group(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from terrace.knowledge.base import Block, Parsed, Span
 from terrace.knowledge.media import TEXT, decode
-from terrace.knowledge.parsers.base import ParseLimits, Progress, normalise, read_bytes, too_long
+from terrace.knowledge.parsers.base import ParseLimits, Progress, bounded, normalise, read_bytes, too_long
 
 LONGEST_HEADING = 80
 
@@ -23,7 +23,7 @@ def parse(path: Path, limits: ParseLimits, progress: Progress) -> Parsed:
     text = normalise(decode(read_bytes(path, limits)))
     if len(text) > limits.max_text_chars:
         raise too_long(limits)
-    blocks = tuple(_blocks(text))
+    blocks = bounded(_blocks(text), limits)
     first = blocks[0] if blocks and blocks[0].kind == "heading" else None
     return Parsed(text, TEXT, title=text[slice(*first.span)].partition("\n")[0] if first else "", blocks=blocks)
 
