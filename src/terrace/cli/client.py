@@ -1,6 +1,7 @@
 """The command line speaks the public API: JSON, uploads, and event streams that go on after a cut."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -144,9 +145,9 @@ def _asked(connection: HTTPConnection, method: str, path: str, body: Any, header
 
 
 def _filename(path: Path) -> str:
-    """As browsers write it into a form (WHATWG HTML, multipart/form-data); what is no UTF-8 is shown as such."""
+    """As a quoted string (RFC 2183) without line breaks; what is no UTF-8 is shown as such."""
     name = path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    return re.sub(r'["\\]', r"\\\g<0>", re.sub(r"[\r\n]", " ", name))
 
 
 def _pieces(head: bytes, file: BinaryIO, size: int, tail: bytes) -> Iterator[bytes]:

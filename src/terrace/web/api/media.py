@@ -3,8 +3,10 @@
 from typing import Any
 
 EVENTS = "text/event-stream"
+_TEXT = {"type": "string"}
+_EVENT = {"type": "object", "required": ["event", "data"], "properties": dict.fromkeys(("id", "event", "data"), _TEXT)}
 
 
 def produces(*types: str) -> dict[int | str, dict[str, Any]]:
-    """For `responses=`: what a 200 may be."""
-    return {200: {"content": {each: {"schema": {"type": "string"}} for each in types}}}
+    """For `responses=`: what a 200 may be. The schema of a stream is that of each event."""
+    return {200: {"content": {each: {"schema": _EVENT if each == EVENTS else _TEXT} for each in types}}}

@@ -1,0 +1,54 @@
+"""`terrace config`: what is in force, what is wrong, and no secret."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import QUICK
+from typer.testing import CliRunner, Result
+
+from terrace.cli.app import app
+from terrace.errors import Invalid
+
+PROVIDER = "TERRACE_MODELS__PROVIDERS__MINE__"
+
+
+def config(command: str, data: Path, **given: str) -> Result:
+    return CliRunner().invoke(app, ["config", command], env={**QUICK, "TERRACE_DATA": str(data), **given})
+
+
+def test_secrets_are_hidden(tmp_path: Path) -> None:
+    secrets = {
+        f"{PROVIDER}KIND": "openai",
+        f"{PROVIDER}API_KEY": "hush-hush-hush",
+        f"{PROVIDER}BASE_URL": "http://me:swordfish@10.0.0.1/v1",
+    }
+    shown = config("show", tmp_path, **secrets)
+    assert json.loads(shown.stdout)["models"]["providers"]["mine"]["kind"] == "openai"
+    assert "hush" not in shown.output
+    assert "swordfish" not in shown.output
+
+
+def test_fine_settings(tmp_path: Path) -> None:
+    checked = config("check", tmp_path / "new", TERRACE_PROT="9000", TERRACE_SERVER="http://localhost:1")
+    assert checked.exit_code == 0
+    assert "fine" in checked.stdout
+    assert checked.stderr.splitlines() == [
+        "terrace: TERRACE_PROT is not a setting and changes nothing. Is TERRACE_PORT meant?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"TERRACE_PORT": "many"}, "TERRACE_PORT"),
+        ({"TERRACE_JOBS__SLOTS": "3"}, "TERRACE_JOBS__SLOTS"),
+        ({f"{PROVIDER}KIND": "magic"}, "MINE__KIND"),
+        ({"TERRACE_HOST": "0.0.0.0"}, "--insecure"),
+        ({"TERRACE_DATA": "/dev/null/x"}, "TERRACE_DATA"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, given: dict[str, str], says: str) -> None:
+    checked = config("check", tmp_path, **given)
+    assert isinstance(checked.exception, Invalid)
+    assert says in checked.exception.message
