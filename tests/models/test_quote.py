@@ -34,7 +34,8 @@ async def test_sentences_nearly_as_good_as_the_best_are_quoted_too() -> None:
 
 
 async def test_a_doubtful_best_is_called_the_nearest() -> None:
-    said = await answer(RankedSentence(1, 11, 24, "Ada built it.", 0.4, doubtful=True))
+    doubtful = RankedSentence(1, 11, 24, "Ada built it.", 0.4, doubtful=True)
+    said = await answer(doubtful, RankedSentence(1, 0, 10, "It stands.", 0.39, doubtful=True))
     assert said == f"{NEAREST}\n\n“Ada built it.” [1]"
 
 

@@ -58,8 +58,9 @@ class Quote:
         chosen = _choose(ranked)
         if not chosen:
             return NOTHING_FOUND
-        said = [NEAREST] if chosen[0].doubtful else []
-        return "\n\n".join([*said, *map(_quoted, chosen)])
+        if chosen[0].doubtful:
+            return f"{NEAREST}\n\n{_quoted(chosen[0])}"
+        return "\n\n".join(map(_quoted, chosen))
 
 
 def _question(request: ChatRequest) -> str:

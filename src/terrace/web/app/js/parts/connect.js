@@ -26,7 +26,7 @@ export function connectWays() {
     way(
       "Ollama, on this machine",
       true,
-      h("p", { class: "soft" }, "Install Ollama, fetch a model, and start Terrace again. It finds Ollama by itself."),
+      h("p", { class: "soft" }, "Install Ollama and fetch a model; Terrace finds it by itself."),
       snippet("ollama pull llama3.2\nmake run", "Ollama commands"),
       h("p", { class: "small faint" }, "Ollama elsewhere: set TERRACE_MODELS__OLLAMA_URL=http://other-machine:11434."),
     ),
