@@ -63,6 +63,15 @@ class Terrace:
         out, _ = await asyncio.wait_for(process.communicate(), 60)
         return process.returncode or 0, out.decode()
 
+    async def settled(self) -> None:
+        """Until no document is being read any more."""
+        async with asyncio.timeout(60):
+            while True:
+                states = (await self.get("/api/status"))["document_states"]
+                if not any(states.get(state) for state in ("queued", "parsing", "embedding")):
+                    return
+                await asyncio.sleep(0.2)
+
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=30)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -84,23 +83,13 @@ async def ask_all(terrace: Terrace) -> list[Stream]:
     return [task.result() for task in asked]
 
 
-async def until(terrace: Terrace, holds: Callable[[dict[str, int]], bool]) -> None:
-    """Until this holds of the documents' states."""
-    async with asyncio.timeout(60):
-        while True:
-            counts = (await terrace.get("/api/status"))["document_states"]
-            if holds(dict.fromkeys(("queued", "parsing", "embedding"), 0) | counts):
-                return
-            await asyncio.sleep(0.2)
-
-
 async def live_through(terrace: Terrace, killing: Any) -> tuple[set[str], list[Stream]]:
     """Uploads and questions while `killing` goes on, then until all is read."""
     async with asyncio.timeout(100), asyncio.TaskGroup() as group:
         documents = group.create_task(upload_all(terrace))
         answers = group.create_task(ask_all(terrace))
         group.create_task(killing)
-    await until(terrace, lambda counts: not any(counts[state] for state in ("queued", "parsing", "embedding")))
+    await terrace.settled()
     return documents.result(), answers.result()
 
 
