@@ -339,6 +339,14 @@ async def test_pages_of_a_pdf_have_pictures_and_marks(library: Any, scope: Scope
 # -- changing
 
 
+@pytest.mark.parametrize("name", ["  ", "\u200b", "/", "..", "a/\u202e"])
+async def test_a_document_is_not_renamed_to_nothing(library: Any, scope: Scope, name: str) -> None:
+    document, _ = await library.upload(scope, "text", "kept.txt")
+    with pytest.raises(Invalid, match="needs a name"):
+        await library.knowledge.update(scope, document.id, name=name)
+    assert (await library.knowledge.get(scope, document.id)).name == "kept.txt"
+
+
 async def test_a_document_is_renamed_tagged_and_moved(library: Any, scope: Scope) -> None:
     document = await library.add(scope, TEXT, tags=["old"])
     changed = await library.knowledge.update(

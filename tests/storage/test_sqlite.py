@@ -55,6 +55,15 @@ async def test_a_failing_work_takes_only_itself_back(notes: SQLiteDatabase) -> N
     assert await notes.read(ids) == [0, 2, 4, 6]
 
 
+async def test_a_number_too_large_to_keep_is_told(notes: SQLiteDatabase) -> None:
+    def find(session: Session) -> None:
+        session.execute(text("SELECT 1 FROM notes WHERE id > :id"), {"id": 1 << 63})
+
+    for call in (notes.read(find), notes.write(find)):
+        with pytest.raises(Invalid, match="too large"):
+            await call
+
+
 async def test_callbacks_come_after_the_commit_and_only_then(notes: SQLiteDatabase) -> None:
     seen: list[int] = []
 

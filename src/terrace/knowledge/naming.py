@@ -20,15 +20,19 @@ def tidy(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", _UNSEEN.sub("", text)).split())
 
 
-def file_name(given: str) -> str:
+def file_name(given: str, *, unnamed: str = "unnamed") -> str:
     """The last part of a path, cleaned for display; its extension survives shortening.
+
+    Where nothing is left it is `unnamed`; Invalid is raised without that.
 
     >>> file_name("../../etc/passwd")
     'passwd'
     """
     name = tidy(re.split(r"[/\\]", given.strip().rstrip("/\\"))[-1])
     if not name.strip("."):
-        return "unnamed"
+        if not unnamed:
+            raise Invalid("A document needs a name with something to read in it.", code="document_name")
+        return unnamed
     if len(name) <= MAX_NAME:
         return name
     stem, dot, suffix = name.rpartition(".")

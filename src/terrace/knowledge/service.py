@@ -225,7 +225,7 @@ class Knowledge:
         def change(session: Session) -> Document:
             row = store.get(session, scope, document_id)
             if name is not None:
-                store.set_name(row, naming.file_name(name))
+                store.set_name(row, naming.file_name(name, unnamed=""))
             if wanted is not None:
                 store.set_tags(session, scope, document_id, wanted)
             if collection is not None:

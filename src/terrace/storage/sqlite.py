@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from terrace.errors import Unavailable
+from terrace.errors import Invalid, Unavailable
 from terrace.storage.database import callbacks
 
 P = ParamSpec("P")
@@ -170,7 +170,7 @@ class SQLiteDatabase:
                         return work(session)
                 finally:
                     transaction.rollback()
-        except (DBAPIError, sqlite3.Error) as error:
+        except (DBAPIError, sqlite3.Error, OverflowError) as error:
             raise _told(error) from error
 
     def _reader(self) -> Connection:
@@ -289,6 +289,8 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) 
 
 def _told(error: BaseException) -> BaseException:
     """Operational failures become a sentence; mistakes in our own SQL stay what they are."""
+    if isinstance(error, OverflowError) and "SQLite INTEGER" in str(error):
+        return Invalid("A number is too large: at most 9223372036854775807 is taken.", code="number_too_large")
     if not isinstance(error, (DBAPIError, sqlite3.Error)):
         return error
     text = str(getattr(error, "orig", error))
