@@ -92,6 +92,7 @@ class _Upstream:
 async def assemble(settings: Settings) -> AsyncIterator[House]:
     """Everything built and connected, nothing working yet; closed in the reverse order."""
     async with AsyncExitStack() as stack:
+        _own_folder(settings)
         metrics = Metrics()
         database = await open_database(settings)
         stack.push_async_callback(database.close)
@@ -218,8 +219,13 @@ def application(house: House) -> ASGI:
 def check(settings: Settings) -> None:
     """Raises Invalid when the settings can't be used: a server must not start on them."""
     server.check_address(settings)
+    _own_folder(settings)
+
+
+def _own_folder(settings: Settings) -> None:
+    """Make the data folder, closed to other people of this machine, and see that it can be written."""
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=settings.data):
             pass
     except OSError as error:

@@ -7,10 +7,10 @@ import os
 from functools import cached_property
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    data: Path = Field(
+    data: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
         default_factory=lambda: user_data_path("terrace"), description="The folder with everything it keeps."
     )
     insecure: bool = Field(False, description="Listen beyond loopback without accounts.")

@@ -1,5 +1,8 @@
 """Settings that reach through several rooms, seen from outside."""
 
+import stat
+from pathlib import Path
+
 import pytest
 from tests.models.upstream import Upstream, json_reply
 from tests.web.conftest import served
@@ -56,3 +59,15 @@ async def test_the_docs_can_be_switched_off(settings: Settings) -> None:
     async with served(changed(settings, web={"docs": False})) as client:
         assert (await client.get("/docs")).status_code == 404
         assert (await client.get("/openapi.json")).status_code == 404
+
+
+async def test_the_data_folder_is_closed_to_others(settings: Settings, tmp_path: Path) -> None:
+    async with served(changed(settings, data=tmp_path / "new" / "folder")):
+        assert stat.S_IMODE((tmp_path / "new" / "folder").stat().st_mode) == 0o700
+
+
+async def test_a_data_folder_that_cannot_be_made_is_told(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Invalid, match="TERRACE_DATA"):
+        async with served(changed(settings, data=tmp_path / "file" / "folder")):
+            """Not reached."""
