@@ -44,7 +44,8 @@ def list_jobs(
 
 
 def _row(job: dict[str, Any]) -> tuple[Any, ...]:
-    return job["id"], job["kind"], job["state"], _progress(job["progress"]), (job["error"] or {}).get("message")
+    progress = _progress(job["progress"]) if job["finished_at"] is None else ""
+    return job["id"], job["kind"], job["state"], progress, (job["error"] or {}).get("message")
 
 
 def _progress(progress: dict[str, Any] | None) -> str:

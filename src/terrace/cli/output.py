@@ -53,14 +53,14 @@ def emit_line(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns on a terminal, the first never broken; in a pipe a line for each row, separated by tabs."""
+    """Columns on a terminal, the first two never broken; in a pipe a line for each row, separated by tabs."""
     cells = [["" if cell is None else " ".join(plain(str(cell)).split()) for cell in row] for row in rows]
     if not console.is_terminal:
         sys.stdout.writelines("\t".join(row) + "\n" for row in ([*columns], *cells))
         return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        grid.add_column(column, overflow="fold", no_wrap=index == 0)
+        grid.add_column(column, overflow="ellipsis" if index < 2 else "fold", no_wrap=index < 2)
     for row in cells:
         grid.add_row(*(_literal(cell) for cell in row))
     console.print(grid)
