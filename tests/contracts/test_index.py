@@ -227,6 +227,7 @@ async def test_collections_by_name_and_tags(sqlite_shelf: Shelf, scope: Scope) -
     await sqlite_shelf.put(scope, "bread", BREAD, collection="Kitchen", tags=("food",))
     assert await sqlite_shelf.find(scope, "whale", filter=Filter(collections=("kitchen",))) == ["bread"]
     assert await sqlite_shelf.find(scope, "bread", filter=Filter(tags=("sea", "land"))) == ["whales"]
+    assert await sqlite_shelf.find(scope, "bread", filter=Filter(tags=(" SEA",))) == ["whales"]
     assert await sqlite_shelf.find(scope, "bread", filter=Filter(collections=("kitchen",), tags=("sea",))) == []
 
 

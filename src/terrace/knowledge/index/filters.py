@@ -4,12 +4,14 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from terrace.knowledge.base import Filter
+from terrace.knowledge.naming import key, tidy
 from terrace.knowledge.tables import CollectionRow, DocumentRow, TagRow
 from terrace.types import Scope
 
 
 def allowed_documents(session: Session, scope: Scope, filter: Filter) -> set[str] | None:
-    """Ids of the tenant's documents that pass; None when everything does. Collections go by id or by name."""
+    """Ids of the tenant's documents that pass; None when everything does. Collections go by id or by name;
+    case counts neither in names nor in tags."""
     if filter == Filter():
         return None
     query = select(DocumentRow.id).where(DocumentRow.tenant_id == scope.tenant)  # type: ignore[call-overload]
@@ -20,7 +22,7 @@ def allowed_documents(session: Session, scope: Scope, filter: Filter) -> set[str
     if filter.tags:
         tagged = select(TagRow.document_id).where(  # type: ignore[call-overload]
             TagRow.tenant_id == scope.tenant,
-            TagRow.tag.in_(filter.tags),  # type: ignore[attr-defined]
+            TagRow.tag.in_([key(tidy(tag)) for tag in filter.tags]),  # type: ignore[attr-defined]
         )
         query = query.where(DocumentRow.id.in_(tagged))  # type: ignore[attr-defined]
     return set(session.execute(query).scalars())
