@@ -7,7 +7,7 @@ import typer
 from terrace.cli.connecting import Server, connect
 from terrace.cli.files import files_of
 from terrace.cli.ingesting import Result, follow, send
-from terrace.cli.output import JSONFlag, console, count, emit, errors, say, table
+from terrace.cli.output import JSONFlag, complain, console, count, emit, errors, say, table
 
 EACH = 20  # results told one by one on a terminal; of more, only what failed
 
@@ -28,10 +28,14 @@ def ingest(
     """Add documents and follow them until they can be asked; ends with 2 when one could not be read."""
     files = list(dict.fromkeys(file for given in paths for file in files_of(given)))
     fields = {"collection": collection, "tags": ",".join(tag or [])}
-    with connect(server, working=wait) as client, _bars(quiet=json) as bars:
-        results = send(client, files, fields, bars)
-        if wait:
-            follow(client, results, bars)
+    try:
+        with connect(server, working=wait) as client, _bars(quiet=json) as bars:
+            results = send(client, files, fields, bars)
+            if wait:
+                follow(client, results, bars)
+    except KeyboardInterrupt:
+        complain("Stopped. What had arrived is kept, and read while a server or a worker runs.")
+        raise
     if json:
         emit([result.told() for result in results])
     else:
