@@ -13,6 +13,17 @@ import httpx
 
 GONE = (httpx.TransportError, httpx.StreamError)
 
+_started: list[asyncio.subprocess.Process] = []
+
+
+async def end_all() -> None:
+    """What a test that failed left running."""
+    while _started:
+        process = _started.pop()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
 
 class Terrace:
     """`terrace serve` on a data folder, started again as often as it is killed."""
@@ -35,9 +46,11 @@ class Terrace:
         self.starts: list[float] = []
 
     async def command(self, *arguments: str, **more: Any) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "terrace", *arguments, env=self._environment, **more
         )
+        _started.append(process)
+        return process
 
     async def start(self) -> None:
         started = time.monotonic()

@@ -2,19 +2,27 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.running import GONE, Stream, Terrace
+from tests.faults.running import GONE, Stream, Terrace, end_all
 from tests.faults.slow_upstream import Upstream, upstream
 
 pytestmark = pytest.mark.faults
 
+
 DOCUMENTS = 30
 QUESTIONS = 24
 KILLS = 5
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    yield
+    await end_all()
 
 
 def settings(slow: Upstream, **more: str) -> dict[str, str]:

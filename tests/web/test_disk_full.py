@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.running import Terrace
+from tests.faults.running import Terrace, end_all
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
 
@@ -38,6 +38,7 @@ async def terrace(tmp_path: Path) -> AsyncIterator[Tight]:
     yield terrace
     terrace.allow()
     assert await terrace.terminate() == 0
+    await end_all()
 
 
 def kept(data: Path) -> set[Path]:
