@@ -252,3 +252,9 @@ async def test_openai_at_the_same_address(client: Client) -> None:
     missing = await client.post("/v1/chat/completions", json={**body, "model": "no/such"})
     assert missing.status_code == 404
     assert missing.json()["error"]["message"]
+
+
+async def test_a_collection_that_is_not_there_is_told_even_when_nothing_is(client: Client) -> None:
+    answer = await client.post("/api/chat", json={"message": "How deep?", "collections": ["nowhere"]})
+    assert answer.status_code == 404
+    assert "nowhere" in answer.json()["detail"]

@@ -11,7 +11,7 @@ from terrace.chat.base import Answers, Retrieval, Retriever, Turn
 from terrace.chat.followup import search_query
 from terrace.chat.text import storable
 from terrace.errors import Unavailable
-from terrace.knowledge.base import Hit, Page
+from terrace.knowledge.base import Filter, Hit, Page
 from terrace.knowledge.citations import Checker, Source, candidates
 from terrace.models.base import ChatRequest, Finish, FinishReason, Passage, ReasoningDelta, TextDelta, Usage
 from terrace.models.tokens import estimate, estimate_messages
@@ -76,7 +76,9 @@ class Answering:
     ) -> Prepared:
         """Search and build the prompt. Raises Invalid, Missing (collection), Unavailable."""
         wanted = retrieval or Retrieval()
-        searched = await self._retriever.has_documents(scope) if wanted.use is None else wanted.use
+        searched = wanted.use
+        if searched is None:  # whoever names a collection means to search, and hears when it isn't there
+            searched = wanted.filter != Filter() or await self._retriever.has_documents(scope)
         hits: Sequence[Hit] = ()
         if searched:
             query = search_query(question, history)
