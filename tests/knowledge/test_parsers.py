@@ -56,6 +56,11 @@ def pages(parsed: Parsed) -> list[str]:
     return [parsed.text[page.span.start : page.span.end] for page in parsed.pages]
 
 
+def test_permalinks_beside_headings_are_not_read(parse) -> None:
+    page = '<h2 id="a">Open<a class="headerlink" href="#a">&para;</a></h2><p>A ¶ is a <a href="#p">pilcrow</a>.</p>'
+    assert blocks(parse("a.html", page)) == [("heading", "Open"), ("paragraph", "A ¶ is a pilcrow.")]
+
+
 @pytest.mark.parametrize(("name", "block"), [("a.txt", "ab c\n\n"), ("a.md", "# a\n"), ("a.html", "<p>ab c")])
 def test_more_blocks_than_a_document_has_are_refused(parse, name: str, block: str) -> None:
     limits = ParseLimits(max_blocks=100)

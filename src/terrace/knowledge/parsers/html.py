@@ -32,6 +32,7 @@ _HIDDEN = (
     '[style*="display:none"], [style*="display: none"], [style*="visibility:hidden"]'
 )
 _AROUND = "footer, aside, [role=contentinfo], [role=complementary]"  # where nothing says what the main content is
+_PERMALINK = "¶"  # what documentation generators put beside each heading
 _MAIN = "main, [role=main], article"
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
@@ -90,6 +91,10 @@ def read(source: str, *, xml: bool = False) -> tuple[str, list[Piece]]:
     if any(word in source for word in _HIDING):
         for node in tree.css(_HIDDEN):
             node.decompose()
+    if _PERMALINK in tree.body.text():
+        for node in tree.css('a[href^="#"]'):
+            if node.text(strip=True) == _PERMALINK:
+                node.decompose()
     return title, _Reader().read(_marked_text(_main(tree)))
 
 
