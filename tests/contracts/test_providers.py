@@ -85,6 +85,12 @@ async def test_pieces_come_as_they_are_sent(wire: Wire, upstream: Upstream, prov
         assert await asyncio.wait_for(anext(deltas), 5) == TextDelta("first")
 
 
+async def test_half_an_emoji_costs_no_other_letter(wire: Wire, upstream: Upstream, provider: Provider) -> None:
+    """A server that cuts its text between the two halves escapes each on its own."""
+    upstream.on(wire.chat, wire.answer("sun \ud83c", "\udf1e, C:\\ud83c, \U0001f31e"))
+    assert text(await collect(provider)) == "sun \ufffd\ufffd, C:\\ud83c, \U0001f31e"
+
+
 async def test_any_cut_of_the_bytes_gives_the_same_answer(wire: Wire, upstream: Upstream, provider: Provider) -> None:
     whole = b"".join(piece for piece in wire.answer("smör", "gås").body if isinstance(piece, bytes))
     upstream.on(wire.chat, wire.reply([bytes([byte]) for byte in whole]), wire.reply([whole]))

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from terrace.errors import Unavailable
+from terrace.models.decoding import decode
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 
@@ -34,7 +35,7 @@ def _object(line: bytearray) -> Iterator[dict[str, Any]]:
     if not line.strip():
         return
     try:
-        value = msgspec.json.decode(line)
+        value = decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = None
     if not isinstance(value, dict):

@@ -23,6 +23,7 @@ from terrace.models.base import (
     ToolCallDelta,
     Usage,
 )
+from terrace.models.decoding import decode
 from terrace.models.providers.anthropic_request import ANSWER_TOOL, body
 from terrace.models.providers.ending import Ending
 from terrace.models.providers.parts import count
@@ -177,7 +178,7 @@ async def _events(response: Response) -> AsyncGenerator[dict[str, Any], None]:
     async for piece in response:
         for event in parser.feed(piece):
             try:
-                value = msgspec.json.decode(event.data)
+                value = decode(event.data)
             except (msgspec.DecodeError, RecursionError):
                 continue  # one unreadable event is not the end of an answer
             if isinstance(value, dict):

@@ -25,6 +25,7 @@ from terrace.models.base import (
     ToolCallDelta,
     Usage,
 )
+from terrace.models.decoding import decode
 from terrace.models.names import is_chat, is_embedding
 from terrace.models.providers.ending import Ending
 from terrace.models.providers.parts import count, dicts
@@ -226,7 +227,7 @@ def _usage(said: object) -> Usage | None:
 
 def _json(data: str | bytes) -> dict[str, Any] | None:
     try:
-        value = msgspec.json.decode(data)
+        value = decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from terrace.errors import Invalid, Limited, Missing, TerraceError, Unavailable
+from terrace.models.decoding import decode
 from terrace.models.names import shortened
 from terrace.models.transport.base import Headers, Response, Transport
 from terrace.types import now
@@ -91,7 +92,7 @@ class Upstream:
             except TerraceError as error:
                 raise self.named(error) from error
         try:
-            answer = msgspec.json.decode(content)
+            answer = decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError):
             answer = None
         if not isinstance(answer, dict):
