@@ -156,7 +156,7 @@ async def run(paths: list[Path], data: Path) -> None:
         with Meter() as alone:
             if house.embedder.state().state != "absent":
                 await embed_alone(house)
-        print(f"{len(paths)} files, {counts['bytes'] / 1e6:.1f} MB, {house.embedder.state()}")
+        print(f"{len(paths)} files, {counts['bytes'] / 1e6:.1f} MB, {house.embedder.state().model}")
         print(f"states {counts['states']}, {counts['chunks']} passages, {counts['vectors']} vectors\n")
         show(whole, alone, counts["chunks"])
 

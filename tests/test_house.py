@@ -104,7 +104,11 @@ def test_vendors_stay_in_their_room(path: Path) -> None:
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if not path.name.startswith(("__init__", "__pycache__", "py.typed"))}
+    rooms = {
+        path.name.removesuffix(".py")
+        for path in SOURCE.iterdir()
+        if not path.name.startswith(("__init__", "__pycache__", "py.typed"))
+    }
     assert rooms <= set().union(*FLOORS), rooms - set().union(*FLOORS)
 
 

@@ -72,6 +72,7 @@ async def test_the_same_file_is_recognised(client: Client) -> None:
         ({"file": ("a.exe", b"MZ\x90\x00" + bytes(range(256)) * 8)}, 415, None),
         ({"file": ("a.txt", b"x" * 1_000_001)}, 413, None),
         ({"other": (None, b"x")}, 422, None),
+        ({"file": (None, b"report.pdf")}, 422, None),
     ],
 )
 async def test_a_file_that_is_not_taken_is_told_and_leaves_nothing(
@@ -258,3 +259,10 @@ async def test_a_collection_that_is_not_there_is_told_even_when_nothing_is(clien
     answer = await client.post("/api/chat", json={"message": "How deep?", "collections": ["nowhere"]})
     assert answer.status_code == 404
     assert "nowhere" in answer.json()["detail"]
+
+
+async def test_a_position_that_is_no_number_is_refused(client: Client) -> None:
+    document = await client.upload()
+    for after in ("²-1", "1", "1-x", "-1-1", "9" * 50 + "-1"):
+        answer = await client.get(f"/api/jobs/{document['job_id']}/events", params={"after": after})
+        assert answer.status_code == 400, after

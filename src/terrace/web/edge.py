@@ -9,13 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from starlette.responses import Response
-
 from terrace.errors import Invalid, TerraceError
 from terrace.telemetry.logs import request_id
 from terrace.telemetry.metrics import Metrics
 from terrace.types import new_id
-from terrace.web.problems import from_error, problem
+from terrace.web.problems import from_error, unforeseen
 from terrace.web.security import SECURITY_HEADERS, LocalGuard
 
 Message = MutableMapping[str, Any]
@@ -50,14 +48,16 @@ class Edge:
         identity = given.decode() if _REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = identity
         token = request_id.set(identity)
-        status = 0
+        status, complete = 0, False
         added = ((b"x-request-id", identity.encode()), *_security(scope["path"]))
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *added]
+            else:
+                complete = not message.get("more_body", False)
             await send(message)
 
         self._metrics.open_requests.inc()
@@ -69,9 +69,10 @@ class Edge:
                 await self._app(scope, receive, sending)
         except Exception:
             log.exception("unforeseen failure", extra={"path": scope["path"]})
-            if status:  # too late to say anything; closing the connection tells the client it is cut
+            if not status:
+                await unforeseen()(scope, receive, sending)
+            elif not complete:  # too late to say anything; closing the connection tells the client it is cut
                 raise
-            await self._internal()(scope, receive, sending)
         finally:
             self._metrics.open_requests.dec()
             self._record(scope, status, time.perf_counter() - started)
@@ -91,15 +92,6 @@ class Edge:
             f"The body is larger than {self._limit:,} bytes. Send less, or upload it as a document.",
             code="body_too_large",
             status=413,
-        )
-
-    @staticmethod
-    def _internal() -> Response:
-        return problem(
-            500,
-            "Something went wrong on our side. The log holds the details under this request id.",
-            code="internal",
-            kind="internal",
         )
 
     def _record(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:

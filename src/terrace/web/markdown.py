@@ -70,6 +70,9 @@ def render(text: str, numbers: frozenset[int] = frozenset()) -> str:
     markdown = _markdown()
     tokens = markdown.parse(text)
     for token in tokens:
+        align = str(token.attrs.pop("style", "")).removeprefix("text-align:")
+        if align in ("center", "right"):
+            token.attrSet("class", align)  # our policy allows no style attribute
         inside_link = False
         for child in token.children or ():
             inside_link = child.type == "link_open" or (inside_link and child.type != "link_close")

@@ -76,12 +76,26 @@ def from_error(error: TerraceError) -> Response:
     return problem(status_of(error), error.message, code=error.code, kind=error.kind, headers=headers, **error.extra)
 
 
+def unforeseen() -> Response:
+    """For what nobody thought of: the log has it, the client gets an id to ask with."""
+    return problem(
+        500,
+        "Something went wrong on our side. The log holds the details under this request id.",
+        code="internal",
+        kind="internal",
+    )
+
+
 def _where(location: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in location if part != "body") or "body"
 
 
 def install(app: FastAPI) -> None:
-    """Have every failure leave as a problem document. What is unforeseen is told by `web.edge`."""
+    """Have every failure leave as a problem document."""
+
+    @app.exception_handler(Exception)
+    async def unknown(_request: Request, _error: Exception) -> Response:
+        return unforeseen()  # and the framework raises it again, for `web.edge` to log
 
     @app.exception_handler(TerraceError)
     async def ours(_request: Request, error: TerraceError) -> Response:

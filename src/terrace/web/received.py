@@ -42,5 +42,7 @@ async def _files(request: Request, labels: Labels) -> AsyncIterator[tuple[str, A
             labels.collection = (await part.text()).strip() or labels.collection
         elif part.name == "tags":
             labels.tags += [tag for tag in (await part.text()).split(",") if tag.strip()]
+        elif part.name in ("file", "files"):
+            raise Invalid(f"The field {part.name!r} holds no file. With curl it is -F {part.name}=@name, with the @.")
         else:
             raise Invalid(f"The field {part.name[:100]!r} is not known here; use file, collection and tags.")

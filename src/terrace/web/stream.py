@@ -34,7 +34,7 @@ def position(request: Request) -> EventId | None:
     if not given:
         return None
     attempt, _, seq = given.partition("-")
-    if not (attempt.isdigit() and seq.isdigit() and len(given) < 40):
+    if not (attempt.isdecimal() and seq.isdecimal() and given.isascii() and len(given) < 40):
         raise Invalid("Last-Event-ID must look like 1-42, as this server sent it.", code="bad_event_id", status=400)
     return EventId(int(attempt), int(seq))
 
