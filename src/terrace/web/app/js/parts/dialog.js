@@ -1,11 +1,14 @@
 // Modal dialogs over <dialog>: the browser keeps the focus inside and gives it back.
 
-import { h } from "../dom.js";
+import { $, h } from "../dom.js";
 import { icon } from "./icons.js";
 
 export function open(dialog) {
   document.body.append(dialog);
-  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("close", () => {
+    if (dialog.contains($("toasts"))) document.body.append($("toasts"));
+    dialog.remove();
+  });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });

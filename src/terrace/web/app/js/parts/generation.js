@@ -2,13 +2,17 @@
 
 import { problemOf, api, Problem } from "../api.js";
 import { follow, readEvents } from "../stream.js";
+import { connection } from "../connection.js";
 import { announce } from "../dom.js";
 import { duration } from "../format.js";
+
+const PAUSE = 2_500; // ms between two pieces read aloud
 
 // Sends a question; resolves with the `start` event's data as soon as the answer is under way.
 export async function ask(body, signal) {
   const line = new AbortController();
   signal.addEventListener("abort", () => line.abort(), { once: true });
+  const sent = Date.now();
   let response;
   try {
     response = await fetch("/api/chat", {
@@ -20,7 +24,10 @@ export async function ask(body, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The server can't be reached, so nothing was sent. Is it still running?");
+    connection.lost();
+    const taken = await stored(body, sent, signal);
+    if (taken) return taken;
+    throw new Problem("The server can't be reached. Your words are back in the box. Is it still running?");
   }
   if (!response.ok) throw await problemOf(response);
   let started = null;
@@ -34,41 +41,68 @@ export async function ask(body, signal) {
       if (event.type === "error") failed = event.data;
     });
   } catch (error) {
-    if (!started)
-      throw error.name === "AbortError" ? error : new Problem("The connection broke off before the answer began.");
+    if (!started && error.name === "AbortError") throw error;
   }
+  if (!started && !failed && !signal.aborted) started = await startOf(response.headers.get("x-job-id"), signal);
   if (started) return started;
   throw new Problem(failed?.message ?? "The answer did not begin. Look at Jobs for the reason.");
 }
 
-// Reads aloud whole sentences, every few seconds, so that a screen reader keeps up and isn't flooded.
-function speaker() {
-  let unsaid = "";
+// The `start` of a job whose first stream broke off: the question is stored, so it is not asked again.
+async function startOf(job, signal) {
+  let started = null;
+  if (job)
+    await follow(
+      api.jobEventsUrl(job),
+      ({ type, data }) => {
+        if (type === "start") started = data;
+        return type === "start" || type === "done";
+      },
+      { signal },
+    );
+  return started;
+}
+
+// Where a question is kept whose sending broke off before the server answered, or null.
+async function stored(body, since, signal) {
+  try {
+    const key = body.conversation_id ?? (await api.conversations({ limit: 1 }, signal)).items[0]?.id;
+    const { messages } = await api.conversation(key, signal);
+    const mine = (each) =>
+      each.role === "user" && each.content === body.message && Date.parse(each.created_at) >= since - 1000;
+    return messages.some(mine) ? { conversation_id: key } : null;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return null;
+  }
+}
+
+// Reads aloud what is finished of an answer (paragraphs, list, tables as they are shown, not as Markdown), every few
+// seconds, so that a screen reader keeps up and isn't flooded. `blocks()` are the pieces shown so far.
+function speaker(blocks) {
+  let said = 0;
   let due = 0;
-  const say = (all) => {
-    const end = all
-      ? unsaid.length
-      : Math.max(unsaid.lastIndexOf(". "), unsaid.lastIndexOf("\n"), unsaid.lastIndexOf("? ")) + 1;
-    if (end < 1) return;
-    announce(unsaid.slice(0, end).replace(/\[\d+\]|[*_#`]/g, ""));
-    unsaid = unsaid.slice(end);
-    due = Date.now() + 2500;
+  const say = (until) => {
+    const text = blocks(said, until).join("\n").trim();
+    said = until;
+    if (!text) return;
+    announce(text);
+    due = Date.now() + PAUSE;
   };
   return {
-    text(more) {
-      unsaid += more;
-      if (Date.now() > due) say(false);
+    grown(count) {
+      if (Date.now() > due && count - 1 > said) say(count - 1);
     },
-    end: () => say(true),
+    end: (count) => say(count),
     reset() {
-      unsaid = "";
+      said = 0;
     },
   };
 }
 
 // Follows a running answer into `view` (a message's `stream`). Resolves when it is over.
 export async function watch(message, view, { signal, sources }) {
-  const speech = speaker();
+  const speech = speaker(view.blocks);
   await follow(
     `${api.jobEventsUrl(message.job_id)}?render=html`,
     ({ type, data }) => {
@@ -96,17 +130,17 @@ export async function watch(message, view, { signal, sources }) {
           message.content = (message.content ?? "") + data.text;
           view.note("");
           view.text(data.text);
-          speech.text(data.text);
           break;
         case "render":
-          view.render(data.html);
+          speech.grown(view.render(data.html));
           break;
         case "answer":
           Object.assign(message, { content: data.content, html: data.html, sources: data.sources, usage: data.usage });
-          speech.end();
+          speech.end(view.render(data.html));
           break;
         case "error":
           message.error = data;
+          announce(data.message);
           break;
         case "done":
           return true;

@@ -136,7 +136,7 @@ export function answerMessage(message, place, act) {
   const after = h("div");
   const element = h(
     "article",
-    { class: "message assistant", id: message.id, "aria-label": "Answer" },
+    { class: "message assistant", id: message.id, tabindex: "-1", "aria-label": "Answer" },
     h("div", { class: "byline" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), name, note),
     thinking,
     prose,
@@ -157,7 +157,7 @@ export function answerMessage(message, place, act) {
       message.state === "failed" &&
         h(
           "div",
-          { class: "notice bad", role: "alert" },
+          { class: "notice bad" },
           icon("warn"),
           h("div", { class: "grow" }, message.error?.message ?? "Something went wrong while answering."),
           h("button", { type: "button", class: "button little", onclick: () => act.again(message) }, "Try again"),
@@ -230,7 +230,9 @@ export function answerMessage(message, place, act) {
         }
         rendered(prose, html);
         dress(prose);
+        return prose.childElementCount;
       },
+      blocks: (from, to) => [...prose.children].slice(from, to).map((each) => each.innerText),
       finish() {
         ended = true;
         finish();

@@ -21,6 +21,9 @@ export function toast(text, { error = false, action = null } = {}) {
       ),
     h("button", { type: "button", onclick: () => item.remove() }, "Dismiss"),
   );
+  // A modal dialog makes everything else unreachable, so they are shown inside it.
+  const place = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  if ($("toasts").parentElement !== place) place.append($("toasts"));
   $("toasts").append(item);
   while ($("toasts").childElementCount > 3) $("toasts").firstChild.remove();
   setTimeout(() => item.remove(), error ? 10_000 : 4_000);

@@ -102,7 +102,8 @@ function watch() {
         if (!entries.some((each) => ["reading", "sending", "waiting"].includes(each.state))) {
           watching?.abort();
           watching = null;
-          announce("All files are read.");
+          const failed = entries.filter((each) => each.state === "failed").length;
+          announce(failed ? `${plural(failed, "file")} could not be read.` : "All files are read.");
         }
       },
     },
@@ -121,6 +122,7 @@ const WORDS = {
 
 function paint(entry) {
   if (!entry.row) return;
+  entry.row.className = entry.state === "failed" ? "first" : "";
   const busy = entry.state === "sending" || entry.state === "reading";
   const words =
     entry.state === "sending"
@@ -135,7 +137,7 @@ function paint(entry) {
     h(
       "div",
       { class: "line" },
-      h("span", { class: "clip" }, entry.file.name),
+      h("span", { class: "clip", title: entry.file.name }, entry.file.name),
       h("span", { class: entry.state === "failed" ? "bad" : "faint" }, words),
     ),
     busy && h("div", { class: entry.part ? "bar" : "bar unknown", "aria-hidden": "true" }, bar),

@@ -128,7 +128,6 @@ function pageCanvas(document, spot, { canvas, controls, signal }) {
       icon("zoomin"),
     ),
   );
-  fill(canvas, sheet);
 
   const hasSpan = spot.start !== undefined && spot.start !== null && spot.end > spot.start;
   const span = () => (hasSpan ? { start: spot.start, end: spot.end } : {});
@@ -141,6 +140,7 @@ function pageCanvas(document, spot, { canvas, controls, signal }) {
     back.disabled = page <= 1;
     on.disabled = page >= document.pages;
     const wanted = page;
+    fill(canvas, sheet);
     image.alt = `Page ${page} of ${document.title || document.name}${hasSpan && page === spot.page ? ", the quoted words marked" : ""}`;
     image.onload = () => {
       if (wanted === page) {
@@ -149,6 +149,7 @@ function pageCanvas(document, spot, { canvas, controls, signal }) {
       }
     };
     image.onerror = () =>
+      wanted === page &&
       fill(
         canvas,
         h(

@@ -3,6 +3,7 @@
 import { fill, h } from "../dom.js";
 import { api } from "../api.js";
 import { number } from "../format.js";
+import { attempt } from "./toast.js";
 
 const AROUND = 6_000; // characters before and after the span at first
 const MORE = 20_000;
@@ -54,7 +55,7 @@ export async function textCanvas(document, spot, { canvas, signal }) {
       from > 0 &&
         h(
           "button",
-          { type: "button", class: "button little", onclick: earlier },
+          { type: "button", class: "button little", onclick: () => attempt(earlier) },
           `Show earlier text (${number(from)} characters)`,
         ),
     );
@@ -63,7 +64,7 @@ export async function textCanvas(document, spot, { canvas, signal }) {
       to < total &&
         h(
           "button",
-          { type: "button", class: "button little", onclick: later },
+          { type: "button", class: "button little", onclick: () => attempt(later) },
           `Show later text (${number(total - to)} characters)`,
         ),
     );

@@ -30,6 +30,7 @@ class Chat {
   #watched = new Map(); // message id -> AbortController
   #panelFor = null; // a message id, or "closed"
   #latest = null; // the last answer drawn
+  #sending = false;
 
   constructor(main, signal) {
     this.signal = signal;
@@ -107,9 +108,8 @@ class Chat {
       for (const each of this.#watched.values()) each.abort();
       peek(null);
     });
-    connection.onReturn(() => {
-      if (this.conversation) this.load(this.conversation.id).catch(() => {});
-    }, signal);
+    connection.onReturn(() => this.refresh(), signal);
+    addEventListener("focus", () => this.refresh(), { signal }); // another tab may have gone on with it
     const showBanner = () =>
       models()
         .then((answer) => fill(this.banner, quoteBanner(answer)))
@@ -147,6 +147,20 @@ class Chat {
     this.draw();
   }
 
+  // Reads the conversation again without moving what is being read.
+  async refresh() {
+    const id = this.conversation?.id;
+    if (!id || this.#sending) return;
+    try {
+      const conversation = await api.conversation(id, this.signal);
+      if (this.#sending || this.running() || this.signal.aborted) return;
+      this.conversation = conversation;
+      this.draw({ end: false });
+    } catch {
+      /* gone or away; the next thing done here tells */
+    }
+  }
+
   entitle(text) {
     title(text);
     this.name.textContent = text;
@@ -178,11 +192,13 @@ class Chat {
         this.#watched.delete(id);
       } // on another branch now
     const elements = [...fresh.values()].map((each) => each.element);
+    const focused = this.messages.contains(document.activeElement);
     if (
       elements.length !== this.messages.childElementCount ||
       elements.some((each, index) => this.messages.children[index] !== each)
     )
       fill(this.messages, elements);
+    if (focused && !this.messages.contains(document.activeElement)) elements.at(-1)?.focus({ preventScroll: true });
     for (const message of branch.path) if (message.state === "running") this.follow(message);
     this.composer.setBusy(Boolean(this.running()));
     const last = branch.path.findLast((message) => message.role === "assistant");
@@ -205,8 +221,9 @@ class Chat {
       (run) =>
       (...given) => {
         const stay = this.atEnd();
-        run(...given);
+        const result = run(...given);
         if (stay) this.toEnd();
+        return result;
       };
     const stream = Object.fromEntries(Object.entries(view).map(([name, run]) => [name, stick(run)]));
     message.content = "";
@@ -257,6 +274,7 @@ class Chat {
       this.toEnd(true);
     }
     this.composer.setBusy(true);
+    this.#sending = true;
     try {
       const started = await ask(
         {
@@ -282,6 +300,8 @@ class Chat {
       this.composer.setBusy(false);
       toast(error.message, { error: true });
       return false;
+    } finally {
+      this.#sending = false;
     }
   }
 
@@ -348,6 +368,6 @@ class Chat {
   }
 
   toEnd(smooth = false) {
-    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smooth ? "smooth" : "instant" });
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smooth && !this.running() ? "smooth" : "instant" }); // a growing answer outruns a smooth scroll
   }
 }
