@@ -266,3 +266,12 @@ async def test_a_position_that_is_no_number_is_refused(client: Client) -> None:
     for after in ("²-1", "1", "1-x", "-1-1", "9" * 50 + "-1"):
         answer = await client.get(f"/api/jobs/{document['job_id']}/events", params={"after": after})
         assert answer.status_code == 400, after
+
+
+async def test_a_question_sent_twice_with_one_key_is_asked_once(client: Client) -> None:
+    body, key = {"message": "How deep is the quay?", "use_rag": False}, {"idempotency-key": "k-1"}
+    first, again = await asyncio.gather(*(client.post("/api/chat", json=body, headers=key) for _ in range(2)))
+    assert first.json() == again.json()
+    assert len((await client.get("/api/conversations")).json()["items"]) == 1
+    other = await client.post("/api/chat", json={"message": "Something else?"}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (409, "key_reused")

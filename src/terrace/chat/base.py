@@ -30,6 +30,7 @@ class Ask:
     tags: tuple[str, ...] = ()
     parent_id: str | None = None
     passages: int | None = None
+    key: str | None = None  # the same key asks the same question once, however often it is sent
 
 
 @dataclass(frozen=True, slots=True)

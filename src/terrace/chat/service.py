@@ -106,6 +106,8 @@ class Chat:
     # -- in a transaction
 
     def _ask(self, session: Session, scope: Scope, ask: Ask, text: str, model: str) -> Started:
+        if (known := store.asked(session, scope, ask.key)) is not None:
+            return _asked_before(text, *known)
         if ask.conversation_id is None:
             if ask.parent_id is not None:
                 raise Invalid("parent_id needs the conversation_id it belongs to.", code="parent_without_conversation")
@@ -115,7 +117,10 @@ class Chat:
             parent = store.place(session, scope, conversation, ask.parent_id)
             if conversation.head_id is None and conversation.title == UNTITLED:
                 conversation.title = _first_words(text)
-        question = store.add(session, scope, conversation.id, parent, "user", content=text, state="complete")
+        question = store.add(
+            session, scope, conversation.id, parent, "user", content=text, state="complete",
+            request_key=store.request_key(scope, ask.key),
+        )  # fmt: skip
         options = {key: value for key, value in asdict(ask).items() if key in _KEPT and value not in (None, ())}
         return self._start(session, scope, conversation, question, model, options)
 
@@ -168,6 +173,12 @@ class Chat:
                 f"At most {MAX_FILTERS} collections and tags, of 1 to {MAX_NAME} characters.", code="bad_filter"
             )
         return text
+
+
+def _asked_before(text: str, question: MessageRow, answer: MessageRow) -> Started:
+    if question.content != text:
+        raise Conflict("This Idempotency-Key asked another question before. Take a new one.", code="key_reused")
+    return Started(question.conversation_id, question.id, answer.id, answer.job_id or "", answer.model or "")
 
 
 list_ = list  # `Chat.list` hides the builtin inside the class

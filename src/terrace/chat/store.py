@@ -246,6 +246,24 @@ def _settled(session: Session, scope: Scope, row: ConversationRow) -> str | None
     return None
 
 
+def request_key(scope: Scope, key: str | None) -> str | None:
+    """An idempotency key is its sender's own; others may use the same."""
+    return f"{scope.user or ''}/{key}" if key else None
+
+
+def asked(session: Session, scope: Scope, key: str | None) -> tuple[MessageRow, MessageRow] | None:
+    """(question, its first answer) that this key asked before."""
+    if key is None:
+        return None
+    mine = MessageRow.tenant_id == scope.tenant
+    question = session.exec(select(MessageRow).where(mine, MessageRow.request_key == request_key(scope, key))).first()
+    if question is None:
+        return None
+    answers = select(MessageRow).where(mine, MessageRow.parent_id == question.id, MessageRow.role == "assistant")
+    answer = session.exec(answers.order_by(col(MessageRow.id)).limit(1)).first()
+    return (question, answer) if answer is not None else None
+
+
 def question_of(
     session: Session, scope: Scope, conversation_id: str, message_id: str
 ) -> tuple[MessageRow, MessageRow | None]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, Text
+from sqlalchemy import JSON, Column, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 
@@ -25,7 +25,10 @@ class ConversationRow(SQLModel, table=True):
 
 class MessageRow(SQLModel, table=True):
     __tablename__ = "messages"
-    __table_args__ = (Index("ix_messages_conversation", "tenant_id", "conversation_id", "id"),)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "request_key", name="uq_messages_request"),
+        Index("ix_messages_conversation", "tenant_id", "conversation_id", "id"),
+    )
 
     id: str = Field(primary_key=True)  # msg_...
     tenant_id: str
@@ -40,4 +43,5 @@ class MessageRow(SQLModel, table=True):
     job_id: str | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=_json())
     options: dict[str, Any] | None = Field(default=None, sa_column=_json())  # how an answer was asked for
+    request_key: str | None = None  # of a question: whose asking, and their Idempotency-Key
     created_at: float

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from terrace.chat.service import Ask
 from terrace.jobs.base import Job
 from terrace.web.answers import whole
+from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Names
 from terrace.web.services import House, Who
@@ -29,8 +30,9 @@ class Question(BaseModel):
     passages: int | None = Field(None, ge=1, le=50)
     stream: bool = False
 
-    def ask(self) -> Ask:
+    def ask(self, key: str | None) -> Ask:
         return Ask(
+            key=key,
             message=self.message,
             use_rag=self.use_rag,
             model=self.model,
@@ -55,12 +57,14 @@ class Answer(BaseModel):
 
 @router.post("/chat", response_model=Answer, responses=produces(EVENTS))
 @short.post("/chat", response_model=Answer)
-async def chat(house: House, who: Who, request: Request, body: Question) -> Response | Answer:
+async def chat(
+    house: House, who: Who, request: Request, body: Question, idempotency_key: IdempotencyKey = None
+) -> Response | Answer:
     """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves.
 
     `X-Job-Id` of a stream names the job, whose events can be followed again should the stream be cut.
     """
-    started = await house.chat.ask(who, body.ask())
+    started = await house.chat.ask(who, body.ask(idempotency_key))
     if body.stream or wants_stream(request):
         stream = job_stream(
             house.jobs.events(who, started.job_id), house.drained, render="render=html" in request.url.query

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from terrace.jobs.base import Job, State
+from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.services import House, Who
@@ -14,8 +15,6 @@ from terrace.web.stream import frame, job_stream, mapped, position, respond
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 short = APIRouter(prefix="/jobs")
-
-IdempotencyKey = Annotated[str | None, Header(max_length=200, description="The same key returns the first job.")]
 
 
 class NewJob(BaseModel):

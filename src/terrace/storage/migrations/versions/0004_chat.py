@@ -34,7 +34,9 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("options", sa.JSON(), nullable=True),
+        sa.Column("request_key", sa.String(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.UniqueConstraint("tenant_id", "request_key", name="uq_messages_request"),
     )
     op.create_index("ix_messages_conversation", "messages", ["tenant_id", "conversation_id", "id"])
 
