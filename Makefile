@@ -8,7 +8,7 @@ JOBS ?= 2
 .PHONY: run test test-faults lint fmt bench docs lock clean browser
 
 run: .venv/installed ## start Terrace at http://localhost:8000
-	@exec $(BIN)/terrace serve
+	@exec $(BIN)/terrace serve --open
 
 test: .venv/installed-dev browser ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) -m "not faults"

@@ -1,6 +1,7 @@
 """`terrace serve` and `terrace worker`."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from terrace.settings import Settings
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback although there is no login.")]
-Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser, where there is a desktop.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,11 +34,17 @@ def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open
         if settings.insecure:
             say("--insecure: anybody who reaches this address can read and change everything.", "yellow")
         sys.stdout.flush()
-        if open:
+        if open and _desktop():
             typer.launch(url)
 
     assembly.check(settings)
     _run(settings, assembly.serve(settings, started=started))
+
+
+def _desktop() -> bool:
+    """Somebody sits in front of a screen that can show a browser; over SSH or in a service nobody does."""
+    graphical = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return graphical and sys.stdout.isatty() and "SSH_CONNECTION" not in os.environ
 
 
 def worker() -> None:
