@@ -158,6 +158,12 @@ def test_the_ranking_that_stands_out_decides() -> None:
     assert fuse(vague, clear, 3)[0].number == 2
 
 
+def test_a_rare_word_that_two_passages_share_alike_still_counts() -> None:
+    meaning = {number: 0.5 - 0.01 * number for number in range(1, 30)}
+    best = [each.number for each in fuse({20: 4.0, 21: 4.0}, meaning, 2)]
+    assert best == [20, 21]
+
+
 def test_scores_stay_within_0_and_1() -> None:
     fused = fuse({1: 3.0, 2: 2.0}, {2: 0.4, 3: -0.2}, 10)
     assert [each.number for each in fused] == sorted((1, 2, 3), key=lambda n: -{e.number: e.score for e in fused}[n])

@@ -237,6 +237,42 @@ async def test_an_answer_that_never_begins_times_out(transport: Transport, serve
         assert await refused(transport, server.url, first_byte_timeout=0.1) == "upstream_timeout"
 
 
+async def test_the_idle_time_counts_from_the_first_piece_on(transport: Transport, serve: Serve) -> None:
+    """A whole answer may take far longer to begin than two pieces of it may lie apart."""
+
+    async def behave(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(0.7)
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        await asyncio.sleep(0.7)
+        await peer.write(b"whole")
+        await peer.closed()
+
+    async with serve(behave) as server:
+        response = await transport.send("POST", server.url, (), b"x", first_byte_timeout=10, idle_timeout=0.1)
+        assert await response.read() == b"whole"
+
+
+async def test_a_body_that_never_begins_times_out(transport: Transport, serve: Serve) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        await peer.closed()
+
+    async with serve(behave) as server:
+        assert await asyncio.wait_for(refused(transport, server.url, first_byte_timeout=0.1), 5) == "upstream_timeout"
+
+
+async def test_the_total_time_ends_a_silence_too(transport: Transport, serve: Serve) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhal")
+        await peer.closed()
+
+    async with serve(behave) as server:
+        assert await asyncio.wait_for(refused(transport, server.url, total_timeout=0.2), 5) == "upstream_timeout"
+
+
 async def test_an_answer_that_falls_silent_times_out(transport: Transport, serve: Serve) -> None:
     async def behave(peer: Peer) -> None:
         await peer.request()
@@ -465,7 +501,9 @@ async def test_an_answer_nobody_asked_for_ends_the_connection() -> None:
         await transport.close()
 
 
-@pytest.mark.parametrize("url", ["http:///x", "http://host:99999/", "http://a\r\nb/", "ftp://host/", "http://u:p@h/"])
+@pytest.mark.parametrize(
+    "url", ["http:///x", "http://host:99999/", "http://a\r\nb/", "ftp://host/", "http://u:p@h/", "http://:p@h/"]
+)
 async def test_an_address_that_is_none_is_invalid(url: str) -> None:
     with pytest.raises(Invalid):
         await LeanTransport().send("GET", url)
@@ -474,3 +512,8 @@ async def test_an_address_that_is_none_is_invalid(url: str) -> None:
 async def test_a_header_with_a_line_break_is_invalid() -> None:
     with pytest.raises(Invalid):
         await LeanTransport().send("GET", "http://localhost:1/", ((b"x", b"a\r\nHost: evil"),))
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "a" * 300])
+async def test_a_name_no_host_can_have_is_not_reached(host: str) -> None:
+    assert await refused(LeanTransport(), f"http://{host}/") == "upstream_unreachable"

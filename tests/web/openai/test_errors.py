@@ -1,11 +1,14 @@
 """What goes wrong, in the words and statuses that OpenAI's SDK turns into its own exceptions."""
 
+import asyncio
+import random
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from tests.models.upstream import Reply, json_reply
+from tests.models.upstream import Reply, Upstream, json_reply
 from tests.models.wires import KEY
 from tests.web.openai.conftest import NATIVE, House, opened
 
@@ -153,3 +156,74 @@ async def test_every_answer_has_its_headers(house: House) -> None:
             answer = await client.get(path)
             assert answer.headers["x-request-id"].startswith("req_")
             assert int(answer.headers["openai-processing-ms"]) >= 0
+
+
+WILD = [
+    b'{"model":1e999}',
+    b'{"model":"\xff"}',
+    b'{"model":"\\ud800"}',
+    b'{"model":"mock/m","n":"\xff"}',
+    b'{"model":"local/llama:latest","messages":[{"role":"user","content":"\xff"}]}',
+    b'{"model":"local/llama:latest","messages":[{"role":"user","content":"x"}],"temperature":1e999}',
+    b'{"model":"local/llama:latest","messages":[{"role":"user","content":"x"}],"stop":"\xff"}',
+    b'{"model":"mock/m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+]
+
+
+@pytest.mark.parametrize("body", WILD, ids=lambda body: repr(body[:60]))
+async def test_json_that_cannot_be_kept_is_the_client_s_mistake(house: House, body: bytes) -> None:
+    async with httpx.AsyncClient(base_url=house.url) as client:
+        answer = await client.post("/v1/chat/completions", content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_stream_options_that_cannot_be_read_are_left_out(house: House) -> None:
+    house.upstream.on(NATIVE.chat, Reply([b"data: [DONE]\n\n"], 200, {"content-type": "text/event-stream"}))
+    body = b'{"model":"mock/m","stream":true,"stream_options":{"\xff":1}}'
+    async with httpx.AsyncClient(base_url=house.url) as client:
+        assert (await client.post("/v1/chat/completions", content=body)).status_code == 200
+    assert house.upstream.seen[-1].body["stream_options"] == {"include_usage": True}
+
+
+async def test_an_upstream_that_repeats_our_key_anywhere_tells_nobody(house: House) -> None:
+    said = {"error": {"message": f"Bad key {KEY}"}}
+    stream = {"content-type": "text/event-stream"}
+    house.upstream.on(
+        NATIVE.chat,
+        json_reply({**said, "choices": []}),
+        json_reply(said, 400, x_ratelimit_user=f"key {KEY}"),
+        Reply([b'data: {"error": {"message": "Bad key %b"}}\n\ndata: [DONE]\n\n' % KEY.encode()], 200, stream),
+    )
+    async with httpx.AsyncClient(base_url=house.url) as client:
+        for streaming in (False, False, True):
+            fields = {"model": "mock/m", "messages": HELLO, "stream": streaming}
+            answer = await client.post("/v1/chat/completions", json=fields)
+            assert "Bad key" in answer.text
+            assert KEY not in answer.text
+            assert KEY not in str(answer.headers)
+
+
+async def test_places_come_back_whenever_clients_leave() -> None:
+    provider = {"kind": "openai", "api_key": KEY, "models": ("m",), "concurrency": 3}
+    rolled = random.Random(5)
+    async with Upstream() as upstream:
+        event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+        stream = {"content-type": "text/event-stream"}
+        upstream.on(NATIVE.chat, Reply([event, 0.02, event, 0.02, b"data: [DONE]\n\n"], 200, stream))
+        provider["base_url"] = f"{upstream.url}/v1"
+        async with opened(models={"providers": {"mock": provider}}) as house:
+
+            async def impatient() -> None:
+                with suppress(TimeoutError, openai.APIError):
+                    async with asyncio.timeout(rolled.random() * 0.2), house.client() as client:
+                        call = client.chat.completions.create(model="mock/m", messages=HELLO, stream=True)
+                        async for _ in await call:
+                            pass
+
+            await asyncio.gather(*(impatient() for _ in range(60)))
+            await house.idle()
+            target = house.door._models.passthrough("mock/m")
+            assert target is not None
+            taken = [target.gate.try_acquire() for _ in range(4)]
+            assert taken == [True, True, True, False]

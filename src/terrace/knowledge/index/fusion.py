@@ -53,9 +53,11 @@ def _text_weight(texts: Mapping[int, float], cosines: Mapping[int, float]) -> fl
 
 
 def _sharpness(normalised: Mapping[int, float]) -> float:
-    """How far the best stands above the mean of the next, 0..1; alone it stands out fully."""
-    following = sorted(normalised.values(), reverse=True)[1:NEXT]
-    return 1 - sum(following) / len(following) if following else 1.0
+    """How far the best stands above the mean of the next places, 0..1; a place that nothing takes counts as 0.
+
+    Two passages that alone hold a rare word are both found, so that their tie says nothing against the words.
+    """
+    return 1 - sum(sorted(normalised.values(), reverse=True)[1:NEXT]) / (NEXT - 1)
 
 
 def _normalised(scores: Mapping[int, float], floor: float | None) -> dict[int, float]:

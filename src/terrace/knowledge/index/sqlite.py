@@ -62,9 +62,10 @@ class SQLiteIndex:
         resident = None
         if vector is not None and model is not None:
             resident = self._residents.of((scope.tenant, model))
-            async with self._loading:  # one reader thread at most is busy loading
-                while await self._database.read(resident.read_piece):
-                    pass
+            more = True
+            while more:  # a lock for each piece, so that a small tenant does not wait for all of a large one
+                async with self._loading:  # one reader thread at most is busy loading
+                    more = await self._database.read(resident.read_piece)
         return await self._database.read(self._search, scope, query, vector, model, k, filter, resident)
 
     def _search(

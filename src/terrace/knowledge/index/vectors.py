@@ -134,10 +134,11 @@ class Resident:
         return 0 if self._bits is None else int(self._bits.nbytes)
 
     def read_piece(self, session: Session) -> bool:
-        """Takes in up to PIECE new rows; True when there may be more. One caller at a time, others pass by."""
-        if not self._updating.acquire(blocking=False):
-            return False
-        try:
+        """Takes in up to PIECE new rows; True when there may be more.
+
+        One thread at a time; another waits, as one whose caller was cancelled may still be in the middle.
+        """
+        with self._updating:
             if time.monotonic() - self.synced > TRUST_SECONDS and self._bits is not None:
                 self._bits, self._last = None, 0
             if self._bits is None:
@@ -146,8 +147,6 @@ class Resident:
             self._drop(session)
             self.synced = time.monotonic()
             return more
-        finally:
-            self._updating.release()
 
     def nearest(self, query: Any, count: int, documents: Collection[str] | None) -> list[int]:
         """Ids of vectors worth an exact look: at least `count` where there are so many."""

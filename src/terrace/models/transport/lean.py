@@ -74,6 +74,8 @@ class Pool:
             ) from None
         except OSError as error:
             raise self._unreachable(error.strerror or type(error).__name__) from None
+        except UnicodeError:
+            raise self._unreachable("no host can have that name") from None
         finally:
             self._opening -= 1
         return connection
@@ -187,7 +189,12 @@ class LeanTransport:
         """The pool, the Host header and the request target of a URL."""
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or _UNSAFE_URL.search(url):
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or "@" in parts.netloc
+            or _UNSAFE_URL.search(url)
+        ):
             raise Invalid("A model server's address looks like http://host:port/path.", code="bad_upstream_url")
         try:
             key = (parts.hostname, parts.port or (443 if secure else 80), secure)

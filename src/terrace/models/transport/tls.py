@@ -18,19 +18,30 @@ READ_BUFFER = 64 * 1024
 class TLSResponse:
     """An aiohttp response as a `Response`."""
 
-    def __init__(self, response: "ClientResponse", final: float) -> None:
+    def __init__(self, response: "ClientResponse", first: float, idle: float, final: float) -> None:
+        """`first` and `final` are moments on the loop's clock, `idle` is seconds."""
         self._response = response
+        self._first = first
+        self._idle = idle
         self._final = final
         self.status = response.status
         self.headers: list[tuple[bytes, bytes]] = [(name.lower(), value) for name, value in response.raw_headers]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
+        clock = asyncio.get_running_loop().time
+        deadline, seen = self._first, False
         try:
-            while piece := await self._response.content.readany():
+            while clock() < self._final:  # pieces that are always there would never meet the timeout
+                async with asyncio.timeout_at(min(deadline, self._final)):
+                    piece = await self._response.content.readany()
+                if not piece:
+                    return
                 yield piece
-                if loop.time() > self._final:
-                    raise Unavailable("The model server did not finish in time.", code="upstream_timeout")
+                deadline, seen = clock() + self._idle, True
+            raise TimeoutError
+        except TimeoutError:
+            self.close()
+            raise _late(seen, clock() >= self._final, self._idle) from None
         except Exception as error:
             self.close()
             raise as_unavailable(error) from None
@@ -80,20 +91,21 @@ class TLSTransport:
         from aiohttp import ClientTimeout
         from yarl import URL
 
-        final = asyncio.get_running_loop().time() + total_timeout
+        now = asyncio.get_running_loop().time()
+        first, final = now + first_byte_timeout, now + total_timeout
         try:
-            async with asyncio.timeout(min(first_byte_timeout, total_timeout)):
+            async with asyncio.timeout_at(min(first, final)):
                 response = await self._open().request(
                     method,
                     URL(url, encoded=True),
                     headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
                     data=body or None,
                     allow_redirects=False,
-                    timeout=ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=idle_timeout),
+                    timeout=ClientTimeout(total=None, sock_connect=self._connect_timeout),
                 )
         except Exception as error:
             raise as_unavailable(error) from None
-        return TLSResponse(response, final)
+        return TLSResponse(response, first, idle_timeout, final)
 
     def _open(self) -> "ClientSession":
         if self._session is None:
@@ -121,6 +133,14 @@ class TLSTransport:
             await self._session.close()
 
 
+def _late(seen: bool, over: bool, idle: float) -> Unavailable:
+    if over:
+        return Unavailable("The model server did not finish in time.", code="upstream_timeout")
+    if seen:
+        return Unavailable(f"The model server sent nothing for {idle:g} seconds.", code="upstream_stalled")
+    return Unavailable("The model server did not begin to answer in time.", code="upstream_timeout")
+
+
 def as_unavailable(error: Exception) -> Exception:
     """What went wrong, in our words; anything that is not the network's fault stays what it is."""
     import aiohttp
@@ -137,8 +157,6 @@ def as_unavailable(error: Exception) -> Exception:
                 "The model server can't be reached. Check its address and this machine's network.",
                 code="upstream_unreachable",
             )
-        case aiohttp.ServerTimeoutError():
-            return Unavailable("The model server fell silent.", code="upstream_stalled")
         case TimeoutError():
             return Unavailable("The model server did not begin to answer in time.", code="upstream_timeout")
         case aiohttp.InvalidURL():

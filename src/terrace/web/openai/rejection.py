@@ -1,5 +1,7 @@
 """What an upstream's refusal becomes: its own words where they are about the request, ours where they are not."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from terrace.errors import TerraceError, Unavailable
@@ -9,6 +11,7 @@ from terrace.web.openai.refusals import error_body, error_headers, status_of
 
 MAX_BYTES = 64 * 1024
 KEPT_HEADERS = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
+KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 KEPT_PREFIX = b"x-ratelimit-"
 MIN_SECRET = 6  # characters; shorter ones would garble ordinary words
 
@@ -37,9 +40,10 @@ async def read_rejection(response: Response, target: Passthrough) -> Rejection:
     finally:
         response.close()
     status = response.status
-    kept = [(name, value) for name, value in response.headers if _kept(name)]
+    secrets = secrets_in(target.headers)
+    kept = [(name, without_secrets(value, secrets)) for name, value in response.headers if _kept(name)]
     if 400 <= status < 500 and status not in (401, 403, 407) and _speaks_openai(body):
-        return Rejection(status, without_secrets(body, target.headers), kept, f"upstream_{status}")
+        return Rejection(status, without_secrets(body, secrets), kept, f"upstream_{status}")
     error = _meaning(status, target)
     return Rejection(status_of(error), error_body(error), [*error_headers(error), *kept], error.code)
 
@@ -66,14 +70,16 @@ def _meaning(status: int, target: Passthrough) -> TerraceError:
     )
 
 
-def without_secrets(body: bytes, headers: Headers) -> bytes:
-    """An upstream may repeat the key it was given."""
-    for name, value in headers:
-        if name.lower() in (b"authorization", b"x-api-key", b"api-key"):
-            secret = value.rpartition(b" ")[2]
-            if len(secret) >= MIN_SECRET:
-                body = body.replace(secret, b"[key]")
-    return body
+def secrets_in(headers: Headers) -> list[bytes]:
+    """The keys an upstream is given with `headers`: it may repeat them."""
+    keys = [value.rpartition(b" ")[2] for name, value in headers if name.lower() in KEY_HEADERS]
+    return [key for key in keys if len(key) >= MIN_SECRET]
+
+
+def without_secrets(said: bytes, secrets: Sequence[bytes]) -> bytes:
+    for secret in secrets:
+        said = said.replace(secret, b"[key]")
+    return said
 
 
 def _kept(name: bytes) -> bool:

@@ -17,8 +17,8 @@ from terrace.models.transport.base import Response, Transport
 from terrace.settings import Models as Settings
 from terrace.web.openai.base import Passthrough
 from terrace.web.openai.framing import Framer, usage_of
-from terrace.web.openai.rejection import Rejection, read_rejection
-from terrace.web.openai.request import Fields, Request
+from terrace.web.openai.rejection import Rejection, read_rejection, secrets_in, without_secrets
+from terrace.web.openai.request import BAD_JSON, Fields, Request
 
 CHAT_PATH = "/chat/completions"
 REPEATABLE = frozenset({"upstream_unreachable", "upstream_broke"})  # nothing of an answer had come
@@ -123,15 +123,16 @@ class Relay:
         body = await response.read(self._settings.max_answer_bytes)
         try:
             trip.usage = usage_of(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except BAD_JSON:
             raise _nonsense(trip.target) from None
-        return body
+        return without_secrets(body, secrets_in(trip.target.headers))
 
     async def _stream(self, trip: "Trip", response: Response, *, drop_usage: bool) -> None:
         framer = Framer(drop_usage=drop_usage)
         request = trip.request
         send, feed = request.piece, framer.feed
         left = self._settings.max_answer_bytes
+        secrets = secrets_in(trip.target.headers)
         _must_be_events(response, trip.target)
         try:
             async for piece in response:
@@ -139,7 +140,7 @@ class Relay:
                 if data := feed(piece):
                     if trip.first_token is None:
                         trip.first_token = request.elapsed()
-                    await send(data)
+                    await send(without_secrets(data, secrets))
                 if left < 0:
                     raise Unavailable("The answer grew too long and was cut.", code="upstream_too_large")
         except Unavailable:
@@ -153,7 +154,7 @@ class Relay:
                 code="upstream_broke",
             )
         if framer.rest:
-            await send(framer.rest + b"\n\n")
+            await send(without_secrets(framer.rest, secrets) + b"\n\n")
         await request.end()
 
 
@@ -204,7 +205,7 @@ def _asking_usage(fields: Fields) -> Fields:
     options = fields.get("stream_options")
     merged = ASK_USAGE
     if options is not None and bytes(options) != b"null":
-        with suppress(msgspec.DecodeError):
+        with suppress(*BAD_JSON):
             asked = msgspec.json.decode(options, type=Fields)
             merged = msgspec.Raw(_encode({**asked, "include_usage": True}))
     return {**fields, "stream_options": merged}

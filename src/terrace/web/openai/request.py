@@ -21,6 +21,9 @@ STREAM_HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 
+BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding may raise. A field kept as it was written has only its outline checked: it may still hold any of it."""
+
 _decode_fields = msgspec.json.Decoder(Fields).decode
 
 
@@ -74,7 +77,7 @@ class Request:
             return _decode_fields(body)
         except msgspec.ValidationError:
             raise Invalid("The body must be a JSON object.", code="invalid_json") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except BAD_JSON as error:
             raise Invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
 
     # Answering
@@ -122,9 +125,8 @@ def _too_large(limit: int) -> Invalid:
 
 def text_field(fields: Fields, name: str) -> str:
     """A required string. Raises Invalid naming the parameter."""
-    raw = fields.get(name)
-    value = msgspec.json.decode(raw) if raw is not None else None
-    if not isinstance(value, str) or not value:
+    value: str | None = typed_field(fields, name, str, "a string")
+    if not value:
         raise Invalid(f"`{name}` is required and must be a string.", code="invalid_parameter", param=name)
     return value
 
@@ -136,5 +138,5 @@ def typed_field(fields: Fields, name: str, kind: Any, wanted: str) -> Any:
         return None
     try:
         return msgspec.json.decode(raw, type=kind | None)
-    except (msgspec.DecodeError, RecursionError):
+    except BAD_JSON:
         raise Invalid(f"`{name}` must be {wanted}.", code="invalid_parameter", param=name) from None

@@ -4,8 +4,6 @@ back."""
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from terrace.errors import Invalid, Missing, Unavailable
 from terrace.models.base import ChatRequest
 from terrace.web.openai.base import Answerer, Models, RAGAnswer, Running
@@ -115,7 +113,7 @@ def prompt_of(fields: Fields) -> Messages:
 
 
 def _options(fields: Fields) -> dict[str, Any]:
-    return {name: msgspec.json.decode(raw) for name, raw in fields.items() if name not in OWN_FIELDS}
+    return {name: typed_field(fields, name, Any, "valid JSON") for name in fields if name not in OWN_FIELDS}
 
 
 def _answering(answer: Running | RAGAnswer, asked: str) -> str:
