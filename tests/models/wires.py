@@ -1,6 +1,7 @@
 """What each kind of upstream sends: the same answers in three wire formats."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ class NoRanker:
         return []
 
 
-class Wire:
+class Wire(ABC):
     """One kind of provider: how to open it, where it is asked, and how its upstream writes an answer."""
 
     kind: ClassVar[str]
@@ -39,22 +40,22 @@ class Wire:
     def begin(self) -> list[bytes]:
         return []
 
-    def text(self, text: str) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def text(self, text: str) -> bytes: ...
 
-    def thought(self, text: str) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def thought(self, text: str) -> bytes: ...
 
-    def tool_call(self, id: str, name: str, arguments: list[str]) -> list[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def tool_call(self, id: str, name: str, arguments: list[str]) -> list[bytes]: ...
 
+    @abstractmethod
     def end(self, reason: str = "stop", usage: tuple[int, int] | None = (7, 3)) -> list[bytes]:
         """`reason` in OpenAI's words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failure(self, message: str) -> bytes:
         """An error in the middle of a stream."""
-        raise NotImplementedError
 
     def answer(self, *texts: str, reason: str = "stop", usage: tuple[int, int] | None = (7, 3)) -> Reply:
         return self.reply([*self.begin(), *map(self.text, texts), *self.end(reason, usage)])

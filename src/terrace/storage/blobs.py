@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -116,14 +117,14 @@ class _Sum:
         self._hash.update(piece)
 
 
-class _Reads:
+class _Reads(ABC):
     """What both kinds do alike on top of `writer` and `stream`."""
 
-    def writer(self, key: str, *, limit: int | None = None) -> AbstractAsyncContextManager[Writer]:
-        raise NotImplementedError
+    @abstractmethod
+    def writer(self, key: str, *, limit: int | None = None) -> AbstractAsyncContextManager[Writer]: ...
 
-    def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]: ...
 
     async def put(self, key: str, pieces: AsyncIterable[bytes] | bytes, *, limit: int | None = None) -> Stored:
         async with self.writer(key, limit=limit) as writer:
