@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from tests import samples
 from tests.journeys.conftest import Server
 from tests.journeys.tortoise import Tortoise
@@ -257,10 +257,87 @@ def test_jobs_show_their_log(quoting: Server, visit: Visit) -> None:
     accessible(page)
 
 
-@pytest.mark.parametrize(("device", "scheme"), [("desk", "dark"), ("phone", "light")])
+@pytest.mark.parametrize("cut", ["before the answer", "after the headers"])
+def test_a_question_whose_sending_broke_off_is_asked_once(
+    slow: Server, tortoise: Tortoise, visit: Visit, cut: str
+) -> None:
+    tortoise.gate.set()
+    page = visit(slow.url, reload_breaks=True)
+
+    def break_off(route: Route) -> None:
+        answered = route.fetch()
+        if cut == "before the answer":
+            route.abort()
+        else:
+            route.fulfill(status=200, headers={"x-job-id": answered.headers["x-job-id"]}, body=": cut\n\n")
+
+    page.route("**/api/chat", break_off)
+    before = tortoise.answers
+    ask(page, f"What is lost {cut}?")
+    expect(answer(page)).to_contain_text("That is all.")
+    expect(page).to_have_url(re.compile(r"/chat/cnv_"))
+    expect(page.get_by_label("Your message")).to_have_value("")
+    assert tortoise.answers == before + 1
+
+
+def test_two_tabs_go_on_with_one_conversation(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    tortoise.gate.set()
+    first = visit(slow.url)
+    ask(first, "Who is first?")
+    expect(answer(first)).to_contain_text("That is all.")
+    second = first.context.new_page()
+    second.goto(first.url)
+    ask(second, "Who is second?")
+    expect(second.get_by_role("button", name="Send")).to_be_visible()
+    expect(answer(second)).to_contain_text("That is all.")
+    expect(second.get_by_role("article", name="You")).to_have_count(2)
+    first.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(first.get_by_role("article", name="You")).to_have_count(2)
+
+
+def test_a_refused_answer_says_why_and_is_tried_again(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
+    """The last one with the tortoise: who is refused turns to another model for a while."""
+    tortoise.gate.set()
+    tortoise.refusing.set()
+    page = visit(slow.url)
+    ask(page, "Who may come in?")
+    again = answer(page).get_by_role("button", name="Try again")
+    expect(answer(page)).to_contain_text("does not accept")
+    accessible(page)
+    tortoise.refusing.clear()
+    again.focus()
+    page.keyboard.press("Enter")
+    expect(answer(page)).to_contain_text("That is all.")
+    expect(answer(page)).to_be_focused()
+    expect(again).to_have_count(0)
+
+
+def test_a_collection_is_made_filled_and_deleted(quoting: Server, visit: Visit, handbook: Path) -> None:
+    note = handbook.with_name("note.md")
+    note.write_text("# A note\n\nThe lower gate sticks when it rains.\n")
+    page = visit(f"{quoting.url}/documents")
+    page.get_by_role("button", name="New collection").click()
+    page.get_by_label("Name", exact=True).fill("gates")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    add(page, note)
+    expect(page.locator(".doc")).to_have_count(1)
+    expect(page.locator(".doc")).to_contain_text("Found by words")
+    page.get_by_role("button", name="Delete gates").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete all").click()
+    expect(page.get_by_role("button", name=re.compile("^gates"))).to_have_count(0)
+    expect(page.locator(".doc", has_text="handbook.pdf")).to_be_visible()
+    expect(page.locator(".doc", has_text="note.md")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", ["desk", "phone"])
 def test_every_view_is_accessible_and_fits(quoting: Server, visit: Visit, device: str, scheme: str) -> None:
     page = visit(quoting.url, color_scheme=scheme, **(PHONE if device == "phone" else {}))
-    for place in PLACES:
+    talk = page.request.get(f"{quoting.url}/api/conversations").json()["items"][0]["id"]
+    library = page.request.get(f"{quoting.url}/api/documents").json()["items"]
+    read = [f"/documents/{each['id']}" for each in library if each["state"] == "ready"]
+    for place in (*PLACES, f"/chat/{talk}", *read):
         page.goto(quoting.url + place)
         page.wait_for_load_state("networkidle") if place in ("/", "/settings") else page.wait_for_timeout(400)
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 24, 22)"

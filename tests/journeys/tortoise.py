@@ -9,10 +9,11 @@ REST = ", as the tortoise said to the hare [1].\n\n```python\nprint('patience')\
 
 
 class Tortoise:
-    """`url` is its base URL. It says FIRST at once and REST when `gate` is set."""
+    """`url` is its base URL. It says FIRST at once and REST when `gate` is set; it refuses when `refusing` is set."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.refusing = threading.Event()
         self.answers = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -38,6 +39,9 @@ class Tortoise:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
+                if tortoise.refusing.is_set():
+                    self.send_error(401)
+                    return
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Connection", "close")

@@ -19,7 +19,7 @@ const PLACES = [
   ["/jobs", "Jobs", "jobs"],
   ["/settings", "Settings", "settings"],
 ];
-const narrow = matchMedia("(max-width: 860px)");
+const narrow = matchMedia("(max-width: 53.75em)");
 
 let listed = [];
 let following = null;

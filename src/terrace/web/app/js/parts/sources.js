@@ -5,7 +5,7 @@ import { closer, open } from "./dialog.js";
 import { icon } from "./icons.js";
 import { openViewer } from "./viewer.js";
 
-export const wide = matchMedia("(min-width: 1100px)");
+export const wide = matchMedia("(min-width: 68.75em)");
 
 const where = (source) => (source.page ? `Page ${source.page}` : "");
 
