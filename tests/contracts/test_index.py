@@ -297,6 +297,13 @@ async def test_vectors_of_another_width_are_refused(sqlite_shelf: Shelf, scope: 
             await sqlite_shelf.database.write(sqlite_shelf.index.add_vectors, scope, MODEL, ["chk_acme_bread_0"], wrong)
 
 
+async def test_a_question_of_another_width_goes_by_words(sqlite_shelf: Shelf, scope: Scope) -> None:
+    """A provider may put another model behind the same name."""
+    await sqlite_shelf.put(scope, "whales", WHALES)
+    found = await sqlite_shelf.index.search(scope, "whales", np.ones(32), model=MODEL, k=5, filter=Filter())
+    assert [each.vector_score for each in found] == [None]
+
+
 async def test_two_models_never_meet(sqlite_shelf: Shelf, scope: Scope) -> None:
     await sqlite_shelf.put(scope, "whales", WHALES)
     vector = (await EMBEDDER.embed(["zzz"]))[0]

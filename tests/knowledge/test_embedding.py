@@ -171,6 +171,27 @@ async def test_a_killed_process_is_replaced_and_its_work_done_again(builtin: Pro
 
 
 @needs_weights
+async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
+    embedder = open_embedder(Embedding(model=str(tiny_export(tmp_path / "tiny")), precision="fp32"), tmp_path)
+    assert isinstance(embedder, ProcessEmbedder)
+    embedder.patience = 0.5
+    before = await embedder.embed(["one"])
+    first = embedder.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    for _ in range(12):  # those who give up waiting do not start its patience anew
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(embedder.embed(["one"], query=True), 0.1)
+        if embedder.pid != first:
+            break
+    else:
+        raise AssertionError("the process is still there")
+    after = await asyncio.wait_for(embedder.embed(["one"]), 20)
+    assert embedder.pid not in (None, first)
+    assert np.array_equal(before, after)
+    await embedder.close()
+
+
 async def test_idle_it_leaves_memory_and_comes_back(kept: Path) -> None:
     embedder = open_embedder(Embedding(threads=1, unload_after=0.05), kept)
     assert isinstance(embedder, ProcessEmbedder)

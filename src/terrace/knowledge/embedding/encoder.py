@@ -14,6 +14,7 @@ from terrace.knowledge.embedding.weights import builtin_model
 from terrace.knowledge.embedding.wire import Model
 
 BUILTIN_TOKENS = 256  # what the model was trained with; the tokenizer's own 128 is a leftover
+CHARACTERS_PER_TOKEN = 100  # far more than any: WordPiece knows no longer word
 
 
 def load(model: Model) -> "Encoder":
@@ -54,7 +55,8 @@ class Encoder:
         """Token ids of each text, cut to what the model takes, the closing mark kept."""
         prompt = self._export.query_prompt if query else self._export.passage_prompt
         most = self._export.max_tokens
-        encoded = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
+        most_characters = most * CHARACTERS_PER_TOKEN  # what lies beyond would only be cut later, at a cost
+        encoded = self._tokenizer.encode_batch_fast([(prompt + text)[:most_characters] for text in texts])
         return [ids if len(ids) <= most else ids[: most - 1] + ids[-1:] for ids in (each.ids for each in encoded)]
 
     def count(self, texts: Sequence[str]) -> list[int]:

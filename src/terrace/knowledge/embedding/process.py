@@ -24,6 +24,7 @@ SLICE = 128  # texts sent at a time, so that concurrent documents take turns
 BULK_REQUESTS = 4  # slices under way; more wait here rather than in the pipe
 RETRY_ABSENT_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
+PATIENCE_SECONDS = 300.0  # without any answer to all that was asked: then the process hangs and is replaced
 STREAM_LIMIT = 1024 * 1024
 
 
@@ -34,11 +35,14 @@ class _Died(Exception):
 class _Running:
     """One life of the process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, hello: Hello) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, hello: Hello, patience: float) -> None:
         self._process = process
+        self._patience = patience
+        self._heard = 0.0  # when it last answered, or began to be asked
+        self._watch: asyncio.TimerHandle | None = None
         self.hello = hello
         self._asked: dict[int, asyncio.Future[tuple[Answer, bytes]]] = {}
-        self._last = 0
+        self._last = self._answers = 0  # each question has one answer, even if nobody waits for it any more
         self.alive = True
         self._reader = asyncio.create_task(self._read(), name="embedding answers")
 
@@ -51,7 +55,7 @@ class _Running:
         return bool(self._asked)
 
     @classmethod
-    async def start(cls, model: Model) -> "_Running":
+    async def start(cls, model: Model, patience: float) -> "_Running":
         """Raises EmbeddingAbsent when the child says so, _Died when it says nothing."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "terrace.knowledge.embedding.child", msgspec.json.encode(model).decode(),
@@ -72,16 +76,20 @@ class _Running:
         if hello.absent:
             await _end(process)
             raise EmbeddingAbsent(hello.absent)
-        return cls(process, hello)
+        return cls(process, hello, patience)
 
     async def ask(self, op: Any, texts: Sequence[str], query: bool) -> tuple[Answer, bytes]:
         """Raises _Died when the process ends first."""
         if not self.alive:
             raise _Died
+        if self._last == self._answers:
+            self._heard = asyncio.get_running_loop().time()
         self._last += 1
         number = self._last
         future: asyncio.Future[tuple[Answer, bytes]] = asyncio.get_running_loop().create_future()
         self._asked[number] = future
+        if self._watch is None:
+            self._look()
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -93,8 +101,23 @@ class _Running:
         finally:
             self._asked.pop(number, None)
 
+    def _look(self) -> None:
+        """Kills a process that has been asked and is silent; what it was asked is then asked of the next."""
+        loop = asyncio.get_running_loop()
+        self._watch = None
+        if not self.alive or self._last == self._answers:
+            return
+        if loop.time() - self._heard >= self._patience:
+            log.warning("the embedding process hangs and is replaced")
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        else:
+            self._watch = loop.call_at(self._heard + self._patience, self._look)
+
     async def close(self) -> None:
         self.alive = False
+        if self._watch is not None:
+            self._watch.cancel()
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await _end(self._process)
@@ -105,6 +128,8 @@ class _Running:
             while True:
                 head, body = await _read_frame(self._process.stdout)
                 answer = msgspec.msgpack.decode(head, type=Answer)
+                self._answers += 1
+                self._heard = asyncio.get_running_loop().time()
                 future = self._asked.get(answer.id)
                 if future is not None and not future.done():
                     future.set_result((answer, body))
@@ -122,6 +147,7 @@ class ProcessEmbedder:
         self._model = model
         self._dimensions = dimensions
         self._unload_after = unload_after
+        self.patience = PATIENCE_SECONDS
         self._running: _Running | None = None
         self._starting: asyncio.Task[_Running] | None = None
         self._bulk = asyncio.Semaphore(BULK_REQUESTS)
@@ -219,7 +245,7 @@ class ProcessEmbedder:
         try:
             if self._running is not None:
                 await self._running.close()
-            self._running = running = await _Running.start(self._model)
+            self._running = running = await _Running.start(self._model, self.patience)
         except EmbeddingAbsent as error:
             self._retry_at = asyncio.get_running_loop().time() + RETRY_ABSENT_SECONDS
             self._tell("absent", error.message)

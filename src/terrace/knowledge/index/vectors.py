@@ -69,15 +69,18 @@ def known(session: Session, scope: Scope, model: str, hashes: Sequence[str]) -> 
 
 
 def cosines(session: Session, scope: Scope, model: str, query: Any, column: str, values: list[int]) -> dict[int, float]:
-    """Exact cosines by chunk number, of the rows whose `column` (id or number) is among `values`."""
+    """Exact cosines by chunk number, of the rows whose `column` (id or number) is among `values`.
+
+    Rows of another width than the query's are passed over: a provider may have changed what a name means.
+    """
     import numpy as np
 
     from terrace.knowledge.index.bits import dots
 
     rows = session.connection().exec_driver_sql(
         "SELECT number, vector FROM chunk_vectors "
-        f"WHERE tenant_id = ? AND model = ? AND {column} IN (SELECT value FROM json_each(?))",
-        (scope.tenant, model, json.dumps(values)),
+        f"WHERE tenant_id = ? AND model = ? AND {column} IN (SELECT value FROM json_each(?)) AND length(vector) = ?",
+        (scope.tenant, model, json.dumps(values), 2 * len(query)),
     ).all()  # fmt: skip
     if not rows:
         return {}
