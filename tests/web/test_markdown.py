@@ -15,6 +15,13 @@ def test_marks_become_links_to_their_sources_only_where_a_source_is() -> None:
     assert "[7]" in html
 
 
+def test_columns_are_aligned_by_class_since_the_policy_refuses_styles() -> None:
+    html = render("|a|b|c|\n|---|---:|:-:|\n|1|2|3|\n")
+    assert "<td>1</td>" in html
+    assert '<td class="right">2</td>' in html
+    assert '<td class="center">3</td>' in html
+
+
 def test_marks_in_code_and_links_stay_text() -> None:
     html = render("`a[1]`\n\n    b[1]\n\n[see [1]](https://example.org)", frozenset({1}))
     assert "cite" not in html
