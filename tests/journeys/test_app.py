@@ -271,7 +271,7 @@ def test_a_question_whose_sending_broke_off_is_asked_once(
         else:
             route.fulfill(status=200, headers={"x-job-id": answered.headers["x-job-id"]}, body=": cut\n\n")
 
-    page.route("**/api/chat", break_off)
+    page.route("**/api/chat", break_off, times=1)
     before = tortoise.answers
     ask(page, f"What is lost {cut}?")
     expect(answer(page)).to_contain_text("That is all.")

@@ -8,27 +8,38 @@ import { duration } from "../format.js";
 
 const PAUSE = 2_500; // ms between two pieces read aloud
 
+let unsent = null; // the question whose sending broke off, with its key, should it be sent again
+
+// `crypto.randomUUID` is missing on plain http beyond this machine.
+const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16)).join("-");
+
 // Sends a question; resolves with the `start` event's data as soon as the answer is under way.
 export async function ask(body, signal) {
   const line = new AbortController();
   signal.addEventListener("abort", () => line.abort(), { once: true });
-  const sent = Date.now();
-  let response;
-  try {
-    response = await fetch("/api/chat", {
+  const content = JSON.stringify({ ...body, stream: true });
+  if (unsent?.content !== content) unsent = { content, key: newKey() };
+  const { key } = unsent;
+  const send = () =>
+    fetch("/api/chat", {
       method: "POST",
       signal: line.signal,
       cache: "no-store",
-      headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
-      body: JSON.stringify({ ...body, stream: true }),
+      headers: { "Content-Type": "application/json", Accept: "text/event-stream", "Idempotency-Key": key },
+      body: content,
+    });
+  let response;
+  try {
+    response = await send().catch((error) => {
+      if (error.name === "AbortError") throw error;
+      return send(); // the same key: a question that did arrive is not asked again
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     connection.lost();
-    const taken = await stored(body, sent, signal);
-    if (taken) return taken;
     throw new Problem("The server can't be reached. Your words are back in the box. Is it still running?");
   }
+  unsent = null;
   if (!response.ok) throw await problemOf(response);
   let started = null;
   let failed = null;
@@ -61,20 +72,6 @@ async function startOf(job, signal) {
       { signal },
     );
   return started;
-}
-
-// Where a question is kept whose sending broke off before the server answered, or null.
-async function stored(body, since, signal) {
-  try {
-    const key = body.conversation_id ?? (await api.conversations({ limit: 1 }, signal)).items[0]?.id;
-    const { messages } = await api.conversation(key, signal);
-    const mine = (each) =>
-      each.role === "user" && each.content === body.message && Date.parse(each.created_at) >= since - 1000;
-    return messages.some(mine) ? { conversation_id: key } : null;
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    return null;
-  }
 }
 
 // Reads aloud what is finished of an answer (paragraphs, list, tables as they are shown, not as Markdown), every few
