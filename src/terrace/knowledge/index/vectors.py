@@ -14,7 +14,7 @@ from terrace.types import Scope, now
 CANDIDATES = 400  # nearest by sign bits, judged by their exact cosines
 ROWS_PER_CANDIDATE = 800  # a large space has more that are near
 MOST_CANDIDATES = 2000
-PIECE = 20_000  # rows read into memory at a time
+PIECE = 4_000  # rows read into memory at a time; more hold the interpreter for tens of milliseconds
 REMOVALS_KEPT_SECONDS = 86_400.0
 TRUST_SECONDS = REMOVALS_KEPT_SECONDS / 2  # a copy not brought up to date for longer is read anew
 
