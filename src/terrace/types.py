@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -23,9 +24,9 @@ class Scope:
     user: str | None = None
 
 
-def new_id(prefix: str) -> str:
+def new_id(prefix: str, random_bits: Callable[[int], int] = secrets.randbits) -> str:
     """A sortable id such as `doc_06bq...`: 48 bits of milliseconds, then 80 random bits (as ULID)."""
-    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    number = (int(time.time() * 1000) << 80) | random_bits(80)
     return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
 
 

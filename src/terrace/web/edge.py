@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from random import Random
 from typing import Any
 
 from terrace.errors import Invalid, TerraceError
@@ -31,6 +32,9 @@ def _security(path: str) -> tuple[tuple[bytes, bytes], ...]:
     return SECURITY_HEADERS[:1] if path.startswith("/v1/") else SECURITY_HEADERS
 
 
+_random = Random()  # a request id need not be a secret, and asking the kernel for one costs 3 us
+
+
 class Edge:
     def __init__(self, app: ASGI, *, guard: LocalGuard, metrics: Metrics, max_body: int) -> None:
         self._app = app
@@ -45,7 +49,7 @@ class Edge:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        identity = given.decode() if _REQUEST_ID.fullmatch(given) else new_id("req")
+        identity = given.decode() if _REQUEST_ID.fullmatch(given) else new_id("req", _random.getrandbits)
         scope.setdefault("state", {})["request_id"] = identity
         token = request_id.set(identity)
         status, complete = 0, False

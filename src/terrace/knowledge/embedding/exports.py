@@ -8,6 +8,7 @@ config.json, 1_Pooling/config.json, sentence_bert_config.json, config_sentence_t
 
 import hashlib
 import json
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -104,7 +105,7 @@ def from_hub(model: str, hub: str, data: Path) -> Path:
     folder = data / "models" / model.replace("/", "--")
     if folder.is_dir():
         return folder
-    partial = folder.with_name(f"{folder.name}.part")
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _fetch_all(f"{hub.rstrip('/')}/{model}/resolve/main", partial)
@@ -112,6 +113,8 @@ def from_hub(model: str, hub: str, data: Path) -> Path:
     except urllib.error.HTTPError as error:
         raise EmbeddingAbsent(f"The hub answered {error.code} for the embedding model {model}.") from error
     except OSError as error:  # URLError is one
+        if folder.is_dir():  # another server was quicker
+            return folder
         reason = getattr(error, "reason", None) or error.strerror or error
         raise EmbeddingAbsent(f"The embedding model {model} could not be fetched: {reason}.") from error
     finally:
