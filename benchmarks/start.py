@@ -138,7 +138,7 @@ def main() -> None:
             rows.append(("peak memory meanwhile, MB", f"{peak:.0f}", "<= 400"))
             server.search()
             time.sleep(65)  # parsing processes leave after a minute without work
-            rows.append(("idle memory a minute later, the model loaded, MB", f"{memory_mb(server.process.pid):.0f}", "<= 300"))
+            rows.append(("idle a minute later, model loaded, MB", f"{memory_mb(server.process.pid):.0f}", "<= 300"))
         finally:
             server.stop()
     print(f"{'what':48} {'measured':>10} {'budget':>8}")

@@ -87,7 +87,7 @@ class _Reader:
                 self._parser.write(chunk)
             except (StopAsyncIteration, MultipartParseError) as error:
                 raise Invalid(
-                    "The upload broke off or is not valid multipart/form-data. Send it again, say with curl -F file=@name.",
+                    "The upload broke off or is not valid multipart/form-data. Try curl -F file=@name.",
                     code="bad_multipart",
                     status=400,
                 ) from error
