@@ -81,9 +81,7 @@ class Pool:
         return connection
 
     def _unreachable(self, why: str) -> Unavailable:
-        return Unavailable(
-            f"Nothing answers at {self.name} ({why}). Is the model server running?", code="upstream_unreachable"
-        )
+        return Unavailable(f"Nothing answers at {self.name}: {why}.", code="upstream_unreachable")
 
     def made(self, connection: Connection) -> None:
         self.open.add(connection)
