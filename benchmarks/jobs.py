@@ -1,4 +1,4 @@
-"""The job engine on SQLite with full durability, against BUDGETS.
+"""The job engine on SQLite with full durability, against its budgets.
 
     python -m benchmarks.jobs            every part, with a bare sqlite3 row loop as the reference
     python -m benchmarks.jobs noop       one part: noop, pickup, sleepers, fair, stream

@@ -1,9 +1,11 @@
 """What a person does on the page, in a real browser against a real server."""
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
@@ -41,6 +43,28 @@ def lease(handbook: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def broken(handbook: Path) -> Path:
+    path = handbook.with_name("broken.pdf")
+    path.write_bytes(b"%PDF-1.4 nothing of a PDF follows")
+    return path
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, handbook: Path, lease: Path, broken: Path) -> Iterator[Server]:
+    """An installation in use: two documents, one that could not be read, and a question that was answered."""
+    server = Server(tmp_path_factory.mktemp("library") / "data")
+    server.start()
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        for path in (handbook, lease, broken):
+            client.post("/api/documents/upload", files={"file": (path.name, path.read_bytes())}).raise_for_status()
+        while any(job["state"] in ("queued", "running") for job in client.get("/api/jobs").json()["items"]):
+            time.sleep(0.1)
+        client.post("/api/chat", json={"message": "How long does each terrace receive water?"}).raise_for_status()
+    yield server
+    server.close()
+
+
 def add(page: Page, *files: Path) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name=re.compile("Add documents|Choose files")).first.click()
@@ -66,15 +90,13 @@ def accessible(page: Page) -> None:
 
 
 def test_first_run_to_a_page_with_the_quoted_words_marked(
-    quoting: Server, visit: Visit, handbook: Path, lease: Path
+    quoting: Server, visit: Visit, handbook: Path, lease: Path, broken: Path
 ) -> None:
     page = visit(quoting.url)
     expect(page.get_by_role("heading", name="Ask your documents")).to_be_visible()
     expect(page.get_by_text("quote model answers by quoting")).to_be_visible()
     accessible(page)
 
-    broken = handbook.with_name("broken.pdf")
-    broken.write_bytes(b"%PDF-1.4 nothing of a PDF follows")
     add(page, handbook, lease, broken)
     tray = page.get_by_role("region", name="Uploads")
     expect(tray.get_by_text("Ready to be asked")).to_have_count(2)
@@ -108,8 +130,8 @@ def test_first_run_to_a_page_with_the_quoted_words_marked(
     expect(viewer).to_have_count(0)
 
 
-def test_the_text_of_other_documents_is_opened_at_the_quote(quoting: Server, visit: Visit) -> None:
-    page = visit(quoting.url)
+def test_the_text_of_other_documents_is_opened_at_the_quote(library: Server, visit: Visit) -> None:
+    page = visit(library.url)
     ask(page, "With how much notice may either side end the lease?")
     expect(answer(page).locator(".prose")).to_contain_text("three months")
     answer(page).locator("a.cite").first.click()
@@ -123,8 +145,8 @@ def test_the_text_of_other_documents_is_opened_at_the_quote(quoting: Server, vis
     expect(page.locator("mark")).to_be_in_viewport()
 
 
-def test_a_library_is_filtered_tagged_and_searched(quoting: Server, visit: Visit) -> None:
-    page = visit(f"{quoting.url}/documents")
+def test_a_library_is_filtered_tagged_and_searched(library: Server, visit: Visit) -> None:
+    page = visit(f"{library.url}/documents")
     page.get_by_role("button", name="More about lease.md").click()
     page.get_by_role("menuitem", name="Tags").click()
     page.get_by_label("Tags, separated by commas").fill("mill, contract")
@@ -247,8 +269,8 @@ def test_a_conversation_is_deleted(slow: Server, tortoise: Tortoise, visit: Visi
     expect(page).to_have_url(f"{slow.url}/")
 
 
-def test_jobs_show_their_log(quoting: Server, visit: Visit) -> None:
-    page = visit(f"{quoting.url}/jobs")
+def test_jobs_show_their_log(library: Server, visit: Visit) -> None:
+    page = visit(f"{library.url}/jobs")
     expect(page.locator(".joblist > li").first).to_be_visible()
     page.get_by_role("button", name="Failed").click()
     expect(page.locator(".joblist .why").first).to_be_visible()
@@ -312,10 +334,10 @@ def test_a_refused_answer_says_why_and_is_tried_again(slow: Server, tortoise: To
     expect(again).to_have_count(0)
 
 
-def test_a_collection_is_made_filled_and_deleted(quoting: Server, visit: Visit, handbook: Path) -> None:
+def test_a_collection_is_made_filled_and_deleted(library: Server, visit: Visit, handbook: Path) -> None:
     note = handbook.with_name("note.md")
     note.write_text("# A note\n\nThe lower gate sticks when it rains.\n")
-    page = visit(f"{quoting.url}/documents")
+    page = visit(f"{library.url}/documents")
     page.get_by_role("button", name="New collection").click()
     page.get_by_label("Name", exact=True).fill("gates")
     page.keyboard.press("Enter")
@@ -332,13 +354,13 @@ def test_a_collection_is_made_filled_and_deleted(quoting: Server, visit: Visit, 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", ["desk", "phone"])
-def test_every_view_is_accessible_and_fits(quoting: Server, visit: Visit, device: str, scheme: str) -> None:
-    page = visit(quoting.url, color_scheme=scheme, **(PHONE if device == "phone" else {}))
-    talk = page.request.get(f"{quoting.url}/api/conversations").json()["items"][0]["id"]
-    library = page.request.get(f"{quoting.url}/api/documents").json()["items"]
-    read = [f"/documents/{each['id']}" for each in library if each["state"] == "ready"]
+def test_every_view_is_accessible_and_fits(library: Server, visit: Visit, device: str, scheme: str) -> None:
+    page = visit(library.url, color_scheme=scheme, **(PHONE if device == "phone" else {}))
+    talk = page.request.get(f"{library.url}/api/conversations").json()["items"][0]["id"]
+    documents = page.request.get(f"{library.url}/api/documents?state=ready").json()["items"]
+    read = [f"/documents/{each['id']}" for each in documents]
     for place in (*PLACES, f"/chat/{talk}", *read):
-        page.goto(quoting.url + place)
+        page.goto(library.url + place)
         page.wait_for_load_state("networkidle") if place in ("/", "/settings") else page.wait_for_timeout(400)
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 24, 22)"
         assert dark == (scheme == "dark")
@@ -349,15 +371,15 @@ def test_every_view_is_accessible_and_fits(quoting: Server, visit: Visit, device
         assert wide <= page.viewport_size["width"], f"{place} is {wide} pixels wide"
 
 
-def test_the_chosen_theme_stays(quoting: Server, visit: Visit) -> None:
-    page = visit(f"{quoting.url}/settings", color_scheme="light")
+def test_the_chosen_theme_stays(library: Server, visit: Visit) -> None:
+    page = visit(f"{library.url}/settings", color_scheme="light")
     page.get_by_role("button", name="Dark", exact=True).click()
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
 
 
-def test_on_a_phone_the_menu_and_the_sources_open(quoting: Server, visit: Visit) -> None:
-    page = visit(quoting.url, **PHONE)
+def test_on_a_phone_the_menu_and_the_sources_open(library: Server, visit: Visit) -> None:
+    page = visit(library.url, **PHONE)
     page.get_by_role("button", name="Open menu").click()
     expect(page.get_by_role("button", name="Close menu")).to_be_focused()
     accessible(page)

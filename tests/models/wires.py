@@ -60,8 +60,8 @@ class Wire(ABC):
     def answer(self, *texts: str, reason: str = "stop", usage: tuple[int, int] | None = (7, 3)) -> Reply:
         return self.reply([*self.begin(), *map(self.text, texts), *self.end(reason, usage)])
 
-    def models(self, *names: str) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def models(self, *names: str) -> dict[str, Any]: ...
 
 
 def sse(value: object, event: str | None = None, eol: str = "\n") -> bytes:
