@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests import samples
 
 from terrace.errors import Invalid
-from terrace.knowledge import media
+from terrace.knowledge import archives, media
 
 TYPES = {
     "pdf": media.PDF,
@@ -143,3 +143,35 @@ def test_a_text_that_mentions_the_pdf_header_is_a_text() -> None:
 
 def test_a_pdf_may_begin_a_little_late() -> None:
     assert media.sniff(b"\n\n" + samples.every_kind()["a.pdf"], "report.pdf") == media.PDF
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_whose_packed_bytes_are_broken_is_damaged(tmp_path: Path, method: int) -> None:
+    data = broken_member("mimetype", method)
+    with pytest.raises(Invalid) as raised:
+        detect(tmp_path, data, "book.epub")
+    assert raised.value.code == "document_damaged"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_broken_member_of_a_batch_is_told_and_stops_no_other(tmp_path: Path, method: int) -> None:
+    packed = tmp_path / "all.zip"
+    packed.write_bytes(broken_member("bad.txt", method, ("good.txt", b"Words that can be read.")))
+    bad, good = archives.unpack(str(packed), str(tmp_path), archives.Bounds(10, 10**6, 10**7))
+    assert (bad.name, bad.file, bad.code) == ("bad.txt", None, "document_damaged")
+    assert (tmp_path / str(good.file)).read_bytes() == b"Words that can be read."
+
+
+def broken_member(name: str, method: int, *others: tuple[str, bytes]) -> bytes:
+    """A zip whose directory is sound and whose first member's packed bytes are not."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr(name, b"application/epub+zip " * 40)
+        for other, content in others:
+            archive.writestr(other, content)
+        first = archive.getinfo(name)
+    data = bytearray(packed.getvalue())
+    begin = 30 + len(name) + (14 if method == zipfile.ZIP_LZMA else 0)  # its properties stay, its stream does not
+    end = 30 + len(name) + first.compress_size
+    data[begin:end] = bytes([0xFF]) * (end - begin)
+    return bytes(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terrace.errors import Invalid
-from terrace.knowledge.media import ZIP, detect
+from terrace.knowledge.media import BROKEN_ZIP, ZIP, detect
 
 PIECE = 256 * 1024  # bytes unpacked at a time
 MAX_RATIO = 200  # unpacked to packed; more is a zip bomb
@@ -94,7 +94,7 @@ def _unpack_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, l
     except _TooLarge as error:
         target.unlink()
         return Member(info.filename, None, "too_large", str(error))
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+    except BROKEN_ZIP as error:
         target.unlink(missing_ok=True)
         return Member(info.filename, None, "document_damaged", f"This file in the archive can't be unpacked: {error}")
     return Member(info.filename, target.name)

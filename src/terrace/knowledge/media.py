@@ -5,6 +5,8 @@ Standard library only: the server may call `sniff` on the first bytes of an uplo
 
 import re
 import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from terrace.errors import Invalid
@@ -26,6 +28,22 @@ MEDIA_TYPES = (PDF, DOCX, PPTX, XLSX, EPUB, HTML, MARKDOWN, CSV, TSV, EML, TEXT)
 ACCEPTED = "Accepted are PDF, DOCX, PPTX, XLSX, EPUB, HTML, Markdown, CSV, EML and plain text."
 
 _LATE_PDF = re.compile(rb"%PDF-\d\.\d")  # readers take a PDF that begins within the first kilobyte
+# What the zip module lets through on a cut, damaged or encrypted archive, or one packed by a method it doesn't know
+# (NotImplementedError): its own error, its decompressors', and what reading wild offsets and sizes leads to.
+BROKEN_ZIP: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
+with suppress(ImportError):  # a Python built without lzma can't open such a member to begin with
+    from lzma import LZMAError
+
+    BROKEN_ZIP += (LZMAError,)
+
 HEAD = 65_536  # bytes that are looked at
 
 _BY_NAME = {
@@ -173,7 +191,7 @@ def _kind_of_archive(path: Path) -> str:
             if "mimetype" in names:
                 with archive.open("mimetype") as file:
                     mimetype = file.read(100).strip()
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+    except BROKEN_ZIP as error:
         raise Invalid(
             "This file is cut off or damaged: its directory (it is a zip inside) can't be read. Upload it again.",
             code="document_damaged",

@@ -2,7 +2,6 @@
 
 import posixpath
 import zipfile
-import zlib
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote
@@ -10,14 +9,12 @@ from urllib.parse import unquote
 from lxml import etree
 
 from terrace.errors import Invalid
+from terrace.knowledge.media import BROKEN_ZIP
 from terrace.knowledge.parsers.base import ParseLimits, damaged
 
 SMALL = 32 * 1024**2  # bytes; less than this unpacked is no bomb, however well it packs
 _ENTITIES = tuple("<!ENTITY".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 _RELATION = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
-
-# What the zip module raises on cut, damaged or encrypted archives.
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
 
 
 class Archive:
@@ -29,7 +26,7 @@ class Archive:
     def __init__(self, path: Path, limits: ParseLimits) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except BROKEN as error:
+        except BROKEN_ZIP as error:
             raise damaged("This file is cut off or damaged: its directory can't be read.") from error
         members = self._zip.infolist()
         unpacked = sum(member.file_size for member in members)
@@ -66,7 +63,7 @@ class Archive:
             )
         try:
             return self._zip.read(member)
-        except BROKEN as error:
+        except BROKEN_ZIP as error:
             raise damaged(f"A part of this file is damaged ({name[:100]}).") from error
 
     def xml(self, name: str) -> etree._Element:
