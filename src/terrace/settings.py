@@ -118,7 +118,62 @@ class Chat(Section):
     answer_tokens: int = Field(1024, ge=16, description="Tokens kept free for the answer.")
 
 
+class OIDC(Section):
+    issuer: str = Field(description="Its address; what it offers is read from its discovery document.")
+    client_id: str = Field(description="What it calls us.")
+    client_secret: SecretStr = Field(SecretStr(""), description="Empty for a public client (PKCE is used always).")
+    label: str = Field("", description="What the button says; its name when empty.")
+    scopes: tuple[str, ...] = Field(("openid", "email", "profile"), description="What is asked for.")
+    domains: tuple[str, ...] = Field((), description="Only e-mail addresses of these domains; empty takes all.")
+    sign_up: bool = Field(True, description="Whoever logs in and is unknown gets an account.")
+
+
+class SMTP(Section):
+    host: str = Field("", description="Mail server; empty sends no mail, and links are handed over by an operator.")
+    port: int = Field(587, ge=1, le=65535, description="Its port.")
+    user: str = Field("", description="Login there, if it wants one.")
+    password: SecretStr = Field(SecretStr(""), description="Its password.")
+    sender: str = Field("", description="From whom mails come.")
+    security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the connection is kept private.")
+
+
+class Accounts(Section):
+    required: bool = Field(False, description="Have people log in even on loopback, before the first account exists.")
+    registration: Literal["auto", "open", "invite", "closed"] = Field(
+        "auto", description="Who may register: anybody, the invited, nobody. auto: open on loopback, else invite."
+    )
+    secret: SecretStr = Field(SecretStr(""), description="Signs tokens, 32 characters or more; one is made when empty.")
+    secret_file: Path | None = Field(None, description="Where the secret is read from instead.")
+    access_minutes: float = Field(15.0, gt=0, le=1440, description="How long an access token is good.")
+    refresh_days: float = Field(30.0, gt=0, le=400, description="How long an unused session lives.")
+    password_min: int = Field(8, ge=8, le=128, description="Shortest password taken.")
+    hashing: int = Field(2, ge=1, le=64, description="Passwords hashed at a time.")
+    login_attempts: int = Field(10, ge=1, description="Failed logins an account gets in 15 minutes.")
+    address_attempts: int = Field(100, ge=1, description="Failed logins an address gets in 15 minutes.")
+    invitation_days: float = Field(7.0, gt=0, description="How long an invitation is good.")
+    reset_hours: float = Field(24.0, gt=0, description="How long a link to a new password is good.")
+    oidc: dict[str, OIDC] = Field(default_factory=dict, description="Login by other providers, by name.")
+    smtp: SMTP = SMTP()
+
+
+class Limits(Section):
+    answer_tokens: int = Field(
+        4096,
+        ge=1,
+        description="Longest answer of a call that names no max_tokens, where a token or money limit counts.",
+    )
+    wait: float = Field(60.0, ge=0, description="Longest wait for room that `Prefer: wait=N` may ask for, seconds.")
+    waiting: int = Field(1000, ge=0, description="Calls that may wait for room at a time; more are refused.")
+    ledger_days: int = Field(400, ge=32, description="Days each single model call is kept; sums by day stay for good.")
+
+
 class Web(Section):
+    public_url: str = Field(
+        "", description="Where people reach it, such as https://ai.example.org; for links in mails."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Addresses or networks whose X-Forwarded-For and -Proto are believed."
+    )
     hosts: tuple[str, ...] = Field((), description="Further Host names accepted in local mode.")
     cors_origins: tuple[str, ...] = Field((), description="Other origins whose pages may call the API.")
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
@@ -149,6 +204,8 @@ class Settings(BaseSettings):
     models: Models = Models()
     knowledge: Knowledge = Knowledge()
     chat: Chat = Chat()
+    accounts: Accounts = Accounts()
+    limits: Limits = Limits()
     web: Web = Web()
     logs: Logs = Logs()
 

@@ -18,10 +18,14 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ten 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """On whose behalf something is done. Every store method takes one and filters by `tenant`."""
+    """On whose behalf something is done. Every store method takes one and filters by `tenant`; what is private to a
+    person (conversations, jobs) by `user` too."""
 
     tenant: str = DEFAULT_TENANT
     user: str | None = None
+    key: str | None = None  # the API key it came with
+    job: str | None = None  # the job that does it
+    models: tuple[frozenset[str], ...] = ()  # patterns such as `openai/*`; a model must match one of each set
 
 
 def new_id(prefix: str, random_bits: Callable[[int], int] = secrets.randbits) -> str:

@@ -1,0 +1,1 @@
+"""How much a key, a user and a tenant may use."""
