@@ -1,6 +1,7 @@
 """Makers of small real files of every type Terrace reads, written from their formats' own rules."""
 
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -160,7 +161,7 @@ def pptx(slides: Sequence[tuple[str, Sequence[str], str]]) -> bytes:
 
 
 def xlsx(sheets: dict[str, Sequence[Sequence[object]]]) -> bytes:
-    """A workbook, by openpyxl."""
+    """A workbook, by openpyxl, the same bytes whenever it is made."""
     from openpyxl import Workbook
 
     book = Workbook()
@@ -171,6 +172,17 @@ def xlsx(sheets: dict[str, Sequence[Sequence[object]]]) -> bytes:
             sheet.append(list(row))
     file = io.BytesIO()
     book.save(file)
+    return _undated(file.getvalue())
+
+
+def _undated(archive: bytes) -> bytes:
+    """Without the times a library wrote down: a test must not meet other bytes at another hour."""
+    dated = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            content = dated.sub(b"2026-01-01T00:00:00Z", old.read(member))
+            new.writestr(zipfile.ZipInfo(member.filename), content, zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
 
