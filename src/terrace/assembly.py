@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from terrace import __version__
+from terrace.accounts.base import LOCAL, Caller
 from terrace.chat.answering import Answering
 from terrace.chat.library import Library
 from terrace.chat.rag import RAG
@@ -47,6 +48,7 @@ from terrace.storage.blobs import FolderBlobs
 from terrace.telemetry.metrics import Metrics
 from terrace.types import Scope
 from terrace.web import app, server
+from terrace.web.access import Doorkeeper
 from terrace.web.edge import ASGI
 from terrace.web.openai import OpenAIDoor
 from terrace.web.openai.base import Sources
@@ -143,7 +145,6 @@ async def serve(
     `announced` leaves the address in the data folder, where commands find it. Raises Invalid for an address that would
     let strangers in, Conflict when the port is taken.
     """
-    server.check_address(settings)
     listener = server.bind(settings)
     url = server.url_of(listener, settings.host)
     stop = stop or _signalled()
@@ -203,6 +204,19 @@ def _doctor(house: House) -> Doctor:
     return Doctor(house.database, house.blobs, house.jobs, house.index, house.embedder)
 
 
+class _Open:
+    local = True
+
+    def known(self, headers: dict[bytes, bytes], address: str) -> Caller | None:
+        return LOCAL
+
+    async def authenticate(self, headers: dict[bytes, bytes], address: str) -> Caller:
+        return LOCAL
+
+    def csrf(self, session: str) -> str:
+        return ""
+
+
 def application(house: House) -> ASGI:
     door = OpenAIDoor(
         house.models,
@@ -213,12 +227,11 @@ def application(house: House) -> ASGI:
         embedder=house.embedder,
         meter=house.metrics,
     )
-    return app.build(_services(house), door)
+    return app.build(_services(house), Doorkeeper(_Open()), door)
 
 
 def check(settings: Settings) -> None:
     """Raises Invalid when the settings can't be used: a server must not start on them."""
-    server.check_address(settings)
     _own_folder(settings)
 
 
@@ -283,8 +296,11 @@ def _services(house: House) -> Services:
             "local": True,
         }
 
+    none: Any = None
     return Services(
         settings=house.settings,
+        gatekeeper=cast(Any, _Open()), people=none, tenants=none, sessions=none, keys=none, oidc=none, mail=none,
+        audit=none, limits=none, prices=none, usage=none, questions=none, exporters=(),
         jobs=house.jobs,
         knowledge=house.knowledge,
         search=house.search,

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from terrace.telemetry.metrics import Metrics
 from terrace.web import problems
 from terrace.web.edge import Edge
-from terrace.web.security import LocalGuard
+from terrace.web.security import Guard
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def client() -> httpx.AsyncClient:
 
         return StreamingResponse(pieces())
 
-    edge = Edge(app, guard=LocalGuard(), metrics=Metrics(), max_body=1000)
+    edge = Edge(app, guard=Guard(), metrics=Metrics(), max_body=1000)
     return httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost")
 
 

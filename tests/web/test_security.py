@@ -2,9 +2,9 @@
 
 import pytest
 
-from terrace.web.security import LocalGuard, hostname, is_loopback
+from terrace.web.security import Guard, hostname, is_loopback
 
-GUARD = LocalGuard(["terrace.lan"], ["https://intranet.example"])
+GUARD = Guard(["terrace.lan"], ["https://intranet.example"])
 
 
 def refusal(method: str = "GET", **headers: str) -> str | None:
@@ -51,8 +51,8 @@ def test_following_a_link_from_another_site_is_a_navigation_and_passes() -> None
     assert refusal("POST", sec_fetch_site="cross-site", sec_fetch_mode="navigate") == "cross_site"
 
 
-def test_insecure_mode_takes_any_host_but_no_foreign_origin() -> None:
-    guard = LocalGuard(open_to_all=True)
+def test_where_people_log_in_any_host_is_taken_but_no_foreign_origin() -> None:
+    guard = Guard(open=lambda: False)
     assert guard.check("GET", {b"host": b"anything"}) is None
     foreign = guard.check("POST", {b"host": b"anything", b"origin": b"https://evil.example"})
     assert foreign is not None

@@ -11,9 +11,10 @@ from starlette.staticfiles import StaticFiles
 
 from terrace import __version__
 from terrace.web import problems
+from terrace.web.access import Doorkeeper
 from terrace.web.api import chat, collections, conversations, documents, jobs, models, operations, search, status
 from terrace.web.edge import ASGI, Edge, Receive, Send
-from terrace.web.security import CONTENT_SECURITY_POLICY, LocalGuard
+from terrace.web.security import CONTENT_SECURITY_POLICY, Guard
 from terrace.web.services import Services
 
 PAGE = Path(__file__).parent / "app"
@@ -27,12 +28,14 @@ OpenAI's own SDKs work at `/v1`."""
 RESOURCES = (chat, conversations, documents, collections, search, jobs, models, status)
 
 
-def build(services: Services, openai: ASGI) -> ASGI:
+def build(services: Services, doorkeeper: Doorkeeper, openai: ASGI) -> ASGI:
     """`openai` answers everything under /v1."""
     settings = services.settings
     app = _api(docs=settings.web.docs, max_body=settings.web.max_json_bytes)
     app.state.services = services
-    guard = LocalGuard(settings.web.hosts, settings.web.cors_origins, open_to_all=settings.insecure)
+    app.state.doorkeeper = doorkeeper
+    origins = [*settings.web.cors_origins, *filter(None, [settings.web.public_url.rstrip("/").lower()])]
+    guard = Guard(settings.web.hosts, origins, open=lambda: services.gatekeeper.local and not settings.insecure)
     return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_body=settings.web.max_json_bytes)
 
 

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: request ids, local-mode refusals, security headers, metrics, the last catch.
+"""The outermost ASGI layer: request ids, refusals, security headers, metrics, the last catch.
 
 One plain ASGI wrapper: each BaseHTTPMiddleware would cost hundreds of microseconds a request.
 """
@@ -15,7 +15,7 @@ from terrace.telemetry.logs import request_id
 from terrace.telemetry.metrics import Metrics
 from terrace.types import new_id
 from terrace.web.problems import from_error, unforeseen
-from terrace.web.security import SECURITY_HEADERS, LocalGuard
+from terrace.web.security import SECURITY_HEADERS, Guard
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,7 +36,7 @@ _random = Random()  # a request id need not be a secret, and asking the kernel f
 
 
 class Edge:
-    def __init__(self, app: ASGI, *, guard: LocalGuard, metrics: Metrics, max_body: int) -> None:
+    def __init__(self, app: ASGI, *, guard: Guard, metrics: Metrics, max_body: int) -> None:
         self._app = app
         self._guard = guard
         self._metrics = metrics

@@ -1,12 +1,12 @@
-"""Local mode: nobody logs in, so only this machine's own page and programs may speak.
+"""What web pages of other sites can make a browser send is refused at the edge.
 
-A web page elsewhere can make the browser call loopback. Three checks refuse it: the Host header must be
-ours (against DNS rebinding), an Origin must be our own (against cross-site requests), and what the browser
-marks as coming from another site may only be a plain navigation. Programs send neither Origin nor
-Sec-Fetch-Site and pass.
+Three checks: an Origin must be our own (against cross-site requests), what the browser marks as coming from another
+site may only be a plain navigation, and as long as nobody logs in, the Host header must be ours (against DNS
+rebinding, which makes a page elsewhere look like ours; it has no login, so later it gains nothing). Programs send
+neither Origin nor Sec-Fetch-Site and pass.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from terrace.errors import Denied, Invalid, TerraceError
@@ -50,20 +50,22 @@ def hostname(host: str) -> str:
     return host.partition(":")[0]
 
 
-class LocalGuard:
-    """Refuses what a foreign web page could have sent. `open_to_all` (--insecure) accepts any Host."""
+class Guard:
+    """`open`: whether nobody has to log in, which is when the Host header counts."""
 
-    def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = (), *, open_to_all: bool = False) -> None:
+    def __init__(
+        self, hosts: Iterable[str] = (), origins: Iterable[str] = (), *, open: Callable[[], bool] = lambda: True
+    ) -> None:
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
         self._origins = frozenset(origins)
-        self._open_to_all = open_to_all
+        self._open = open
 
     def check(self, method: str, headers: dict[bytes, bytes]) -> TerraceError | None:
         """The refusal, or None."""
         host = headers.get(b"host", b"").decode("latin-1")
         if not host:
             return Invalid("The request has no Host header.", code="host_missing", status=400)
-        if not self._open_to_all and hostname(host) not in self._hosts:
+        if self._open() and hostname(host) not in self._hosts:
             return Denied(
                 "This Host is not served here. Open http://localhost, or name the host in TERRACE_WEB__HOSTS.",
                 code="host_not_allowed",
@@ -71,7 +73,11 @@ class LocalGuard:
             )
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and not self._own(origin, host):
-            return Denied("Requests from other web sites are refused.", code="origin_not_allowed")
+            return Denied(
+                "Requests from other web sites are refused. Behind a proxy, name the address people use in "
+                "TERRACE_WEB__PUBLIC_URL.",
+                code="origin_not_allowed",
+            )
         site = headers.get(b"sec-fetch-site", b"none")
         if (
             not origin

@@ -16,17 +16,6 @@ from terrace.web.edge import ASGI
 from terrace.web.security import is_loopback
 
 
-def check_address(settings: Settings) -> None:
-    """Raises Invalid unless the address is loopback or the operator insists."""
-    if is_loopback(settings.host) or settings.insecure:
-        return
-    raise Invalid(
-        f"Listening on {settings.host} would let everybody on the network in: there are no accounts yet. "
-        "Stay on 127.0.0.1, put a proxy with a login in front, or say --insecure if that is what you want.",
-        code="insecure_address",
-    )
-
-
 def bind(settings: Settings) -> socket.socket:
     """The listening socket, bound before anything else starts. Raises Conflict when the port is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET

@@ -1,7 +1,7 @@
 """What assembly hands to the doors, and how a handler asks for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,22 +12,50 @@ from terrace.telemetry.metrics import Metrics
 from terrace.types import Scope
 
 if TYPE_CHECKING:
+    from terrace.accounts.audit import Audit
+    from terrace.accounts.gatekeeper import Gatekeeper
+    from terrace.accounts.keys import Keys
+    from terrace.accounts.limits.base import Limits
+    from terrace.accounts.mail import Mail
+    from terrace.accounts.oidc import OIDCLogin
+    from terrace.accounts.people import People
+    from terrace.accounts.sessions import Sessions
+    from terrace.accounts.tenants import Tenants
+    from terrace.chat.questions import Questions
     from terrace.chat.service import Chat
     from terrace.jobs.base import Jobs
     from terrace.knowledge.search import Search
     from terrace.knowledge.service import Knowledge
     from terrace.models.service import Models
+    from terrace.telemetry.prices import Prices
+    from terrace.telemetry.usage import UsageReport
+
+Exporter = Callable[[Scope], AsyncIterator[tuple[str, AsyncIterator[bytes]]]]
+"""A room's share of a tenant's export: (path in the archive, its bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     settings: Settings
+    gatekeeper: "Gatekeeper"
+    people: "People"
+    tenants: "Tenants"
+    sessions: "Sessions"
+    keys: "Keys"
+    oidc: "OIDCLogin"
+    mail: "Mail"
+    audit: "Audit"
+    limits: "Limits"
+    prices: "Prices"
+    usage: "UsageReport"
     jobs: "Jobs"
     knowledge: "Knowledge"
     search: "Search"
     chat: "Chat"
+    questions: "Questions"
     models: "Models"
     metrics: Metrics
+    exporters: tuple[Exporter, ...]
     submit: Callable[..., Awaitable[str]]
     ready: Callable[[], Awaitable[dict[str, str]]]
     status: Callable[[Scope], Awaitable[dict[str, Any]]]
@@ -39,10 +67,11 @@ async def _services(request: Request) -> Services:
     return services
 
 
+House = Annotated[Services, Depends(_services)]
+
+
 async def _scope() -> Scope:
-    """Who is calling. In local mode: the one person at this machine."""
     return Scope()
 
 
-House = Annotated[Services, Depends(_services)]
 Who = Annotated[Scope, Depends(_scope)]
