@@ -8,12 +8,17 @@ import pytest
 from pydantic import BaseModel
 
 from terrace import assembly
+from terrace.accounts.roles import PERMISSIONS, ROLES
 from terrace.cli.app import EXIT, app
-from terrace.settings import Provider, Section, Settings
+from terrace.settings import OIDC, Provider, Section, Settings
 from terrace.web.problems import STATUS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+
+
+NAMED: dict[str, type[BaseModel]] = {"providers": Provider, "oidc": OIDC}
+"""Sections of which there may be several, each by its name."""
 
 
 def variables(section: type[BaseModel], prefix: str = "TERRACE_") -> Iterator[str]:
@@ -21,8 +26,8 @@ def variables(section: type[BaseModel], prefix: str = "TERRACE_") -> Iterator[st
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             yield from variables(kind, f"{prefix}{name.upper()}__")
-        elif name == "providers":
-            yield from variables(Provider, f"{prefix}PROVIDERS__NAME__")
+        elif name in NAMED:
+            yield from variables(NAMED[name], f"{prefix}{name.upper()}__NAME__")
         else:
             yield f"{prefix}{name.upper()}"
 
@@ -47,6 +52,15 @@ def test_every_kind_of_error_is_told(kind: str) -> None:
 @pytest.mark.parametrize("path", list(assembly.openapi()["paths"]))
 def test_every_route_is_told(path: str) -> None:
     assert path in (DOCS / "api.md").read_text()
+
+
+def test_the_table_of_roles_is_the_one_in_force() -> None:
+    rows = re.findall(r"^\| `([a-z:]+)` \|(.*?)\|[^|]*\|$", (DOCS / "accounts.md").read_text(), re.MULTILINE)
+    told = {name: [bool(cell.strip()) for cell in cells.split("|")] for name, cells in rows if name in PERMISSIONS}
+    held = {
+        name: [name in ROLES[role] or (name, role) == ("operator", "owner") for role in ROLES] for name in PERMISSIONS
+    }
+    assert told == held
 
 
 def test_every_command_is_told() -> None:

@@ -197,7 +197,7 @@ class Settings(BaseSettings):
     data: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
         default_factory=lambda: user_data_path("terrace"), description="The folder with everything it keeps."
     )
-    insecure: bool = Field(False, description="Listen beyond loopback without accounts.")
+    insecure: bool = Field(False, description="Nobody logs in beyond loopback either, until there is an account.")
 
     storage: Storage = Storage()
     jobs: Jobs = Jobs()
