@@ -42,3 +42,14 @@ def now() -> float:
 def moment(seconds: float) -> datetime:
     """What tables store, as an aware UTC datetime; what the API shows."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a room's doctor found that is not as it should be, in a sentence for the operator."""
+
+    room: str  # "jobs", "knowledge" ...
+    code: str
+    message: str
+    subject: str  # the id of what it is about, or the setting
+    repairable: bool

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from terrace.jobs import endings
 from terrace.jobs.journal import Journal
 from terrace.jobs.service import JobService
-from terrace.types import Scope, now
+from terrace.types import Finding, Scope, now
 
 GRACE_SECONDS = 60.0  # a worker takes stuck work back by itself sooner than this
 LIMIT = 1000  # findings of one kind
@@ -43,17 +43,6 @@ TENANT = text("SELECT tenant_id FROM jobs WHERE id = :id")
 DETACH = text("UPDATE jobs SET parent_id = NULL, updated_at = :now WHERE id = :id")
 EXPIRE = text("UPDATE jobs SET lease_until = 0 WHERE id = :id AND state = 'running'")
 SWEEP_EVENTS = text("DELETE FROM job_events WHERE job_id = :id")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be, in a sentence for the operator."""
-
-    room: str  # "jobs", "knowledge" ...
-    code: str
-    message: str
-    subject: str  # the id of what it is about
-    repairable: bool
 
 
 Repair = Callable[[Session, Journal, JobService, str], None]

@@ -7,14 +7,13 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from terrace.jobs.base import FINAL, Jobs
-from terrace.jobs.doctor import Finding
 from terrace.jobs.tables import JobRow
 from terrace.knowledge import store, tasks, trash
 from terrace.knowledge.base import Index
 from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.tables import ChunkRow, DocumentRow, TrashRow
 from terrace.storage import Blobs, Database
-from terrace.types import Scope, now
+from terrace.types import Finding, Scope, now
 
 PRIORITY = -10  # what somebody waits for goes first
 ORPHAN_AGE = 24 * 3600.0  # seconds: a younger blob may belong to an upload that is still arriving
