@@ -11,7 +11,9 @@ from starlette.responses import StreamingResponse
 from terrace.telemetry.metrics import Metrics
 from terrace.web import problems
 from terrace.web.edge import Edge
-from terrace.web.security import Guard
+from terrace.web.security import CORS, Guard
+
+SITE = "https://intranet.example"
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def client() -> httpx.AsyncClient:
 
         return StreamingResponse(pieces())
 
-    edge = Edge(app, guard=Guard(), metrics=Metrics(), max_body=1000)
+    edge = Edge(app, guard=Guard(origins=[SITE]), cors=CORS([SITE]), metrics=Metrics(), max_body=1000)
     return httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost")
 
 
@@ -56,3 +58,21 @@ async def test_request_ids_that_could_forge_a_log_line_are_replaced(client: http
     for given in ("a b", "x" * 101, "ü"):
         answer = await client.get("/broken", headers={"x-request-id": given.encode()})
         assert answer.headers["x-request-id"].startswith("req_")
+
+
+async def test_a_named_site_is_told_beforehand_that_it_may_call(client: httpx.AsyncClient) -> None:
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    answer = await client.options("/api/chat", headers={"origin": SITE, **asks})
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == SITE
+    assert "authorization" in answer.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in answer.headers  # cookies never go with it
+
+
+async def test_a_named_site_may_read_the_answer_and_others_hear_nothing(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/broken", headers={"origin": SITE})).headers["access-control-allow-origin"] == SITE
+    asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    refused = await client.options("/api/chat", headers=asks)
+    assert refused.status_code == 403
+    assert "access-control-allow-origin" not in refused.headers
+    assert "access-control-allow-origin" not in (await client.get("/broken")).headers

@@ -14,7 +14,7 @@ from terrace.web import problems
 from terrace.web.access import Doorkeeper
 from terrace.web.api import chat, collections, conversations, documents, jobs, models, operations, search, status
 from terrace.web.edge import ASGI, Edge, Receive, Send
-from terrace.web.security import CONTENT_SECURITY_POLICY, Guard
+from terrace.web.security import CONTENT_SECURITY_POLICY, CORS, Guard
 from terrace.web.services import Services
 
 PAGE = Path(__file__).parent / "app"
@@ -34,9 +34,18 @@ def build(services: Services, doorkeeper: Doorkeeper, openai: ASGI) -> ASGI:
     app = _api(docs=settings.web.docs, max_body=settings.web.max_json_bytes)
     app.state.services = services
     app.state.doorkeeper = doorkeeper
-    origins = [*settings.web.cors_origins, *filter(None, [settings.web.public_url.rstrip("/").lower()])]
+    origins = [
+        *(each.rstrip("/") for each in settings.web.cors_origins),
+        *filter(None, [settings.web.public_url.rstrip("/").lower()]),
+    ]
     guard = Guard(settings.web.hosts, origins, open=lambda: services.gatekeeper.local and not settings.insecure)
-    return Edge(Doors(app, openai), guard=guard, metrics=services.metrics, max_body=settings.web.max_json_bytes)
+    return Edge(
+        Doors(app, openai),
+        guard=guard,
+        cors=CORS(settings.web.cors_origins),
+        metrics=services.metrics,
+        max_body=settings.web.max_json_bytes,
+    )
 
 
 def describe() -> dict[str, Any]:

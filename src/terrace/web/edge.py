@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from random import Random
 from typing import Any
 
+from starlette.responses import Response
+
 from terrace.errors import Invalid, TerraceError
 from terrace.telemetry.logs import request_id
 from terrace.telemetry.metrics import Metrics
 from terrace.types import new_id
 from terrace.web.problems import from_error, unforeseen
-from terrace.web.security import SECURITY_HEADERS, Guard
+from terrace.web.security import CORS, SECURITY_HEADERS, Guard
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,9 +38,10 @@ _random = Random()  # a request id need not be a secret, and asking the kernel f
 
 
 class Edge:
-    def __init__(self, app: ASGI, *, guard: Guard, metrics: Metrics, max_body: int) -> None:
+    def __init__(self, app: ASGI, *, guard: Guard, metrics: Metrics, max_body: int, cors: CORS | None = None) -> None:
         self._app = app
         self._guard = guard
+        self._cors = cors or CORS()
         self._metrics = metrics
         self._limit = max_body
 
@@ -54,6 +57,8 @@ class Edge:
         token = request_id.set(identity)
         status, complete = 0, False
         added = ((b"x-request-id", identity.encode()), *_security(scope["path"]))
+        if origin := headers.get(b"origin"):
+            added += self._cors.headers(origin)
 
         async def sending(message: Message) -> None:
             nonlocal status, complete
@@ -69,6 +74,9 @@ class Edge:
             refusal = self._guard.check(scope["method"], headers) or self._oversized(scope["path"], headers)
             if refusal is not None:
                 await from_error(refusal)(scope, receive, sending)
+            elif (preflight := self._cors.preflight(scope["method"], headers)) is not None:
+                added = (added[0], *preflight)
+                await Response(status_code=204)(scope, receive, sending)
             else:
                 await self._app(scope, receive, sending)
         except Exception:

@@ -89,3 +89,37 @@ class Guard:
 
     def _own(self, origin: str, host: str) -> bool:
         return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}") or origin in self._origins
+
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class CORS:
+    """What pages of the origins an operator has named may do: call the API with a key or token, never with cookies."""
+
+    ALLOWED: Headers = (
+        (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+        (
+            b"access-control-allow-headers",
+            b"authorization, content-type, idempotency-key, last-event-id, prefer, x-access-token, x-api-key, "
+            b"x-request-id",
+        ),
+        (b"access-control-max-age", b"600"),
+    )
+    EXPOSED = (b"access-control-expose-headers", b"retry-after, ratelimit, ratelimit-policy, x-job-id, x-request-id")
+
+    def __init__(self, origins: Iterable[str] = ()) -> None:
+        self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
+
+    def headers(self, origin: bytes) -> Headers:
+        """What an answer to that origin's page carries; nothing for others."""
+        if origin not in self._origins:
+            return ()
+        return ((b"access-control-allow-origin", origin), (b"vary", b"origin"), self.EXPOSED)
+
+    def preflight(self, method: str, headers: dict[bytes, bytes]) -> Headers | None:
+        """The answer to a browser that asks before it sends; None when this is no such question."""
+        if method != "OPTIONS" or b"access-control-request-method" not in headers:
+            return None
+        allowed = self.headers(headers.get(b"origin", b""))
+        return (*allowed, *self.ALLOWED) if allowed else None
