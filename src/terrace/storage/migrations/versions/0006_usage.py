@@ -30,8 +30,9 @@ def upgrade() -> None:
         sa.Column("duration", sa.Float(), nullable=False),
         sa.Column("first_token", sa.Float(), nullable=True),
     )
-    op.create_index("ix_usage_tenant", "usage", ["tenant_id", "started_at"])
-    op.create_index("ix_usage_started", "usage", ["started_at"])
+    # Ids begin with the time a call began, so they are what lists are sorted by and what is too old is found by.
+    op.create_index("ix_usage_tenant", "usage", ["tenant_id", "id"])
+    op.create_index("ix_usage_user", "usage", ["user_id", "tenant_id", "id"])
     op.create_table(
         "usage_days",
         sa.Column("tenant_id", sa.String(), primary_key=True),
@@ -47,6 +48,7 @@ def upgrade() -> None:
         sa.Column("output_tokens", sa.BigInteger(), nullable=False),
         sa.Column("cost", sa.BigInteger(), nullable=False),  # picodollars
     )
+    op.create_index("ix_usage_days_day", "usage_days", ["day"])
     op.create_table(
         "prices",
         sa.Column("model", sa.String(), primary_key=True),

@@ -1,0 +1,267 @@
+"""The books: every model call, once, whatever dies. Nothing is written to the database while a call is made.
+
+A call is noted in the journal when it begins, with what is reserved for it, and when it ends, with what it came to.
+What has ended is booked in groups a moment later: its row, and its day's sums, in one transaction that may be repeated.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlmodel import Session
+
+from terrace.errors import TerraceError, Unavailable
+from terrace.storage import Database, after_commit
+from terrace.telemetry import store
+from terrace.telemetry.calls import Call, Demand
+from terrace.telemetry.journal import MOST, Entry, Journal, Leftover, decode, leftovers
+from terrace.telemetry.prices import Price
+from terrace.telemetry.store import Recent, Total, day_of
+from terrace.types import Scope, now
+
+__all__ = ["Ledger", "Recent", "Recovered", "Spent", "Total"]
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.4  # how long an ended call waits at most; nothing runs while none does
+MANY = 1000  # ended calls that are booked at once
+GROUP = 500  # rows a transaction
+RETRY_SECONDS = 5.0  # the longest wait before a database that refused is asked again
+CLOSING_SECONDS = 5.0  # how long the end waits for such a database
+ERASED = 10_000  # erased users remembered, whose calls may still be under way
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What dead processes left: calls that had ended, and calls that had not, which count as their reservation."""
+
+    ended: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    tokens: int = 0
+    cost: int = 0  # picodollars
+
+
+class Ledger:
+    """`begin` and `end` are for the event loop's thread."""
+
+    def __init__(self, database: Database, folder: Path, clock: Callable[[], float] = now, *, most: int = MOST) -> None:
+        """`folder` holds the journals of all processes that share the database; `most` bounds the calls in ours."""
+        self._database = database
+        self._folder = folder
+        self._clock = clock
+        self._most = most
+        self._journal: Journal | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: list[int] = []  # slots, not booked yet
+        self._armed = False  # a timer runs, or a task books
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._booking = asyncio.Lock()
+        self._failures = 0  # in a row
+        self._erased: dict[str, None] = {}
+
+    async def start(self) -> Recovered:
+        """Book what dead processes left, then be ready. Raises Unavailable."""
+        self._loop = asyncio.get_running_loop()
+        recovered = await self.take_over()
+        self._journal = await asyncio.to_thread(Journal, self._folder, most=self._most)
+        return recovered
+
+    def begin(
+        self,
+        scope: Scope,
+        demand: Demand,
+        reserved_input: int,
+        reserved_output: int,
+        price: Price | None,
+        reserved_cost: int | None,
+    ) -> int:
+        """Note a call that is about to be made; `end` wants the number. Should we die, the reservation is booked.
+
+        Raises Unavailable when no more can be noted: then the call must not be made.
+        """
+        if self._journal is None:
+            raise Unavailable("The server is shutting down.", code="shutting_down")
+        dated = None if price is None else price.dated
+        return self._journal.begin(
+            scope, demand, self._clock(), reserved_input, reserved_output, reserved_cost, dated
+        )  # fmt: skip
+
+    def end(self, slot: int, call: Call, cost: int | None, price_dated: str | None) -> None:
+        """Note what a call came to (cost None: its price is not known). Once for each `begin`; never raises."""
+        if self._journal is None or not self._journal.end(slot, call, cost, price_dated):
+            log.error("a call of %s/%s ended twice, or after the books were closed", call.provider, call.model)
+            return
+        self._ended.append(slot)
+        if not self._armed:
+            self._arm(FLUSH_SECONDS)
+        elif len(self._ended) == MANY and self._timer is not None:
+            self._timer.cancel()
+            self._book_soon()
+
+    async def flush(self) -> None:
+        """Book what has ended by now. Raises what the database raises; nothing is lost by it."""
+        async with self._booking:
+            journal = self._journal
+            while journal is not None and self._ended:
+                slots = self._ended[:GROUP]
+                await self._book(journal.id, journal.read(slots))
+                del self._ended[: len(slots)]
+                journal.free(slots)
+
+    async def close(self) -> None:
+        """Book everything that has ended. What a database does not take now, or is still under way, stays in the
+        journal for the next start."""
+        try:
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await self._book_all()
+        except TimeoutError:
+            log.error("%d model calls could not be booked; the next start books them", len(self._ended))
+        journal = self._journal
+        if self._timer is not None:
+            self._timer.cancel()
+        if journal is not None and journal.busy == len(self._ended):
+            self._journal = None
+            journal.close()
+        elif journal is not None:  # its lock is held until the process is gone: what ends till then is still noted
+            log.warning("%d model calls are still under way; the next start books them", journal.busy)
+
+    async def take_over(self) -> Recovered:
+        """Book the calls of processes that died. Several may try at once: each file is one's only."""
+        ended = lost = 0
+        files = leftovers(self._folder)
+        while (file := await asyncio.to_thread(next, files, None)) is not None:
+            try:
+                booked = await self._take(file)
+            finally:
+                file.close()
+            dead = sum(entry.outcome == "lost" for entry in booked)
+            ended, lost = ended + len(booked) - dead, lost + dead
+        if ended or lost:
+            log.warning(
+                "A process died: %d model calls that it had made were booked now, and %d that it was making were "
+                "booked as the most they may have cost", ended, lost,
+            )  # fmt: skip
+        return Recovered(ended, lost)
+
+    # -- what was spent
+
+    async def totals(self, since_day: str) -> list[Total]:
+        """What came of calls begun on that UTC day (2026-11-21) or later and ended by now, booked or not, by tenant,
+        user, key and day. A tenant's sum is that of all its lines."""
+        found, waiting = await self._with_waiting(lambda session: store.totals(session, since_day))
+        return found + [
+            Total(each.tenant, each.user, each.key, day, each.input_tokens + each.output_tokens, each.cost or 0)
+            for each in waiting
+            if (day := day_of(each.started)) >= since_day
+        ]
+
+    async def spent(self, tenant: str, user: str | None = None, key: str | None = None, *, since_day: str) -> Spent:
+        """Of one tenant, or of a user or key in it."""
+        lines = [
+            line
+            for line in await self.totals(since_day)
+            if line.tenant == tenant and user in (None, line.user) and key in (None, line.key)
+        ]
+        return Spent(sum(line.tokens for line in lines), sum(line.cost for line in lines))
+
+    async def recent(self, seconds: float = 60.0) -> list[Recent]:
+        """Calls that began in the last seconds and have ended, booked or not."""
+        since = self._clock() - seconds
+        found, waiting = await self._with_waiting(lambda session: store.recent(session, since))
+        return [each for each in found if each.started >= since] + [
+            Recent(each.tenant, each.user, each.key, each.started, each.input_tokens + each.output_tokens)
+            for each in waiting
+            if each.started >= since
+        ]
+
+    # -- erasure, inside the transaction of whoever erases
+
+    def erase(self, session: Session, user_id: str) -> None:
+        """Keep the numbers of a person's calls and no link to the person, those still under way included."""
+        store.erase(session, user_id)
+        after_commit(session, lambda: self._remember(user_id))
+
+    def erase_tenant(self, session: Session, scope: Scope) -> None:
+        store.erase_tenant(session, scope)
+
+    def _remember(self, user_id: str) -> None:
+        self._erased[user_id] = None
+        if len(self._erased) > ERASED:
+            del self._erased[next(iter(self._erased))]
+
+    # -- booking
+
+    async def _book(self, journal: int, slots: Sequence[bytes]) -> list[Entry]:
+        erased = frozenset(self._erased)
+        return await self._database.write(
+            lambda session: store.book(session, [decode(slot, journal) for slot in slots], erased)
+        )
+
+    async def _take(self, file: Leftover) -> list[Entry]:
+        booked = []
+        for at in range(0, len(file.slots), GROUP):
+            booked += await self._book(file.journal, file.slots[at : at + GROUP])
+        await asyncio.to_thread(file.remove)
+        return booked
+
+    def _arm(self, seconds: float) -> None:
+        self._armed = True
+        self._timer = self._loop.call_later(seconds, self._book_soon)
+
+    def _book_soon(self) -> None:
+        self._timer = None
+        self._task = self._loop.create_task(self._book_in_turn(), name="ledger")
+
+    async def _book_in_turn(self) -> None:
+        await self._tried()
+        if self._ended:
+            self._arm(min(RETRY_SECONDS, FLUSH_SECONDS * 2**self._failures))
+        else:
+            self._armed = False
+
+    async def _book_all(self) -> None:
+        if self._task is not None:
+            await self._task
+        for pause in itertools.chain([0.0], itertools.repeat(0.2)):
+            await asyncio.sleep(pause)
+            if await self._tried():
+                return
+
+    async def _tried(self) -> bool:
+        """Whether everything could be booked; a database that refuses is told of once."""
+        try:
+            await self.flush()
+        except Exception as error:  # whatever it is, the calls stay in the journal
+            self._failures = min(self._failures + 1, 10)
+            if self._failures == 1:
+                told = not isinstance(error, TerraceError) and error
+                log.warning(
+                    "%d model calls wait to be booked; it is tried again: %s", len(self._ended), error, exc_info=told
+                )
+            return False
+        if self._failures:
+            log.info("the model calls that waited are booked")
+        self._failures = 0
+        return True
+
+    async def _with_waiting(self, work: Callable[[Session], list[R]]) -> tuple[list[R], list[Entry]]:
+        """What `work` reads, and the ended calls it could not see because they are not booked."""
+        async with self._booking:
+            ids = [entry.id for entry in self._waiting()]
+            found, known = await self._database.read(lambda session: (work(session), store.known(session, ids)))
+            return found, [entry for entry in self._waiting() if entry.id not in known]
+
+    def _waiting(self) -> list[Entry]:
+        journal = self._journal
+        return [] if journal is None else [decode(slot, journal.id) for slot in journal.read(self._ended)]
