@@ -27,6 +27,7 @@ DOORS = {("cli", "assembly"), ("__main__", "cli")}
 VENDORS = {
     "aiohttp": {"models/transport"},
     "alembic": {"storage"},
+    "argon2": {"accounts"},
     "fastapi": {"web"},
     "httptools": {"models/transport"},
     "lxml": {"knowledge/parsers"},
@@ -42,14 +43,15 @@ VENDORS = {
     "pypdfium2": {"knowledge/parsers"},
     "rich": {"cli"},
     "selectolax": {"knowledge/parsers"},
-    "sqlalchemy": {"storage", "jobs", "knowledge", "chat", "telemetry"},
-    "sqlmodel": {"storage", "jobs", "knowledge", "chat", "telemetry"},
+    "sqlalchemy": {"storage", "accounts", "jobs", "knowledge", "chat", "telemetry"},
+    "sqlmodel": {"storage", "accounts", "jobs", "knowledge", "chat", "telemetry"},
     "starlette": {"web"},
     "tokenizers": {"knowledge/embedding"},
     "typer": {"cli"},
     "uvicorn": {"web"},
     "uvloop": {"web", "cli"},
     "xllamacpp": {"models/providers"},
+    "zxcvbn": {"accounts"},
 }
 BANNED_NAMES = {"utils", "helpers", "common", "manager", "misc"}
 HANDLER_STATEMENTS = 8
