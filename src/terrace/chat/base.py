@@ -11,6 +11,8 @@ from terrace.types import Scope
 
 Role = Literal["user", "assistant"]
 MessageState = Literal["running", "complete", "stopped", "failed"]
+ConversationKind = Literal["cnv", "qst"]
+"""What its id begins with: a conversation of the page's, or a question asked by itself."""
 
 GENERATE = "chat.generate"
 
@@ -31,6 +33,7 @@ class Ask:
     parent_id: str | None = None
     passages: int | None = None
     key: str | None = None  # the same key asks the same question once, however often it is sent
+    kind: ConversationKind = "cnv"  # of a new conversation
 
 
 @dataclass(frozen=True, slots=True)

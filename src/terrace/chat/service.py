@@ -111,7 +111,7 @@ class Chat:
         if ask.conversation_id is None:
             if ask.parent_id is not None:
                 raise Invalid("parent_id needs the conversation_id it belongs to.", code="parent_without_conversation")
-            conversation, parent = store.create(session, scope, _first_words(text)), None
+            conversation, parent = store.create(session, scope, _first_words(text), ask.kind), None
         else:
             conversation = store.conversation(session, scope, ask.conversation_id)
             parent = store.place(session, scope, conversation, ask.parent_id)

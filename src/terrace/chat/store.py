@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, and_, delete, func, or_, update
 from sqlmodel import Session, col, select
 
-from terrace.chat.base import Conversation, Message, MessageState, Role, Turn
+from terrace.chat.base import Conversation, ConversationKind, Message, MessageState, Role, Turn
 from terrace.chat.tables import ConversationRow, MessageRow
 from terrace.chat.text import storable
 from terrace.errors import Conflict, Invalid, Missing
@@ -27,17 +27,17 @@ MAX_TITLE = 200
 def conversation(session: Session, scope: Scope, conversation_id: str) -> ConversationRow:
     """Raises Missing."""
     row = session.exec(
-        select(ConversationRow).where(ConversationRow.id == storable(conversation_id), *_own(scope))
+        select(ConversationRow).where(ConversationRow.id == storable(conversation_id), *own(scope))
     ).one_or_none()
     if row is None:
         raise Missing("No such conversation.", code="conversation_missing")
     return row
 
 
-def create(session: Session, scope: Scope, title: str) -> ConversationRow:
+def create(session: Session, scope: Scope, title: str, kind: ConversationKind = "cnv") -> ConversationRow:
     at = now()
     row = ConversationRow(
-        id=new_id("cnv"), tenant_id=scope.tenant, user_id=scope.user, title=title, created_at=at, updated_at=at
+        id=new_id(kind), tenant_id=scope.tenant, user_id=scope.user, title=title, created_at=at, updated_at=at
     )
     session.add(row)
     session.flush()
@@ -72,9 +72,9 @@ def page(
 ) -> list[tuple[float, Conversation]]:
     """(when it changed, conversation), latest first, one more than `limit` where there are more.
 
-    `words` must all stand in the title or in one message.
+    `words` must all stand in the title or in one message. Questions (`chat.questions`) have a list of their own.
     """
-    where = [*_own(scope)]
+    where = [*own(scope), of_kind("cnv")]
     if after is not None:
         where.append(
             or_(
@@ -101,7 +101,11 @@ def told(row: ConversationRow, messages: int, snippet: str | None = None) -> Con
     )
 
 
-def _own(scope: Scope) -> list[ColumnElement[bool]]:
+def of_kind(kind: ConversationKind) -> ColumnElement[bool]:
+    return col(ConversationRow.id).startswith(f"{kind}_", autoescape=True)
+
+
+def own(scope: Scope) -> list[ColumnElement[bool]]:
     user = col(ConversationRow.user_id)
     return [
         col(ConversationRow.tenant_id) == scope.tenant,

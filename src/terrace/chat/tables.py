@@ -12,9 +12,12 @@ def _json() -> Column[Any]:
 
 class ConversationRow(SQLModel, table=True):
     __tablename__ = "conversations"
-    __table_args__ = (Index("ix_conversations_latest", "tenant_id", "user_id", "updated_at", "id"),)
+    __table_args__ = (
+        Index("ix_conversations_latest", "tenant_id", "user_id", "updated_at", "id"),
+        Index("ix_conversations_newest", "tenant_id", "user_id", "id"),
+    )
 
-    id: str = Field(primary_key=True)  # cnv_...
+    id: str = Field(primary_key=True)  # cnv_..., qst_... where it is a question asked by itself
     tenant_id: str
     user_id: str | None = None
     title: str
