@@ -17,8 +17,8 @@ import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from terrace.errors import Internal, Unavailable
 from terrace.telemetry.calls import Call, Demand, Operation, Outcome
@@ -56,15 +56,14 @@ assert 1 + _BEGIN.size == SLOT
 assert _END_AT + _END.size <= SLOT - _TEXT
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One call as it is booked."""
+class Entry(NamedTuple):
+    """One call as it is booked; the names are the columns'."""
 
     id: str
-    tenant: str
-    user: str | None
-    key: str | None
-    job: str | None
+    tenant_id: str
+    user_id: str | None
+    key_id: str | None
+    job_id: str | None
     provider: str
     model: str
     operation: Operation
@@ -76,7 +75,7 @@ class Entry:
     estimated: bool
     cost: int | None  # picodollars; None: nobody told the price
     price_dated: str | None
-    started: float
+    started_at: float
     duration: float
     first_token: float | None
 
@@ -241,10 +240,10 @@ def decode(slot: bytes, journal: int) -> Entry:
         dated = end_dated
     return Entry(
         id=f"use_{int(started * 1000):012x}{journal:010x}{sequence:010x}",
-        tenant=tenant,
-        user=user or None,
-        key=key or None,
-        job=job or None,
+        tenant_id=tenant,
+        user_id=user or None,
+        key_id=key or None,
+        job_id=job or None,
         provider=provider,
         model=model.replace("\0", "\ufffd"),
         operation=_OPERATIONS[operation],
@@ -256,7 +255,7 @@ def decode(slot: bytes, journal: int) -> Entry:
         estimated=bool(estimated),
         cost=None if cost == _UNPRICED else cost,
         price_dated=_text(dated) or None,
-        started=started,
+        started_at=started,
         duration=duration,
         first_token=None if first_token == _NOT_TOLD else first_token,
     )

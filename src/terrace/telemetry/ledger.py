@@ -119,6 +119,23 @@ class Ledger:
                 del self._ended[: len(slots)]
                 journal.free(slots)
 
+    async def catch_up(self) -> bool:
+        """As `flush`, but whether it could be done; that a database refuses is logged once, and it is tried again."""
+        try:
+            await self.flush()
+        except Exception as error:  # whatever it is, the calls stay in the journal
+            self._failures = min(self._failures + 1, 10)
+            if self._failures == 1:
+                told = not isinstance(error, TerraceError) and error
+                log.warning(
+                    "%d model calls wait to be booked; it is tried again: %s", len(self._ended), error, exc_info=told
+                )
+            return False
+        if self._failures:
+            log.info("the model calls that waited are booked")
+        self._failures = 0
+        return True
+
     async def close(self) -> None:
         """Book everything that has ended. What a database does not take now, or is still under way, stays in the
         journal for the next start."""
@@ -161,9 +178,11 @@ class Ledger:
         user, key and day. A tenant's sum is that of all its lines."""
         found, waiting = await self._with_waiting(lambda session: store.totals(session, since_day))
         return found + [
-            Total(each.tenant, each.user, each.key, day, each.input_tokens + each.output_tokens, each.cost or 0)
+            Total(
+                each.tenant_id, each.user_id, each.key_id, day, each.input_tokens + each.output_tokens, each.cost or 0
+            )
             for each in waiting
-            if (day := day_of(each.started)) >= since_day
+            if (day := day_of(each.started_at)) >= since_day
         ]
 
     async def spent(self, tenant: str, user: str | None = None, key: str | None = None, *, since_day: str) -> Spent:
@@ -180,9 +199,9 @@ class Ledger:
         since = self._clock() - seconds
         found, waiting = await self._with_waiting(lambda session: store.recent(session, since))
         return [each for each in found if each.started >= since] + [
-            Recent(each.tenant, each.user, each.key, each.started, each.input_tokens + each.output_tokens)
+            Recent(each.tenant_id, each.user_id, each.key_id, each.started_at, each.input_tokens + each.output_tokens)
             for each in waiting
-            if each.started >= since
+            if each.started_at >= since
         ]
 
     # -- erasure, inside the transaction of whoever erases
@@ -224,7 +243,7 @@ class Ledger:
         self._task = self._loop.create_task(self._book_in_turn(), name="ledger")
 
     async def _book_in_turn(self) -> None:
-        await self._tried()
+        await self.catch_up()
         if self._ended:
             self._arm(min(RETRY_SECONDS, FLUSH_SECONDS * 2**self._failures))
         else:
@@ -235,25 +254,8 @@ class Ledger:
             await self._task
         for pause in itertools.chain([0.0], itertools.repeat(0.2)):
             await asyncio.sleep(pause)
-            if await self._tried():
+            if await self.catch_up():
                 return
-
-    async def _tried(self) -> bool:
-        """Whether everything could be booked; a database that refuses is told of once."""
-        try:
-            await self.flush()
-        except Exception as error:  # whatever it is, the calls stay in the journal
-            self._failures = min(self._failures + 1, 10)
-            if self._failures == 1:
-                told = not isinstance(error, TerraceError) and error
-                log.warning(
-                    "%d model calls wait to be booked; it is tried again: %s", len(self._ended), error, exc_info=told
-                )
-            return False
-        if self._failures:
-            log.info("the model calls that waited are booked")
-        self._failures = 0
-        return True
 
     async def _with_waiting(self, work: Callable[[Session], list[R]]) -> tuple[list[R], list[Entry]]:
         """What `work` reads, and the ended calls it could not see because they are not booked."""

@@ -2,25 +2,22 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, insert, text
 from sqlmodel import Session
 
 from terrace.telemetry.journal import Entry, id_at
+from terrace.telemetry.tables import UsageRow
 from terrace.types import Scope
 
 SUMS = ("calls", "failed", "unpriced", "input_tokens", "cached_tokens", "output_tokens", "cost")
 TIDIED = 2000  # rows a transaction: nobody waits long behind it
 
 KNOWN = text("SELECT id FROM usage WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
-INSERT = text(
-    "INSERT INTO usage (id, tenant_id, user_id, key_id, job_id, provider, model, operation, outcome, code, "
-    "input_tokens, cached_tokens, output_tokens, estimated, cost, price_dated, started_at, duration, first_token) "
-    "VALUES (:id, :tenant, :user, :key, :job, :provider, :model, :operation, :outcome, :code, :input_tokens, "
-    ":cached_tokens, :output_tokens, :estimated, :cost, :price_dated, :started, :duration, :first_token)"
-)
+INSERT = insert(UsageRow)
 ADDING = (
     "ON CONFLICT (tenant_id, day, user_id, key_id, model) DO UPDATE SET "
     + ", ".join(f"{name} = usage_days.{name} + excluded.{name}" for name in SUMS)
@@ -75,7 +72,13 @@ class Recent:
 
 
 def day_of(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).date().isoformat()
+    """The UTC day of a moment: 2026-11-21."""
+    return _day(int(moment // 86_400))
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
 
 
 def known(session: Session, ids: Sequence[str]) -> set[str]:
@@ -92,32 +95,34 @@ def book(session: Session, entries: Sequence[Entry], erased: Collection[str] = (
     fresh = [entry for entry in entries if entry.id not in booked]
     if not fresh:
         return []
-    rows = [_row(entry, nameless=entry.user in erased) for entry in fresh]
-    session.execute(INSERT, rows)
-    days: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in rows:
-        _add(days, row)
-    session.execute(ADD, list(days.values()))
+    if erased:
+        fresh = [_nameless(entry) if entry.user_id in erased else entry for entry in fresh]
+    connection = session.connection()  # to the tables directly: a session would make an object of each row
+    connection.execute(INSERT, [entry._asdict() for entry in fresh])
+    connection.execute(ADD, _by_day(fresh))
     return fresh
 
 
-def _row(entry: Entry, *, nameless: bool) -> dict[str, Any]:
-    row = {name: getattr(entry, name) for name in Entry.__slots__}
-    return row | {"user": None, "key": None, "job": None} if nameless else row
+def _nameless(entry: Entry) -> Entry:
+    return entry._replace(user_id=None, key_id=None, job_id=None)
 
 
-def _add(days: dict[tuple[str, ...], dict[str, Any]], row: dict[str, Any]) -> None:
-    model = f"{row['provider']}/{row['model']}"
-    key = (row["tenant"], day_of(row["started"]), row["user"] or "", row["key"] or "", model)
-    if (sums := days.get(key)) is None:
-        named = dict(zip(("tenant", "day", "user", "key", "model"), key, strict=True))
-        sums = days[key] = named | dict.fromkeys(SUMS, 0)
-    sums["calls"] += 1
-    sums["failed"] += row["outcome"] in ("error", "lost")
-    sums["unpriced"] += row["cost"] is None
-    sums["cost"] += row["cost"] or 0
-    for name in ("input_tokens", "cached_tokens", "output_tokens"):
-        sums[name] += row[name]
+def _by_day(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    days: dict[tuple[str, str, str, str, str], list[int]] = {}
+    for entry in entries:
+        model = f"{entry.provider}/{entry.model}"
+        key = (entry.tenant_id, day_of(entry.started_at), entry.user_id or "", entry.key_id or "", model)
+        if (sums := days.get(key)) is None:
+            sums = days[key] = [0] * len(SUMS)
+        sums[0] += 1
+        sums[1] += entry.outcome in ("error", "lost")
+        sums[2] += entry.cost is None
+        sums[3] += entry.input_tokens
+        sums[4] += entry.cached_tokens
+        sums[5] += entry.output_tokens
+        sums[6] += entry.cost or 0
+    named = ("tenant", "day", "user", "key", "model", *SUMS)
+    return [dict(zip(named, (*key, *sums), strict=True)) for key, sums in days.items()]
 
 
 def totals(session: Session, since_day: str) -> list[Total]:

@@ -1,0 +1,283 @@
+"""What was used and what it cost: reports over the sums by day, lists of single calls, CSV, export, tidying."""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import RowMapping, text
+from sqlmodel import Session
+
+from terrace.errors import Invalid
+from terrace.storage import Database
+from terrace.telemetry import store
+from terrace.telemetry.calls import PICODOLLARS
+from terrace.telemetry.ledger import Ledger
+from terrace.telemetry.store import SUMS
+from terrace.types import Scope, moment, now
+
+Group = Literal["day", "model", "user", "key"]
+Labels = Callable[[Group, Sequence[str]], Awaitable[Mapping[str, str]]]
+"""What to call users and keys; whoever is missing in the answer is called by their id."""
+
+COLUMN: Mapping[str, str] = {"day": "day", "model": "model", "user": "user_id", "key": "key_id"}
+NOBODY: Mapping[str, str] = {"user": "no account", "key": "no key"}
+MAX_DAYS = 3660
+MAX_ROWS = 5000  # of a report; what costs least is left out, of the rows but not of the total
+MAX_LIMIT = 500  # calls a page
+EXPORTED = 1000  # rows read at a time
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet computes
+TELLING = ", ".join(f"COALESCE(SUM({name}), 0) AS {name}" for name in SUMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The sums of one day (UTC), model, user or key. `group` is its id, empty for what has none."""
+
+    group: str
+    label: str
+    calls: int
+    failed: int
+    unpriced: int  # calls whose cost nobody knows; they are not in `cost`
+    input_tokens: int
+    cached_tokens: int  # of the input tokens
+    output_tokens: int
+    cost: float  # dollars
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    by: Group
+    start: date
+    end: date  # included
+    rows: list[Line]
+    total: Line
+
+
+@dataclass(frozen=True, slots=True)
+class UsedCall:
+    """One model call of the ledger."""
+
+    id: str
+    started_at: datetime
+    provider: str
+    model: str
+    operation: str
+    outcome: str
+    code: str
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    estimated: bool
+    cost: float | None  # dollars; None: nobody knows the price
+    price_dated: str | None
+    duration: float  # seconds
+    first_token: float | None
+    user_id: str | None
+    key_id: str | None
+    job_id: str | None
+
+
+class UsageReport:
+    def __init__(self, database: Database, ledger: Ledger, clock: Callable[[], float] = now) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._clock = clock
+
+    async def by(
+        self,
+        scope: Scope,
+        group: Group,
+        start: date | str,
+        end: date | str,
+        *,
+        user: str | None = None,
+        key: str | None = None,
+        tenant: str | None = None,
+        labels: Labels | None = None,
+    ) -> Report:
+        """Days in their order, each of them; anything else dearest first. Both days are included. An empty `user` or
+        `key` means what was nobody's. Raises Invalid."""
+        first, last = _days(start, end)
+        if group not in COLUMN:
+            raise Invalid("A report is by day, model, user or key.", code="bad_group")
+        await self._ledger.catch_up()
+        where = {"tenant": tenant or scope.tenant, "first": first.isoformat(), "last": last.isoformat()}
+        rows, total = await self._database.read(_sums, group, where | _given(user_id=user, key_id=key))
+        lines = _each_day(rows, first, last) if group == "day" else rows
+        if labels is not None and group in NOBODY:
+            lines = await _labelled(lines, group, labels)
+        return Report(group, first, last, lines, total)
+
+    async def calls(
+        self,
+        scope: Scope,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        user: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+        outcome: str | None = None,
+    ) -> tuple[list[UsedCall], str | None]:
+        """Single calls, newest first, and the cursor of the next page. `model` is `<provider>/<model>` or a model's
+        name; an empty `user` or `key` means nobody's. Raises Invalid."""
+        if not 1 <= limit <= MAX_LIMIT:
+            raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
+        if cursor is not None and not (cursor.startswith("use_") and len(cursor) <= 100):
+            raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")
+        await self._ledger.catch_up()
+        wanted = _given(user_id=user, key_id=key, outcome=outcome)
+        rows = await self._database.read(_page, scope.tenant, wanted, model, cursor, limit + 1)
+        calls = [_call(row) for row in rows[:limit]]
+        return calls, calls[-1].id if len(rows) > limit else None
+
+    async def export(self, scope: Scope) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """A tenant's calls and its sums by day, as JSON lines: the path in an archive, and the bytes."""
+        await self._ledger.catch_up()
+        yield "usage/calls.jsonl", self._export_calls(scope)
+        yield "usage/days.jsonl", self._export_days(scope)
+
+    async def tidy(self, keep_days: int) -> int:
+        """Remove single calls older than that; their sums stay. Returns about how many went."""
+        before = self._clock() - keep_days * 86_400
+        gone = 0
+        while await self._database.write(store.tidy, before):
+            gone += store.TIDIED
+        return gone
+
+    async def _export_calls(self, scope: Scope) -> AsyncIterator[bytes]:
+        cursor = None
+        while True:
+            rows = await self._database.read(_page, scope.tenant, {}, None, cursor, EXPORTED)
+            if not rows:
+                return
+            yield _lines(asdict(_call(row)) for row in rows)
+            cursor = rows[-1]["id"]
+
+    async def _export_days(self, scope: Scope) -> AsyncIterator[bytes]:
+        after: Mapping[str, str] = dict.fromkeys(DAY_KEY, "")
+        while True:
+            rows = await self._database.read(_days_after, scope.tenant, after)
+            if not rows:
+                return
+            yield _lines({**row, "cost": row["cost"] / PICODOLLARS} for row in rows)
+            after = {name: rows[-1][name] for name in DAY_KEY}
+
+
+def as_csv(report: Report) -> str:
+    """A table for a spreadsheet, which shall compute nothing in it."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([report.by, "label", *SUMS])
+    for line in (*report.rows, replace(report.total, group="", label="total")):
+        numbers = (line.calls, line.failed, line.unpriced, line.input_tokens, line.cached_tokens, line.output_tokens)
+        cost = f"{line.cost:.12f}".rstrip("0").rstrip(".")
+        writer.writerow([_harmless(line.group), _harmless(line.label), *numbers, cost])
+    return out.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.lstrip(" ").startswith(FORMULAS) else cell
+
+
+# -- reading
+
+DAY_KEY = ("day", "user_id", "key_id", "model")
+DAYS_AFTER = text(
+    f"SELECT day, user_id, key_id, model, {', '.join(SUMS)} FROM usage_days WHERE tenant_id = :tenant AND "
+    f"(day, user_id, key_id, model) > (:day, :user_id, :key_id, :model) ORDER BY day, user_id, key_id, model "
+    f"LIMIT {EXPORTED}"
+)
+
+
+def _sums(session: Session, group: Group, where: Mapping[str, str]) -> tuple[list[Line], Line]:
+    column = COLUMN[group]
+    filters = "".join(f" AND {name} = :{name}" for name in ("user_id", "key_id") if name in where)
+    source = f"FROM usage_days WHERE tenant_id = :tenant AND day BETWEEN :first AND :last{filters}"
+    order = "1" if group == "day" else "cost DESC, calls DESC, 1"
+    rows = session.execute(
+        text(f"SELECT {column} AS name, {TELLING} {source} GROUP BY {column} ORDER BY {order} LIMIT {MAX_ROWS}"), where
+    ).mappings()
+    lines = [_line(row, row["name"], NOBODY.get(group, "")) for row in rows]
+    total = session.execute(text(f"SELECT {TELLING} {source}"), where).mappings().one()
+    return lines, _line(total, "", "total")
+
+
+def _page(
+    session: Session, tenant: str, wanted: Mapping[str, str], model: str | None, cursor: str | None, count: int
+) -> Sequence[RowMapping]:
+    conditions = ["tenant_id = :tenant"]
+    values: dict[str, Any] = {"tenant": tenant, "count": count}
+    for name, value in wanted.items():
+        conditions.append(f"{name} = :{name}" if value else f"{name} IS NULL")
+        values[name] = value
+    if model is not None:
+        provider, _, rest = model.partition("/")
+        conditions.append("(model = :model OR (provider = :provider AND model = :rest))")
+        values |= {"model": model, "provider": provider, "rest": rest}
+    if cursor is not None:
+        conditions.append("id < :cursor")
+        values["cursor"] = cursor
+    statement = f"SELECT * FROM usage WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :count"
+    return session.execute(text(statement), values).mappings().all()
+
+
+def _days_after(session: Session, tenant: str, after: Mapping[str, str]) -> Sequence[RowMapping]:
+    return session.execute(DAYS_AFTER, {"tenant": tenant, **after}).mappings().all()
+
+
+# -- shapes
+
+
+def _line(row: RowMapping, group: str, label: str) -> Line:
+    sums: dict[str, Any] = {name: int(row[name]) for name in SUMS}
+    return Line(group, group or label, **sums | {"cost": sums["cost"] / PICODOLLARS})
+
+
+def _call(row: RowMapping) -> UsedCall:
+    told = {name: row[name] for name in UsedCall.__slots__}
+    cost = None if row["cost"] is None else row["cost"] / PICODOLLARS
+    return UsedCall(
+        **told | {"started_at": moment(row["started_at"]), "estimated": bool(row["estimated"]), "cost": cost}
+    )
+
+
+def _each_day(rows: Sequence[Line], first: date, last: date) -> list[Line]:
+    known = {row.group: row for row in rows}
+    days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+    return [known.get(day) or Line(day, day, 0, 0, 0, 0, 0, 0, 0.0) for day in days]
+
+
+async def _labelled(rows: Sequence[Line], group: Group, labels: Labels) -> list[Line]:
+    names = await labels(group, [row.group for row in rows if row.group])
+    return [replace(row, label=names.get(row.group, row.label)) for row in rows]
+
+
+def _given(**wanted: str | None) -> dict[str, str]:
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _days(start: date | str, end: date | str) -> tuple[date, date]:
+    first, last = _day(start), _day(end)
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise Invalid(
+            f"A report goes from a day to the same or a later one, over at most {MAX_DAYS:,} days.", code="bad_dates"
+        )
+    return first, last
+
+
+def _day(told: date | str) -> date:
+    if isinstance(told, str):
+        try:
+            return date.fromisoformat(told)
+        except ValueError as error:
+            raise Invalid("A day is written like 2026-11-21.", code="bad_dates") from error
+    return told
+
+
+def _lines(rows: Any) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
