@@ -9,13 +9,12 @@ from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
 from terrace.accounts.base import AuditEntry, Caller
+from terrace.accounts.paging import check_limit
 from terrace.accounts.store import plain
 from terrace.accounts.tables import AuditRow
-from terrace.errors import Invalid
 from terrace.storage import Database
 from terrace.types import Scope, moment, new_id, now
 
-MAX_LIMIT = 200
 MAX_ADDRESS = 64
 
 
@@ -47,8 +46,7 @@ class Audit:
     ) -> tuple[list[AuditEntry], str | None]:
         """Newest first, with the cursor of what follows. `action` is one such as `key.created`, or a kind such as
         `key`."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
+        check_limit(limit)
         rows = await self._database.read(_page, scope, limit, cursor, action)
         return [_told(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
 

@@ -41,8 +41,9 @@ def memberships(session: Session, user_id: str) -> list[MembershipRow]:
     return list(session.exec(mine.order_by(col(MembershipRow.created_at), col(MembershipRow.tenant_id))).all())
 
 
-def tenant(session: Session, tenant_id: str) -> TenantRow | None:
-    return session.get(TenantRow, plain(tenant_id))
+def tenant(session: Session, tenant_id: str, *, lock: bool = False) -> TenantRow | None:
+    """`lock` has others that lock it wait for the end of this transaction."""
+    return session.get(TenantRow, plain(tenant_id), with_for_update=lock or None)
 
 
 def default_tenant(session: Session) -> TenantRow:
