@@ -4,9 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.cli.stub import Stub, stub
+from typer.testing import CliRunner
+
+from terrace.cli.app import EXIT, app
+from terrace.errors import TerraceError
 
 QUICK = {
     "TERRACE_PORT": "0",
@@ -14,12 +20,15 @@ QUICK = {
     "TERRACE_KNOWLEDGE__EMBEDDING__MODEL": "none",
     "TERRACE_STORAGE__DURABILITY": "normal",
 }
+NO_KEYRING = "keyring.backends.fail.Keyring"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment(data: Path, **more: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TERRACE_")}
-    return {**clean, **QUICK, "TERRACE_DATA": str(data), **more}
+    home = str(data.parent / "home")  # nobody's own logins and keyring
+    private = {"HOME": home, "XDG_CONFIG_HOME": f"{home}/.config", "PYTHON_KEYRING_BACKEND": NO_KEYRING}
+    return {**clean, **QUICK, **private, "TERRACE_DATA": str(data), **more}
 
 
 def start(data: Path, *arguments: str, **more: str) -> "subprocess.Popen[str]":
@@ -61,3 +70,55 @@ def terrace(data: Path, tmp_path: Path) -> Run:
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def server() -> Iterator[Stub]:
+    with stub() as told:
+        yield told
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Here:
+    """Commands in this process, against the stub: quick. Each `Here` is a person with a home of their own."""
+
+    server: Stub
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def logins(self) -> Path:
+        return self.folder / "home" / ".config" / "terrace" / "logins"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return environment(self.data, **{"TERRACE_SERVER": self.server.url, **more})
+
+    def __call__(self, *arguments: str, input: str | None = None, **more: str) -> Done:
+        removed = dict.fromkeys(name for name in os.environ if name.startswith("TERRACE_"))
+        done = CliRunner().invoke(app, arguments, input=input, env={**removed, **self.environment(**more)})
+        if isinstance(done.exception, TerraceError):
+            return Done(EXIT[done.exception.kind], done.stdout, done.stderr + done.exception.message)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    def log_in(self) -> None:
+        assert self("login", "--email", "ada@example.org", "--password-stdin", input="correct horse\n").code == 0
+        self.server.asked.clear()
+
+
+@pytest.fixture
+def here(server: Stub, tmp_path: Path) -> Here:
+    return Here(server, tmp_path)

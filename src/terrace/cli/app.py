@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from terrace import __version__
-from terrace.cli import ask, config, doctor, documents, jobs, models, serve
+from terrace.cli import (
+    ask,
+    config,
+    doctor,
+    documents,
+    jobs,
+    keys,
+    limits,
+    login,
+    models,
+    serve,
+    tenants,
+    usage,
+    users,
+)
+from terrace.cli.limits import lasting
 from terrace.cli.output import complain
 from terrace.errors import Kind, TerraceError
 
@@ -29,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for room in (serve, ask, documents, jobs, doctor, models, config):
+for room in (serve, ask, documents, jobs, login, users, keys, tenants, usage, limits, doctor, models, config):
     room.register(app)
 
 
@@ -50,7 +65,7 @@ def run() -> None:
     try:
         app()
     except TerraceError as error:
-        complain(error.message)
+        complain(_sentence(error))
         sys.exit(EXIT[error.kind])
     except KeyboardInterrupt:
         sys.exit(130)
@@ -59,6 +74,13 @@ def run() -> None:
         sys.exit(EXIT["unavailable"])
     finally:
         _flush()
+
+
+def _sentence(error: TerraceError) -> str:
+    """What it says, and when there is room again where the server knows."""
+    if error.kind == "limited" and error.retry_after:
+        return f"{error.message} There is room in {lasting(error.retry_after)}."
+    return error.message
 
 
 def _flush() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from terrace.cli.client import Client, path
-from terrace.cli.connecting import Server, connect
+from terrace.cli.connecting import Server, Tenant, connect
 from terrace.cli.output import JSONFlag, complain, console, emit, plain, say, waiting
 from terrace.errors import BY_KIND, Internal, Invalid, TerraceError
 
@@ -30,13 +30,14 @@ def ask(
     documents: Documents = None,
     json: JSONFlag = False,
     server: Server = None,
+    tenant: Tenant = None,
 ) -> None:
     """Ask once; the answer streams, its sources follow. Ctrl-C stops it."""
     if question == "-":
         question = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not question.strip():
         raise Invalid('Ask something: terrace ask "What does the contract say about notice?"')
-    with connect(server, working=True) as client:
+    with connect(server, tenant, working=True) as client:
         answer = Answer(client, _body(question, model, collection, tag, documents), quiet=json)
         answer.follow()
         if json:
@@ -49,10 +50,11 @@ def chat(
     tag: Tag = None,
     documents: Documents = None,
     server: Server = None,
+    tenant: Tenant = None,
 ) -> None:
     """Talk; the conversation is kept. Ctrl-C stops an answer; an empty line or Ctrl-D ends it."""
     conversation = ""
-    with connect(server, working=True) as client:
+    with connect(server, tenant, working=True) as client:
         while message := _said():
             body = _body(message, model, collection, tag, documents)
             answer = Answer(client, body | ({"conversation_id": conversation} if conversation else {}))

@@ -1,26 +1,58 @@
-"""The command line speaks the public API: JSON, uploads, and event streams that go on after a cut."""
+"""The command line speaks the public API: JSON, uploads, downloads, and event streams that go on after a cut."""
 
 import json
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote, urlencode, urlsplit
 
-from terrace.errors import BY_KIND, Internal, Invalid, TerraceError, Unavailable
+from terrace.errors import BY_KIND, Internal, Invalid, TerraceError, Unauthenticated, Unavailable
 
 TIMEOUT = 600.0  # seconds for one answer; the server bounds its own work
 RESUME = 30.0  # seconds a server may be away before a stream that was cut is given up
+PAGE = 200  # items of a list fetched at a time
+
+Body = bytes | Callable[[], Iterator[bytes]] | None
+"""What is sent; what is sent piece by piece can be begun again."""
+
+
+class Credential(Protocol):
+    """What says to a server who we are."""
+
+    def token(self) -> str | None:
+        """Sent as Bearer; None when there is nothing to say. May ask the server for a new one."""
+
+    def renewed(self, refused: str) -> bool:
+        """The server did not take `refused`: whether there is another one to try now."""
+
+    def advice(self, url: str) -> str:
+        """One sentence: what to do when the server wants to know more."""
+
+
+class Nobody:
+    """No credential: enough where nobody logs in, and to log in."""
+
+    def token(self) -> str | None:
+        return None
+
+    def renewed(self, refused: str) -> bool:
+        return False
+
+    def advice(self, url: str) -> str:
+        return f"{url} wants to know who you are: run `terrace login --server {url}` or set TERRACE_API_KEY."
 
 
 class Client:
     """One server. Safe to use from several threads: each request has its own connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, credential: Credential | None = None, *, tenant: str | None = None, timeout: float = TIMEOUT
+    ) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
             valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -32,12 +64,46 @@ class Client:
         self._connection = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._netloc = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
+        self.credential = credential or Nobody()
+        self._tenant = tenant  # an id; only the terminal may choose one
+        self._timeout = timeout
 
-    def get(self, path: str) -> Any:
-        return self._json("GET", path)
+    def get(self, path: str, **query: Any) -> Any:
+        return self._json("GET", _with(path, query))
 
     def post(self, path: str, body: Any = None) -> Any:
-        return self._json("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"})
+        return self.send("POST", path, body or {})
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """Any method, with a JSON body or none."""
+        encoded = None if body is None else json.dumps(body).encode()
+        return self._json(method, path, encoded, {"Content-Type": "application/json"} if body is not None else {})
+
+    def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """All of a list, a page at a time."""
+        cursor = None
+        while True:
+            page = self.get(path, **{"limit": PAGE, **query, "cursor": cursor})
+            yield from page["items"]
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def text(self, path: str, **query: Any) -> str:
+        with self._open("GET", _with(path, query), None, {}) as response:
+            return self._read(response).decode()
+
+    def download(self, path: str, to: BinaryIO, received: Callable[[int, int | None], None]) -> None:
+        """Written piece by piece, never held in memory; `received` hears how many bytes came, and of how many."""
+        with self._open("GET", path, None, {}) as response:
+            total = response.length
+            done = 0
+            while piece := self._read(response, 1 << 18):
+                to.write(piece)
+                done += len(piece)
+                received(done, total)
+            if total is not None and done < total:
+                raise _Away(f"{self.url} went away after {done:,} of {total:,} bytes.")
 
     def upload(self, path: Path, fields: dict[str, str]) -> Any:
         """The file is sent piece by piece, never held in memory. Raises OSError when it can't be read."""
@@ -57,11 +123,16 @@ class Client:
         encoded, tail = head.encode(), f"\r\n--{boundary}--\r\n".encode()
         with path.open("rb") as file:
             size = path.stat().st_size
+
+            def pieces() -> Iterator[bytes]:
+                file.seek(0)
+                return _pieces(encoded, file, size, tail)
+
             headers = {
                 "Content-Type": f"multipart/form-data; boundary={boundary}",
                 "Content-Length": str(len(encoded) + size + len(tail)),
             }
-            return self._json("POST", to, _pieces(encoded, file, size, tail), headers)
+            return self._json("POST", to, pieces, headers)
 
     def events(
         self, path: str, body: Any = None, *, on_job: Callable[[str], None] | None = None
@@ -94,26 +165,51 @@ class Client:
                     raise _away(self.url, error) from error
             time.sleep(0.3)
 
-    def _json(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+    def _json(self, method: str, path: str, body: Body = None, headers: dict[str, str] | None = None) -> Any:
         with self._open(method, path, body, headers or {}) as response:
-            try:
-                data = response.read()
-                return json.loads(data) if data else None
-            except ValueError as error:
-                raise Internal(f"{self.url} answers, but not as Terrace does.") from error
-            except (OSError, HTTPException) as error:
-                raise _away(self.url, error) from error
+            data = self._read(response)
+        try:
+            return json.loads(data) if data else None
+        except ValueError as error:
+            raise Internal(f"{self.url} answers, but not as Terrace does.") from error
+
+    def _read(self, response: HTTPResponse, most: int | None = None) -> bytes:
+        try:
+            return response.read(most)
+        except (OSError, HTTPException) as error:
+            raise _away(self.url, error) from error
 
     @contextmanager
-    def _open(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Iterator[HTTPResponse]:
-        with closing(self._connection(self._netloc, timeout=TIMEOUT)) as connection:
-            try:
-                response = _asked(connection, method, self._prefix + path, body, headers)
-            except (OSError, HTTPException) as error:
-                raise _away(self.url, error) from error
+    def _open(self, method: str, path: str, body: Body, headers: dict[str, str]) -> Iterator[HTTPResponse]:
+        with ExitStack() as connections:
+            token = self.credential.token()
+            response = self._sent(connections, method, path, body, headers, token)
+            if response.status == 401 and token and self.credential.renewed(token):
+                response = self._sent(connections, method, path, body, headers, self.credential.token())
             if response.status >= 400:
-                raise _told(response)
+                raise self._told(path, response)
             yield response
+
+    def _sent(
+        self, open: ExitStack, method: str, path: str, body: Body, headers: dict[str, str], token: str | None
+    ) -> HTTPResponse:
+        connection = open.enter_context(closing(self._connection(self._netloc, timeout=self._timeout)))
+        if token:
+            headers = {**headers, "Authorization": f"Bearer {token}"}
+        if self._tenant:
+            headers = {**headers, "Terrace-Tenant": self._tenant}
+        try:
+            content = body() if callable(body) else body
+            return _asked(connection, method, self._prefix + path, content, headers)
+        except (OSError, HTTPException) as error:
+            raise _away(self.url, error) from error
+
+    def _told(self, path: str, response: HTTPResponse) -> TerraceError:
+        """What went wrong. Where the server wants to know who asks, what to do about it here."""
+        error = _problem(response)
+        if error.kind == "unauthenticated" and not path.startswith("/api/auth/"):
+            return Unauthenticated(self.credential.advice(self.url), code=error.code)
+        return error
 
 
 class _Away(Unavailable):
@@ -180,13 +276,25 @@ def _events(response: HTTPResponse) -> Iterator[tuple[str, str, dict[str, Any]]]
             fields = {}
 
 
-def _told(response: HTTPResponse) -> TerraceError:
+def _problem(response: HTTPResponse) -> TerraceError:
     """The server's problem document as the error it was."""
+    waiting = response.getheader("Retry-After", "")
     try:
         problem = json.loads(response.read())
-        return BY_KIND[problem["kind"]](problem["detail"], code=problem["code"], status=response.status)
+        return BY_KIND[problem["kind"]](
+            problem["detail"],
+            code=problem["code"],
+            status=response.status,
+            retry_after=float(waiting) if waiting.isdigit() else None,
+        )
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
         return Internal(f"The server answered {response.status} {response.reason}; it may not be Terrace.")
+
+
+def _with(path: str, query: dict[str, Any]) -> str:
+    """With what of the query has a value."""
+    given = urlencode({name: value for name, value in query.items() if value not in (None, "")})
+    return f"{path}{'&' if '?' in path else '?'}{given}" if given else path
 
 
 def path(*parts: str) -> str:

@@ -12,7 +12,7 @@ import typer
 from terrace.cli.output import complain, emit, say
 from terrace.settings import Settings
 
-NOT_SETTINGS = {"TERRACE_SERVER"}  # read by the command line itself
+NOT_SETTINGS = {"TERRACE_SERVER", "TERRACE_API_KEY", "TERRACE_TENANT"}  # read by the command line itself
 
 config = typer.Typer(help="The settings in force.", no_args_is_help=True)
 

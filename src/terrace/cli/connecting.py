@@ -3,57 +3,107 @@
 import asyncio
 import json
 import logging
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import typer
 
-from terrace.cli.client import Client
-from terrace.errors import TerraceError
+from terrace.cli.client import Client, Credential
+from terrace.cli.credentials import Login, Terminal, choose
+from terrace.cli.naming import tenant_id
+from terrace.errors import Invalid, TerraceError
 from terrace.settings import Settings
 
 Server = Annotated[str | None, typer.Option("--server", envvar="TERRACE_SERVER", help="Address of a running Terrace.")]
+Tenant = Annotated[
+    str | None, typer.Option("--tenant", envvar="TERRACE_TENANT", help="At the server's terminal: act in this tenant.")
+]
 
 
 @contextmanager
-def connect(server: str | None, *, working: bool = False) -> Iterator[Client]:
+def connect(server: str | None, tenant: str | None = None, *, working: bool = False) -> Iterator[Client]:
     """A client of `server`, else of the server running on our data folder, else of one of our own.
 
     One of our own runs jobs only where the command needs some: to look at the queue must not start it.
     """
-    if server:
-        yield Client(server)
+    if found := find(server):
+        yield _client(*found, tenant)
         return
-    settings = Settings.load()
-    running = _running(settings)
-    if running:
-        yield running
-        return
-    with _private(settings, working=working) as url:
-        yield Client(url)
+    with _private(Settings.load(), working=working) as (url, token):
+        yield _client(url, token, tenant)
 
 
-def _running(settings: Settings) -> Client | None:
-    """The server that left its address in our data folder, if it is still the one that answers there."""
+class Found(NamedTuple):
+    url: str
+    token: str | None  # of the terminal, where the server runs on our own data folder
+
+
+def find(server: str | None) -> Found | None:
+    """The server that is named, else the one that runs on our data folder; None when none does."""
+    if not server:
+        return _running(Settings.load().data)
+    url = Client(server).url
+    ours = _announced(Settings.load().data)
+    return Found(url, ours.token if ours and ours.url == url else None)
+
+
+def _client(url: str, token: str | None, tenant: str | None) -> Client:
+    credential = choose(url, token)
+    client = Client(url, credential)
+    if not tenant:
+        return client
+    _check_tenant(credential, tenant)
+    return Client(url, credential, tenant=tenant_id(client, tenant) if isinstance(credential, Terminal) else None)
+
+
+def _check_tenant(credential: Credential, tenant: str) -> None:
+    """Only at the terminal can one choose; who asks for another tenant must not get their own instead."""
+    if isinstance(credential, Terminal):
+        return
+    if isinstance(credential, Login):
+        credential.token()
+        if tenant in credential.tenant.values():
+            return
+        name = credential.tenant.get("name")
+        raise Invalid(f"You are logged in to {name}: run `terrace login --tenant '{tenant}'` to work in that tenant.")
+    raise Invalid("--tenant is for the terminal of the server, and for logins; a key works in its own tenant.")
+
+
+def _announced(data: Path) -> Found | None:
+    """What a server left in our data folder."""
     try:
-        client = Client(str(json.loads((settings.data / "server.json").read_text())["url"]))
-        same = client.get("/api/status")["data"] == str(settings.data)
-    except (OSError, ValueError, KeyError, TypeError, TerraceError):
+        told = json.loads((data / "server.json").read_text())
+        return Found(Client(str(told["url"])).url, told.get("token"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, TerraceError):
         return None
-    return client if same else None
+
+
+def _running(data: Path) -> Found | None:
+    """The server that left its address in our data folder, if it is still the one that answers there."""
+    ours = _announced(data)
+    if ours is None:
+        return None
+    try:
+        same = Client(ours.url, Terminal(ours.token) if ours.token else None).get("/api/status")["data"] == str(data)
+    except (KeyError, TypeError, TerraceError):
+        return None
+    return ours if same else None
 
 
 @contextmanager
-def _private(settings: Settings, *, working: bool) -> Iterator[str]:
-    """A server on a free loopback port in a thread of ours; drained when the command is done."""
+def _private(settings: Settings, *, working: bool) -> Iterator[tuple[str, str]]:
+    """A server on a free loopback port in a thread of ours; drained when the command is done. Its terminal is us."""
     from terrace import assembly  # late: it takes a second, and most commands can do without
 
     logging.basicConfig(level=logging.ERROR, format="terrace: %(message)s")
     jobs = settings.jobs.model_copy(update={"workers": working, "drain": 1.0})
     web = settings.web.model_copy(update={"shutdown_grace": 2.0})
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "jobs": jobs, "web": web})
+    token = secrets.token_urlsafe(32)
     address: list[str] = []
     failure: list[BaseException] = []
     up = threading.Event()
@@ -66,7 +116,8 @@ def _private(settings: Settings, *, working: bool) -> Iterator[str]:
 
     def run() -> None:
         try:
-            loop.run_until_complete(assembly.serve(settings, started=started, stop=stop, announced=False))
+            serving = assembly.serve(settings, started=started, stop=stop, announced=False)
+            loop.run_until_complete(serving)
         except BaseException as error:
             failure.append(error)
         finally:
@@ -78,7 +129,7 @@ def _private(settings: Settings, *, working: bool) -> Iterator[str]:
         up.wait()
         if failure:
             raise failure[0]
-        yield address[0]
+        yield address[0], token
     finally:
         if thread.is_alive():
             loop.call_soon_threadsafe(stop.set)

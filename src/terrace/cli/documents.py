@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from terrace.cli.connecting import Server, connect
+from terrace.cli.connecting import Server, Tenant, connect
 from terrace.cli.files import files_of
 from terrace.cli.ingesting import Result, follow, send
 from terrace.cli.output import JSONFlag, complain, console, count, emit, errors, say, table
@@ -24,12 +24,13 @@ def ingest(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they are read.")] = True,
     json: JSONFlag = False,
     server: Server = None,
+    tenant: Tenant = None,
 ) -> None:
     """Add documents and follow them until they can be asked; ends with 2 when one could not be read."""
     files = list(dict.fromkeys(file for given in paths for file in files_of(given)))
     fields = {"collection": collection, "tags": ",".join(tag or [])}
     try:
-        with connect(server, working=wait) as client, _bars(quiet=json) as bars:
+        with connect(server, tenant, working=wait) as client, _bars(quiet=json) as bars:
             results = send(client, files, fields, bars)
             if wait:
                 follow(client, results, bars)
@@ -81,10 +82,11 @@ def search(
     tag: Annotated[list[str] | None, typer.Option("--tag", "-t", help="Search documents with these tags.")] = None,
     json: JSONFlag = False,
     server: Server = None,
+    tenant: Tenant = None,
 ) -> None:
     """Find passages."""
     body = {"query": query, "k": k, "collections": collection or [], "tags": tag or []}
-    with connect(server) as client:
+    with connect(server, tenant) as client:
         result = client.post("/api/search", body)
     if json:
         emit(result)

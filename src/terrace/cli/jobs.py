@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import typer
 
 from terrace.cli.client import Client, path
-from terrace.cli.connecting import Server, connect
+from terrace.cli.connecting import Server, Tenant, connect
 from terrace.cli.output import JSONFlag, emit, emit_line, say, table
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
@@ -27,13 +27,14 @@ def list_jobs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="How many.")] = 20,
     json: JSONFlag = False,
     server: Server = None,
+    tenant: Tenant = None,
 ) -> None:
     """The newest jobs; or, with a command, one of them."""
-    context.obj = server
+    context.obj = server, tenant
     if context.invoked_subcommand:
         return
     query = urlencode({key: value for key, value in (("state", state), ("kind", kind), ("limit", limit)) if value})
-    with connect(server) as client:
+    with connect(server, tenant) as client:
         items = client.get(f"/api/jobs?{query}")["items"]
     if json:
         emit(items)
@@ -41,6 +42,11 @@ def list_jobs(
         say("There are no such jobs." if state or kind else "There are no jobs.")
     else:
         table(("job", "kind", "state", "progress", "why"), (_row(job) for job in items))
+
+
+def _at(context: typer.Context, server: str | None, tenant: str | None) -> tuple[str | None, str | None]:
+    """Which server and tenant, said before the command or after it."""
+    return server or context.obj[0], tenant or context.obj[1]
 
 
 def _row(job: dict[str, Any]) -> tuple[Any, ...]:
@@ -53,9 +59,11 @@ def _progress(progress: dict[str, Any] | None) -> str:
 
 
 @jobs.command()
-def show(context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None) -> None:
+def show(
+    context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None, tenant: Tenant = None
+) -> None:
     """Everything about one job."""
-    with connect(server or context.obj) as client:
+    with connect(*_at(context, server, tenant)) as client:
         job = client.get(path("jobs", job_id))
     if json:
         emit(job)
@@ -67,10 +75,12 @@ def show(context: typer.Context, job_id: JobId, json: JSONFlag = False, server: 
 
 
 @jobs.command()
-def follow(context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None) -> None:
+def follow(
+    context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None, tenant: Tenant = None
+) -> None:
     """Its events, from the first to the last; ends with 1 unless it succeeded. --json prints one a line."""
     state = ""
-    with connect(server or context.obj, working=True) as client:
+    with connect(*_at(context, server, tenant), working=True) as client:
         for kind, data in client.events(path("jobs", job_id, "events")):
             state = str(data.get("state")) if kind == "done" else state
             if json:
@@ -97,16 +107,20 @@ def _told(kind: str, data: dict[str, Any]) -> str:
 
 
 @jobs.command()
-def cancel(context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None) -> None:
+def cancel(
+    context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None, tenant: Tenant = None
+) -> None:
     """Stop it and its children."""
-    with connect(server or context.obj) as client:
+    with connect(*_at(context, server, tenant)) as client:
         _told_of(_act(client, job_id, "cancel"), json)
 
 
 @jobs.command()
-def retry(context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None) -> None:
+def retry(
+    context: typer.Context, job_id: JobId, json: JSONFlag = False, server: Server = None, tenant: Tenant = None
+) -> None:
     """Put a failed or cancelled job back in the queue."""
-    with connect(server or context.obj) as client:
+    with connect(*_at(context, server, tenant)) as client:
         _told_of(_act(client, job_id, "retry"), json)
 
 

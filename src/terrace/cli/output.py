@@ -22,6 +22,8 @@ class _Console(Console):
 console = _Console(highlight=False)
 errors = _Console(stderr=True, highlight=False)
 
+BAR = 24  # cells of the longest bar beside a table
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -41,6 +43,25 @@ def complain(message: str) -> None:
     )
 
 
+def note(message: str) -> None:
+    """A line for the person, on standard error: what goes down the pipe stays alone."""
+    errors.print(plain(message), markup=False, soft_wrap=True)
+
+
+def secret_out(text: str) -> None:
+    """A secret or a link, alone on standard output and never broken."""
+    sys.stdout.write(plain(text) + "\n")
+    sys.stdout.flush()
+
+
+def details(told: dict[str, Any]) -> None:
+    """What has a value, a line each."""
+    for name, value in told.items():
+        if value not in (None, "", False, {}, []):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            say(f"{name.replace('_', ' '):14} {shown}")
+
+
 def emit(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
@@ -52,8 +73,11 @@ def emit_line(value: Any) -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns on a terminal, the first two never broken; in a pipe a line for each row, separated by tabs."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], bars: Sequence[float] = ()) -> None:
+    """Columns on a terminal, the first two never broken; in a pipe a line for each row, separated by tabs.
+
+    `bars` draws one for each row, the longest for the largest, on a terminal alone.
+    """
     cells = [["" if cell is None else " ".join(plain(str(cell)).split()) for cell in row] for row in rows]
     if not console.is_terminal:
         sys.stdout.writelines("\t".join(row) + "\n" for row in ([*columns], *cells))
@@ -61,9 +85,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         grid.add_column(column, overflow="ellipsis" if index < 2 else "fold", no_wrap=index < 2)
-    for row in cells:
-        grid.add_row(*(_literal(cell) for cell in row))
+    if bars:
+        grid.add_column("", width=BAR)
+    for index, row in enumerate(cells):
+        grid.add_row(*(_literal(cell) for cell in row), *([_bar(bars[index], max(bars))] if bars else []))
     console.print(grid)
+
+
+def _bar(value: float, largest: float) -> Any:
+    from rich.bar import Bar
+
+    return Bar(largest or 1, 0, value, width=BAR, color="cyan")
 
 
 def _literal(text: str) -> Any:
