@@ -1,6 +1,6 @@
 """The words of limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,7 +24,7 @@ SubjectKind = Literal["tenant", "user", "key"]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose limit: a tenant's own, or a user's or key's within a tenant. Written `tenant`, `user:usr_..`, `key:key_..`."""
+    """Whose limit: a tenant's own, or a user's or key's in it. Written `tenant`, `user:usr_...`, `key:key_...`."""
 
     tenant: str
     kind: SubjectKind = "tenant"
@@ -44,8 +44,8 @@ class Limit:
 
 
 class Hold(Protocol):
-    """Tokens and money kept free for a job that is about to be made, so that whoever asks hears at once that there is no
-    room. The job's own call takes it over; one never taken is given back after a while."""
+    """Tokens and money kept free for a job that is about to be made, so that whoever asks hears at once that there is
+    no room. The job's own call takes it over; one never taken is given back after a while."""
 
     def bind(self, job_id: str) -> None: ...
     def release(self) -> None: ...
@@ -63,10 +63,22 @@ class Limits(Protocol):
     def hold(self, scope: Scope, demand: Demand) -> Hold:
         """Keep room for a job to be. Raises Limited, Denied."""
 
+    def release(self, job_id: str) -> None:
+        """The job is over: what was kept for it and not taken over is given back."""
+
     def admit(self, session: Session, scope: Scope, *, documents: int, bytes: int) -> None:
         """In the transaction that stores them. Raises Limited when the tenant's, user's or key's share is full."""
 
     async def show(self, subject: Subject) -> list[Limit]: ...
 
-    async def change(self, subject: Subject, values: Mapping[LimitName, float | None], by: str) -> list[Limit]:
-        """None takes a limit away. Raises Invalid."""
+    async def subjects(self, tenant: str) -> list[Subject]:
+        """Those of a tenant that have limits, the tenant itself first."""
+
+    async def change(
+        self,
+        subject: Subject,
+        values: Mapping[LimitName, float | None],
+        by: str,
+        also: Callable[[Session], None] | None = None,
+    ) -> list[Limit]:
+        """None takes a limit away; `also` runs in the same transaction (the audit log). Raises Invalid, Missing."""

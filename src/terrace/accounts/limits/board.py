@@ -1,0 +1,135 @@
+"""Which limits there are, and the meters that count for each caller."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from terrace.accounts.limits import store
+from terrace.accounts.limits.base import LimitName, Subject
+from terrace.accounts.limits.meters import Meter, Rule, meter
+from terrace.accounts.limits.reservations import Reservation
+from terrace.accounts.limits.room import Room
+from terrace.accounts.limits.seeding import Ledger, seed
+from terrace.errors import TerraceError
+from terrace.storage import Database
+from terrace.types import Scope
+
+log = logging.getLogger(__name__)
+
+MAX_ROOMS = 50_000  # callers remembered
+REFRESH_SECONDS = 1.0  # what another process changed is looked for this often at most
+
+UNLIMITED = Room()
+
+
+class Board:
+    """`under_way` tells what is reserved now: it counts towards a limit that is set meanwhile."""
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        clock: Callable[[], float],
+        under_way: Callable[[], Iterable[Reservation]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._clock = clock
+        self._under_way = under_way
+        self._changed = changed
+        self._rules: dict[Subject, dict[LimitName, Rule]] = {}
+        self._meters: dict[Subject, dict[LimitName, Meter]] = {}
+        self._fingerprint: tuple[object, ...] = ()
+        self._applying = asyncio.Lock()
+        self._others_wrote = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self.rooms: dict[tuple[str, str | None, str | None], Room] = {}
+        """Of (tenant, user, key); who is not in it: `room`."""
+
+    async def start(self) -> None:
+        await self.refresh()
+        self._unwatch = self._database.watch(self._others_wrote.set)
+        self._watching = asyncio.create_task(self._watch(), name="limits that others set")
+
+    async def close(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
+
+    def room(self, scope: Scope) -> Room:
+        """The meters that count for a caller: the key's first, the tenant's last."""
+        key = (scope.tenant, scope.user, scope.key)
+        room = self.rooms.get(key)
+        if room is None:
+            found = [each for subject in store.subjects(scope)[::-1] for each in self._of(subject)]
+            room = Room(found) if found else UNLIMITED
+            if len(self.rooms) >= MAX_ROOMS:
+                self.rooms.clear()
+            self.rooms[key] = room
+        return room
+
+    def rules(self, subject: Subject) -> list[tuple[Rule, Meter | None]]:
+        """In the order of the names; what is stored has no meter."""
+        rules, meters = self._rules.get(subject, {}), self._meters.get(subject, {})
+        return [(rules[name], meters.get(name)) for name in store.NAMES if name in rules]
+
+    def subjects(self, tenant: str) -> list[Subject]:
+        found = [subject for subject in self._rules if subject.tenant == tenant]
+        return sorted(found, key=lambda each: (each.kind != "tenant", each.kind, each.id))
+
+    async def refresh(self) -> None:
+        """Take over the limits as they are kept now."""
+        async with self._applying:
+            rules, self._fingerprint = await self._database.read(
+                lambda session: (store.everything(session), store.fingerprint(session))
+            )
+            await self._apply(rules)
+        self._changed()
+
+    async def _apply(self, rules: Sequence[Rule]) -> None:
+        """Meters of limits that stay are kept with what they hold; new ones learn what is used already."""
+        moment = self._clock()
+        before, self._meters, self._rules = self._meters, {}, {}
+        fresh: list[Meter] = []
+        for rule in rules:
+            self._rules.setdefault(rule.subject, {})[rule.name] = rule
+            known = before.get(rule.subject, {}).get(rule.name)
+            found = known or meter(rule, moment)
+            if found is None:
+                continue
+            found.rule, found.limit = rule, rule.value
+            self._meters.setdefault(rule.subject, {})[rule.name] = found
+            if known is None:
+                fresh.append(found)
+        self.rooms.clear()
+        if fresh:
+            self._join(fresh, moment)
+            await seed(fresh, self._ledger, self._clock)
+
+    def _join(self, fresh: Sequence[Meter], moment: float) -> None:
+        for reservation in self._under_way():
+            mine = store.subjects(reservation.scope)
+            for each in fresh:
+                if each.rule.subject in mine:
+                    reservation.join(each, moment)
+
+    def _of(self, subject: Subject) -> Iterable[Meter]:
+        return self._meters.get(subject, {}).values()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._others_wrote.wait()
+            self._others_wrote.clear()
+            try:
+                if await self._database.read(store.fingerprint) != self._fingerprint:
+                    await self.refresh()
+            except TerraceError as error:
+                log.warning("limits that another process set could not be read and are read later: %s", error)
+                self._others_wrote.set()
+            await asyncio.sleep(REFRESH_SECONDS)

@@ -1,0 +1,342 @@
+"""Limits of one process: counted in memory, rebuilt from the ledger at the start.
+
+Nothing here awaits between looking and taking, so on one event loop every check with its reservation is atomic.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from sqlmodel import Session
+
+from terrace import settings
+from terrace.accounts.limits import storage, store
+from terrace.accounts.limits.base import Limit, LimitName, Subject
+from terrace.accounts.limits.board import Board
+from terrace.accounts.limits.factors import Factors
+from terrace.accounts.limits.holds import Holds
+from terrace.accounts.limits.line import Line
+from terrace.accounts.limits.meters import Gauge, Meter
+from terrace.accounts.limits.refusals import NoRoom, amount, price_unknown
+from terrace.accounts.limits.reservations import Kept, Open, Reservation
+from terrace.accounts.limits.room import SOON, Need, Refusal, Room
+from terrace.accounts.limits.seeding import Ledger
+from terrace.errors import Unavailable
+from terrace.storage import Database
+from terrace.telemetry.calls import Call, Demand
+from terrace.telemetry.prices import Price, cost
+from terrace.types import Scope, now
+
+LEAST_ANSWER = 16  # tokens; with less room than this a call is refused
+
+
+class Books(Ledger, Protocol):
+    """As much of `terrace.telemetry.ledger.Ledger` as this needs."""
+
+    def begin(
+        self,
+        scope: Scope,
+        demand: Demand,
+        reserved_input: int,
+        reserved_output: int,
+        price: Price | None,
+        reserved_cost: int | None,
+    ) -> int: ...
+    def end(self, slot: int, call: Call, cost: int | None, price_dated: str | None) -> None: ...
+
+
+class PriceList(Protocol):
+    def of(self, kind: str, provider: str, model: str) -> Price | None:
+        """None when nobody knows."""
+
+
+class MemoryLimits:
+    """`accounts.limits.base.Limits` and `telemetry.calls.Meter`. For the event loop's thread, save `admit`.
+
+    `record` hears of every call that ended; `stored` counts what a subject has stored.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Books,
+        prices: PriceList,
+        record: Callable[[Call], None],
+        options: settings.Limits,
+        clock: Callable[[], float] = now,
+        *,
+        stored: store.Stored,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._prices = prices
+        self._record = record
+        self._options = options
+        self._clock = clock
+        self._stored = stored
+        self._open: set[Open] = set()
+        self._factors = Factors()
+        self._line = Line(options.waiting)
+        self._holds = Holds(clock, self._line.wake)
+        self._board = Board(database, ledger, clock, self._under_way, self._line.wake)
+        self._rooms = self._board.rooms
+
+    async def start(self) -> None:
+        """Know all limits and what is used of them; then hear what other processes change."""
+        await self._board.start()
+
+    async def close(self) -> None:
+        """Whoever waits for room is sent away. What is under way may still end."""
+        await self._board.close()
+        self._line.close(Unavailable("The server is shutting down. Try again in a moment.", code="shutting_down"))
+
+    def _under_way(self) -> Iterator[Reservation]:
+        yield from self._open
+        yield from self._holds
+
+    # -- requests at a door
+
+    def count(self, scope: Scope) -> None:
+        try:
+            self._count(scope)
+        except NoRoom as why:
+            raise why.told() from None
+
+    async def count_waiting(self, scope: Scope, patience: float) -> None:
+        def attempt(*, in_turn: bool = False) -> None:
+            self._count(scope, in_turn=in_turn)
+
+        await self._patiently(scope, attempt, patience, lambda _: None)
+
+    def _count(self, scope: Scope, *, in_turn: bool = False) -> None:
+        room = self._board.room(scope)
+        if not room.requests:
+            return
+        if self._line and not in_turn:
+            self._mind_the_line(scope, room.requests, 1)
+        moment = self._clock()
+        for window in room.requests:
+            window.expire(moment)
+        if any(window.used >= window.limit for window in room.requests):
+            raise NoRoom(Room(room.requests).refusals(moment, Need(requests=1)))
+        for window in room.requests:
+            window.take(1, moment)
+
+    # -- model calls
+
+    def begin(self, scope: Scope, demand: Demand) -> Open:
+        try:
+            return self._begin(scope, demand)
+        except NoRoom as why:
+            raise why.told() from None
+
+    async def wait(self, scope: Scope, demand: Demand, patience: float) -> Open:
+        def attempt(*, in_turn: bool = False) -> Open:
+            return self._begin(scope, demand, in_turn=in_turn)
+
+        def undo(call: Open) -> None:
+            call.end(
+                Call(demand.provider, demand.model, demand.operation, "cancelled", "", 0.0, None, None, scope.tenant)
+            )
+
+        opened: Open = await self._patiently(scope, attempt, patience, undo)
+        return opened
+
+    async def _patiently(
+        self, scope: Scope, attempt: Callable[..., Any], patience: float, undo: Callable[[Any], None]
+    ) -> Any:
+        """At once if there is room and nobody ahead, else in turn."""
+        if scope.job is None:
+            patience = min(patience, self._options.wait)
+        try:
+            return attempt()
+        except NoRoom as refused:
+            if patience <= 0 or refused.hopeless(patience):
+                raise refused.told() from None
+            why = refused
+        return await self._line.wait(
+            scope.tenant, lambda: attempt(in_turn=True), why, patience, undo, job=scope.job is not None
+        )
+
+    def _begin(self, scope: Scope, demand: Demand, *, in_turn: bool = False) -> Open:
+        room = self._rooms.get((scope.tenant, scope.user, scope.key)) or self._board.room(scope)
+        if scope.job is not None and (kept := self._holds.of(scope.job, demand)) is not None:
+            return self._take_over(kept, scope, demand, room)
+        if self._line and not in_turn:
+            self._mind_the_line(scope, room.counting(demand), demand.input_tokens)
+        return self._let_pass(scope, demand, room)
+
+    def _let_pass(self, scope: Scope, demand: Demand, room: Room) -> Open:
+        price = self._prices.of(demand.kind, demand.provider, demand.model)
+        requests = demand.requests
+        inwards, bound = demand.input_tokens, demand.output_tokens
+        calls = 1
+        if demand.operation != "chat":
+            calls = 1 if requests else 0  # an embedding for a search or an ingestion is part of other work
+        elif bound is None and room.bounded:
+            bound = self._options.answer_tokens
+        outwards = bound or 0
+        if self._factors:
+            inwards, outwards = self._factors.applied(demand, outwards)
+        tokens = inwards + outwards
+        money = 0 if price is None else price.input * inwards + price.output * outwards
+        moment = self._clock()
+        if not room.limited:
+            slot = self._ledger.begin(scope, demand, inwards, outwards, price, None if price is None else money)
+            call = Open(self, scope, demand, room, moment, price, tokens, money, calls, inwards, bound, slot)
+        else:
+            if price is None and room.money:
+                raise price_unknown(room.money[0].rule, demand)
+            if not room.fits(moment, requests, tokens, money, calls):
+                need, bound = self._squeezed(room, demand, price, moment, requests, calls)
+                tokens, money = need.tokens, need.cost
+            slot = self._ledger.begin(scope, demand, inwards, tokens - inwards, price, None if price is None else money)
+            call = Open(self, scope, demand, room, moment, price, tokens, money, calls, inwards, bound, slot)
+            call.buckets = room.take(moment, requests, tokens, money, calls)
+        self._open.add(call)
+        return call
+
+    def _squeezed(
+        self, room: Room, demand: Demand, price: Price | None, moment: float, requests: int, calls: int
+    ) -> tuple[Need, int | None]:
+        """What a call needs with the longest answer that fits, where it bounds the answer no further itself.
+        Raises NoRoom."""
+
+        def need(bound: int | None) -> Need:
+            inwards, outwards = self._factors.applied(demand, bound or 0)
+            money = 0 if price is None else price.input * inwards + price.output * outwards
+            return Need(requests, inwards + outwards, money, calls)
+
+        def answer_fits(bound: int) -> bool:
+            wanted = need(bound)
+            return room.fits(moment, 0, wanted.tokens, wanted.cost, 0)
+
+        self._holds.lapse()
+        bound = demand.output_tokens
+        if bound is None and demand.operation == "chat" and room.bounded:
+            bound = _most(LEAST_ANSWER, self._options.answer_tokens, answer_fits)
+        wanted = need(bound)
+        if refusals := room.refusals(moment, wanted):
+            raise NoRoom(refusals, demand)
+        return wanted, bound
+
+    def _take_over(self, kept: Kept, scope: Scope, demand: Demand, room: Room) -> Open:
+        """A job's call gets the room that was kept for it, or leaves it kept."""
+        self._holds.open(kept)
+        try:
+            call = self._let_pass(scope, demand, room)
+        except BaseException:
+            self._holds.keep_on(kept)
+            raise
+        self._holds.gone(kept)
+        return call
+
+    def ended(self, call: Open, told: Call) -> None:
+        """What `Open.end` does."""
+        usage, price = told.usage, call.price
+        tokens = money = 0
+        if usage is not None:
+            tokens = usage.input_tokens + usage.output_tokens
+            if price is not None:
+                money = cost(price, usage)
+            if usage.input_tokens > call.reserved_input or tokens > call.tokens:
+                self._factors.learn(call.demand, call.output_tokens, usage)
+        if call.room.limited:
+            call.settle(self._clock(), tokens, money)
+        self._open.discard(call)
+        if price is not None:
+            self._ledger.end(call.slot, told, money, price.dated)
+        else:
+            self._ledger.end(call.slot, told, None if usage is not None else 0, None)
+        self._record(told)
+        if self._line:
+            self._line.wake()
+
+    # -- holds
+
+    def hold(self, scope: Scope, demand: Demand) -> Kept:
+        try:
+            return self._hold(scope, demand)
+        except NoRoom as why:
+            raise why.told() from None
+
+    def _hold(self, scope: Scope, demand: Demand) -> Kept:
+        room = self._board.room(scope)
+        moment = self._clock()
+        need = Need()
+        if room.bounded:
+            price = self._prices.of(demand.kind, demand.provider, demand.model)
+            if price is None and room.money:
+                raise price_unknown(room.money[0].rule, demand)
+            if self._line:
+                self._mind_the_line(scope, [each for each in room if not isinstance(each, Gauge)], demand.input_tokens)
+            need, _ = self._squeezed(room, demand, price, moment, 0, 0)
+        kept = Kept(scope, room, moment, need.tokens, need.cost, demand, self._holds)
+        kept.buckets = room.take(moment, 0, need.tokens, need.cost, 0)
+        self._holds.add(kept)
+        return kept
+
+    def release(self, job_id: str) -> None:
+        self._holds.end(job_id)
+
+    # -- what is stored
+
+    def admit(self, session: Session, scope: Scope, *, documents: int, bytes: int) -> None:
+        storage.admit(session, scope, self._stored, documents=documents, bytes=bytes)
+
+    # -- showing and changing
+
+    async def show(self, subject: Subject) -> list[Limit]:
+        rules = self._board.rules(subject)
+        stored = {"documents": 0, "stored_bytes": 0}
+        if any(rule.name in stored for rule, _ in rules):
+            stored["documents"], stored["stored_bytes"] = await self._database.read(self._stored, subject)
+        self._holds.lapse()
+        moment = self._clock()
+        shown = []
+        for rule, meter in rules:
+            used, resets_in = (stored.get(rule.name, 0), None) if meter is None else meter.state(moment)
+            value = amount(rule.name, rule.value)
+            shown.append(Limit(rule.name, value, amount(rule.name, used), resets_in, rule.set_by, rule.set_at))
+        return shown
+
+    async def subjects(self, tenant: str) -> list[Subject]:
+        return self._board.subjects(tenant)
+
+    async def change(
+        self,
+        subject: Subject,
+        values: Mapping[LimitName, float | None],
+        by: str,
+        also: Callable[[Session], None] | None = None,
+    ) -> list[Limit]:
+        kept = store.checked(values)
+
+        def write(session: Session) -> None:
+            store.put(session, subject, kept, by)
+            if also is not None:
+                also(session)
+
+        await self._database.write(write)
+        await self.refresh()
+        return await self.show(subject)
+
+    async def refresh(self) -> None:
+        """After limits were written otherwise, such as with the user or tenant they belong to."""
+        await self._board.refresh()
+
+    def _mind_the_line(self, scope: Scope, meters: Sequence[Meter], needed: int) -> None:
+        """Whoever waits for the same room comes first. Raises NoRoom."""
+        if (ahead := self._line.ahead(scope.tenant, meters)) is not None:
+            wait = max(SOON, ahead.why.wait or 0.0)
+            raise NoRoom([Refusal(ahead.why.worst.meter, needed, wait)], queued=True)
+
+
+def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits; `least` when no larger one does."""
+    while most > least:
+        middle = (least + most + 1) // 2
+        if fits(middle):
+            least = middle
+        else:
+            most = middle - 1
+    return least

@@ -1,0 +1,566 @@
+"""What every implementation of limits must hold to. `MAKERS` names them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tests.accounts.limits_house import (
+    ACME,
+    ADA,
+    HER,
+    HER_KEY,
+    Bench,
+    Make,
+    demand,
+    done,
+    in_memory,
+    people,
+    unused,
+)
+
+from terrace.accounts.limits.base import LimitName, Subject
+from terrace.errors import Denied, Invalid, Limited, Missing
+from terrace.storage import Database
+from terrace.types import Scope
+
+MAKERS: dict[str, Make] = {"memory": in_memory}
+CAT, BOB = Scope("acme", "usr_cat", "key_cat"), Scope("globex", "usr_bob", "key_bob")
+DAY = 86_400.0
+
+
+@pytest.fixture(params=MAKERS.values(), ids=MAKERS)
+async def bench(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> AsyncIterator[Bench]:
+    await database.write(people)
+    bench = Bench(database, tmp_path, request.param)
+    await bench.open()
+    yield bench
+    await bench.close()
+
+
+async def limit(bench: Bench, subject: Subject = ACME, **values: Any) -> None:
+    await bench.limits.change(subject, values, "usr_owner")  # type: ignore[arg-type]
+
+
+async def used(bench: Bench, name: LimitName, subject: Subject = ACME) -> float:
+    return next(each.used for each in await bench.limits.show(subject) if each.name == name)
+
+
+def refused(bench: Bench, scope: Scope = ADA, **asked: Any) -> Limited:
+    with pytest.raises(Limited) as caught:
+        bench.limits.begin(scope, demand(**asked))
+    return caught.value
+
+
+# A minute
+
+
+async def test_requests_a_minute(bench: Bench) -> None:
+    await limit(bench, requests_per_minute=3)
+    for _ in range(3):
+        bench.limits.count(ADA)
+        bench.clock.advance(10)
+    with pytest.raises(Limited) as caught:
+        bench.limits.count(ADA)
+    error = caught.value
+    assert error.code == "limit_reached"
+    assert error.retry_after == 30
+    assert error.extra == {
+        "limit": "requests_per_minute", "subject": "tenant", "set_by": "usr_owner", "value": 3, "used": 3,
+    }  # fmt: skip
+    assert "3 requests a minute" in error.message
+    assert "usr_owner" in error.message
+    bench.clock.advance(30)
+    bench.limits.count(ADA)
+
+
+async def test_a_request_at_a_door_and_one_that_a_call_counts_are_the_same(bench: Bench) -> None:
+    await limit(bench, requests_per_minute=2)
+    bench.limits.count(ADA)
+    bench.limits.begin(ADA, demand(requests=1))
+    assert refused(bench, requests=1).extra["limit"] == "requests_per_minute"
+    bench.limits.begin(ADA, demand(requests=0))
+
+
+async def test_tokens_count_from_when_their_call_began(bench: Bench) -> None:
+    await limit(bench, tokens_per_minute=1000)
+    call = bench.limits.begin(ADA, demand(600, 200))
+    bench.clock.advance(20)
+    call.end(done(500, 100))
+    assert await used(bench, "tokens_per_minute") == 600
+    assert refused(bench, tokens=300, answer=101).retry_after == 40
+    bench.limits.begin(ADA, demand(300, 100))
+    bench.clock.advance(40)
+    assert await used(bench, "tokens_per_minute") == 400
+
+
+async def test_the_wait_is_until_enough_has_left_and_no_longer(bench: Bench) -> None:
+    await limit(bench, tokens_per_minute=100)
+    for _ in range(4):
+        bench.limits.begin(ADA, demand(25))
+        bench.clock.advance(5)
+    assert refused(bench, tokens=20).retry_after == 40
+    assert refused(bench, tokens=60).retry_after == 50
+    bench.clock.advance(49.9)
+    refused(bench, tokens=60)
+    bench.clock.advance(0.2)
+    bench.limits.begin(ADA, demand(60))
+
+
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.tuples(st.floats(0, 20), st.integers(1, 60), st.floats(0, 2)), max_size=60),
+)
+async def test_no_minute_whatever_holds_more_than_the_limit(
+    bench: Bench, steps: list[tuple[float, int, float]]
+) -> None:
+    bench.clock.advance(10_000)
+    await limit(bench, tokens_per_minute=100)
+    passed: list[tuple[float, int]] = []
+    waits: list[float] = []
+    for pause, amount, share in steps:
+        bench.clock.advance(pause)
+        try:
+            call = bench.limits.begin(ADA, demand(amount))
+        except Limited as error:
+            waits.append(error.retry_after or 0)
+            continue
+        real = int(amount * min(share, 1))
+        call.end(done(real))
+        passed.append((bench.clock(), real))
+    for at, _ in passed:
+        assert sum(tokens for when, tokens in passed if at - 60 < when <= at) <= 100
+    assert all(0 < wait <= 60 for wait in waits)
+
+
+# A day, a month
+
+
+async def test_a_day_ends_at_midnight_utc(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=1000)
+    bench.limits.begin(ADA, demand(900)).end(done(900))
+    error = refused(bench, tokens=200)
+    assert error.retry_after == DAY / 2
+    assert "midnight UTC" in error.message
+    bench.clock.advance(DAY / 2)
+    bench.limits.begin(ADA, demand(200)).end(done(200))
+    assert await used(bench, "tokens_per_day") == 200
+
+
+async def test_what_began_yesterday_is_settled_yesterday(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=1000, money_per_day=1)
+    call = bench.limits.begin(ADA, demand(1000))
+    bench.clock.advance(DAY / 2 + 1)
+    assert await used(bench, "tokens_per_day") == 0
+    call.end(done(300))
+    assert await used(bench, "tokens_per_day") == 0
+    assert await used(bench, "money_per_day") == 0
+
+
+async def test_money(bench: Bench) -> None:
+    await limit(bench, money_per_day=0.001, money_per_month=0.0015)  # a thousand tokens, and fifteen hundred
+    bench.limits.begin(ADA, demand(800, 200)).end(done(800, 100))
+    assert await used(bench, "money_per_day") == 0.0009
+    error = refused(bench, tokens=101)
+    assert (error.extra["limit"], error.extra["value"], error.extra["used"]) == ("money_per_day", 0.001, 0.0009)
+    assert "$0.0009" in error.message
+    bench.clock.advance(DAY)
+    bench.limits.begin(ADA, demand(600)).end(done(600))
+    error = refused(bench, tokens=1)
+    assert error.extra["limit"] == "money_per_month"
+    assert error.retry_after == 8.5 * DAY
+
+
+async def test_a_model_without_a_known_price_may_not_spend(bench: Bench) -> None:
+    bench.limits.begin(ADA, demand(model="new"))
+    await limit(bench, money_per_day=1)
+    with pytest.raises(Denied) as caught:
+        bench.limits.begin(ADA, demand(model="new"))
+    assert caught.value.code == "price_unknown"
+    assert "box/new" in caught.value.message
+    bench.limits.begin(ADA, demand(model="local"))
+
+
+# At a time
+
+
+async def test_calls_at_a_time(bench: Bench) -> None:
+    await limit(bench, concurrent_requests=2)
+    first, _ = bench.limits.begin(ADA, demand()), bench.limits.begin(ADA, demand())
+    error = refused(bench)
+    assert error.extra["limit"] == "concurrent_requests"
+    assert error.retry_after
+    first.end(unused())
+    bench.limits.begin(ADA, demand())
+
+
+# Whose
+
+
+async def test_a_call_counts_for_its_key_its_user_and_its_tenant_and_for_nobody_else(bench: Bench) -> None:
+    for subject in (ACME, HER, HER_KEY):
+        await limit(bench, subject, tokens_per_day=1000)
+    bench.limits.begin(ADA, demand(100)).end(done(100))
+    bench.limits.begin(Scope("acme", "usr_ada"), demand(10)).end(done(10))
+    bench.limits.begin(CAT, demand(1)).end(done(1))
+    bench.limits.begin(BOB, demand(500)).end(done(500))
+    assert [await used(bench, "tokens_per_day", each) for each in (ACME, HER, HER_KEY)] == [111, 110, 100]
+    assert await bench.limits.subjects("acme") == [ACME, HER_KEY, HER]
+    assert await bench.limits.subjects("globex") == []
+
+
+async def test_all_limits_or_none_are_taken(bench: Bench) -> None:
+    await limit(bench, requests_per_minute=5, tokens_per_minute=10_000, tokens_per_day=10_000, money_per_day=1)
+    await limit(bench, HER_KEY, tokens_per_day=50)
+    error = refused(bench, tokens=51, requests=1)
+    assert (error.extra["subject"], error.extra["limit"]) == ("key", "tokens_per_day")
+    assert [each.used for each in await bench.limits.show(ACME)] == [0, 0, 0, 0]
+
+
+# Reserved and settled
+
+
+async def test_the_most_is_reserved_and_what_was_used_is_kept(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=1000)
+    call = bench.limits.begin(ADA, demand(100, 400))
+    assert call.output_tokens == 400
+    assert await used(bench, "tokens_per_day") == 500
+    call.end(done(90, 10))
+    call.end(done(90, 10))
+    assert await used(bench, "tokens_per_day") == 100
+    bench.limits.begin(ADA, demand(100, 400)).end(unused())
+    assert await used(bench, "tokens_per_day") == 100
+    assert [each.outcome for each in bench.recorded] == ["ok", "error"]
+
+
+async def test_what_goes_beyond_its_bound_counts_and_is_remembered(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=10_000)
+    bench.limits.begin(ADA, demand(100, 50)).end(done(200, 100))
+    assert await used(bench, "tokens_per_day") == 300
+    bench.limits.begin(ADA, demand(100, 50))
+    assert await used(bench, "tokens_per_day") == 600, "twice what was asked is reserved now"
+    bench.limits.begin(ADA, demand(100, 50, model="local"))
+    assert await used(bench, "tokens_per_day") == 750
+
+
+async def test_who_names_no_bound_gets_one_where_tokens_or_money_count(bench: Bench) -> None:
+    assert bench.limits.begin(ADA, demand(100, None)).output_tokens is None
+    await limit(bench, concurrent_requests=100)
+    assert bench.limits.begin(ADA, demand(100, None)).output_tokens is None
+    await limit(bench, tokens_per_day=10_000)
+    before = await used(bench, "tokens_per_day")
+    call = bench.limits.begin(ADA, demand(100, None))
+    assert call.output_tokens == bench.options.answer_tokens == 4096
+    assert await used(bench, "tokens_per_day") == before + 4196
+
+
+async def test_with_little_left_the_answer_is_bounded_to_it(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=1000, money_per_day=0.0005)
+    call = bench.limits.begin(ADA, demand(100, None))
+    assert call.output_tokens == 400, "what the money leaves"
+    call.end(done(100, 10))
+    assert bench.limits.begin(ADA, demand(374, None)).output_tokens == 16
+    refused(bench, tokens=1, answer=None)
+
+
+async def test_what_can_never_fit_is_told_so(bench: Bench) -> None:
+    await limit(bench, HER_KEY, tokens_per_minute=1000)
+    error = refused(bench, tokens=800, answer=400)
+    assert error.retry_after is None
+    assert "can never fit" in error.message
+    assert "max_tokens" in error.message
+    assert refused(bench, tokens=990, answer=None).retry_after is None
+    bench.limits.begin(ADA, demand(984, None))
+
+
+async def test_the_longest_wait_is_the_one_that_is_told(bench: Bench) -> None:
+    await limit(bench, tokens_per_minute=100, tokens_per_day=150, concurrent_requests=1)
+    bench.limits.begin(ADA, demand(90)).end(done(90))
+    bench.limits.begin(ADA, demand(10))
+    assert refused(bench, tokens=70).extra["limit"] == "tokens_per_day"
+    assert refused(bench, tokens=50).extra["limit"] == "tokens_per_minute"
+
+
+# Waiting
+
+
+async def test_whoever_may_wait_is_served_when_a_call_ends(bench: Bench) -> None:
+    await limit(bench, concurrent_requests=1)
+    first = bench.limits.begin(ADA, demand())
+    waiting = asyncio.create_task(bench.limits.wait(ADA, demand(), 30))
+    await asyncio.sleep(0)
+    first.end(unused())
+    (await asyncio.wait_for(waiting, 2)).end(unused())
+
+
+async def test_and_when_time_has_passed(bench: Bench) -> None:
+    await limit(bench, tokens_per_minute=100, requests_per_minute=1)
+    bench.limits.begin(ADA, demand(100, requests=1)).end(done(100))
+    waiting = [
+        asyncio.create_task(bench.limits.wait(ADA, demand(50), 60)),
+        asyncio.create_task(bench.limits.count_waiting(ADA, 60)),
+    ]
+    await asyncio.sleep(0)
+    assert not any(each.done() for each in waiting)
+    bench.clock.advance(60)
+    await asyncio.wait_for(asyncio.gather(*waiting), 2)
+
+
+async def test_patience_ends(bench: Bench) -> None:
+    await limit(bench, concurrent_requests=1)
+    bench.limits.begin(ADA, demand())
+    with pytest.raises(Limited) as caught:
+        await bench.limits.wait(ADA, demand(), 0.02)
+    assert caught.value.extra["limit"] == "concurrent_requests"
+
+
+async def test_nobody_waits_for_what_waiting_cannot_bring(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=100, requests_per_minute=1)
+    with pytest.raises(Limited, match="never"):
+        await asyncio.wait_for(bench.limits.wait(ADA, demand(101), 60), 1)
+    bench.limits.begin(ADA, demand(100)).end(done(100))
+    with pytest.raises(Limited, match="midnight"):
+        await asyncio.wait_for(bench.limits.wait(Scope("acme", job="job_1"), demand(1), 600), 1)
+    bench.limits.count(ADA)
+    with pytest.raises(Limited):
+        await asyncio.wait_for(bench.limits.count_waiting(ADA, 30), 1)
+
+
+async def test_reservations_in_the_way_are_worth_waiting_for(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=100)
+    first = bench.limits.begin(ADA, demand(100))
+    waiting = asyncio.create_task(bench.limits.wait(ADA, demand(60), 30))
+    await asyncio.sleep(0)
+    first.end(done(40))
+    await asyncio.wait_for(waiting, 2)
+
+
+async def test_in_the_order_they_came(bench: Bench) -> None:
+    await limit(bench, concurrent_requests=1)
+    call = bench.limits.begin(ADA, demand())
+    served: list[int] = []
+
+    async def wait(number: int) -> None:
+        (await bench.limits.wait(ADA if number % 2 else CAT, demand(), 30)).end(unused())
+        served.append(number)
+
+    tasks = []
+    for number in range(6):
+        tasks.append(asyncio.create_task(wait(number)))
+        await asyncio.sleep(0)
+    call.end(unused())
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert served == list(range(6))
+
+
+async def test_a_large_call_that_waits_is_not_passed_by_small_ones(bench: Bench) -> None:
+    await limit(bench, tokens_per_minute=100)
+    first = bench.limits.begin(ADA, demand(60))
+    large = asyncio.create_task(bench.limits.wait(ADA, demand(90), 30))
+    await asyncio.sleep(0)
+    error = refused(bench, CAT, tokens=5)
+    assert "Others wait" in error.message
+    small = asyncio.create_task(bench.limits.wait(CAT, demand(10), 30))
+    await asyncio.sleep(0.02)
+    assert not small.done()
+    first.end(unused())
+    (await asyncio.wait_for(large, 2)).end(done(90))
+    await asyncio.wait_for(small, 2)
+
+
+async def test_who_waits_for_their_own_limit_holds_up_nobody_else(bench: Bench) -> None:
+    await limit(bench, HER, concurrent_requests=1)
+    await limit(bench, concurrent_requests=10)
+    bench.limits.begin(ADA, demand())
+    waiting = asyncio.create_task(bench.limits.wait(ADA, demand(), 30))
+    await asyncio.sleep(0)
+    bench.limits.begin(CAT, demand())
+    await asyncio.wait_for(bench.limits.wait(CAT, demand(), 30), 2)
+    waiting.cancel()
+
+
+async def test_a_cancelled_wait_takes_nothing(bench: Bench) -> None:
+    await limit(bench, concurrent_requests=1)
+    first = bench.limits.begin(ADA, demand())
+    waiting = [asyncio.create_task(bench.limits.wait(ADA, demand(), 30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    first.end(unused())
+    waiting[0].cancel()  # it may have been served in this very moment
+    await asyncio.sleep(0.02)
+    assert [each.cancelled() for each in waiting[:2]] == [True, True]
+    (await asyncio.wait_for(waiting[2], 2)).end(unused())
+    assert await used(bench, "concurrent_requests") == 0
+
+
+async def test_only_so_many_wait_and_a_tenant_with_fewer_gets_a_place(database: Database, bench: Bench) -> None:
+    bench.options = bench.options.model_copy(update={"waiting": 4})
+    await bench.restart()
+    for subject in (ACME, Subject("globex")):
+        await limit(bench, subject, concurrent_requests=1)
+    calls = [bench.limits.begin(each, demand()) for each in (ADA, BOB)]
+    flood = [asyncio.create_task(bench.limits.wait(ADA, demand(), 30)) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(Limited):
+        await asyncio.wait_for(bench.limits.wait(CAT, demand(), 30), 1)
+    other = asyncio.create_task(bench.limits.wait(BOB, demand(), 30))
+    await asyncio.sleep(0.02)
+    with pytest.raises(Limited):
+        await asyncio.wait_for(flood[3], 1)
+    for call in calls:
+        call.end(unused())
+    (await asyncio.wait_for(other, 2)).end(unused())
+    for each in flood[:3]:
+        (await asyncio.wait_for(each, 2)).end(unused())
+
+
+async def test_closing_sends_the_waiting_away(bench: Bench) -> None:
+    await limit(bench, concurrent_requests=1)
+    bench.limits.begin(ADA, demand())
+    waiting = asyncio.create_task(bench.limits.wait(ADA, demand(), 30))
+    await asyncio.sleep(0)
+    await bench.limits.close()
+    with pytest.raises(Exception, match="shutting down"):
+        await asyncio.wait_for(waiting, 1)
+
+
+# Holds
+
+
+async def test_a_hold_keeps_room_and_its_jobs_call_takes_it_over(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=1000)
+    bench.limits.hold(ADA, demand(600, 100)).bind("job_1")
+    assert await used(bench, "tokens_per_day") == 700
+    refused(bench, tokens=301)
+    with pytest.raises(Limited):
+        bench.limits.hold(CAT, demand(301))
+    call = bench.limits.begin(Scope("acme", "usr_ada", "key_ada", "job_1"), demand(800, 200))
+    assert await used(bench, "tokens_per_day") == 1000
+    call.end(done(500))
+    assert await used(bench, "tokens_per_day") == 500
+    bench.limits.release("job_1")
+    assert await used(bench, "tokens_per_day") == 500
+
+
+async def test_a_hold_outlives_a_call_of_its_job_that_found_no_room(bench: Bench) -> None:
+    await limit(bench, tokens_per_day=1000, concurrent_requests=1)
+    other = bench.limits.begin(CAT, demand(100))
+    bench.limits.hold(ADA, demand(700)).bind("job_1")
+    job = Scope("acme", "usr_ada", None, "job_1")
+    assert refused(bench, job, tokens=700).extra["limit"] == "concurrent_requests"
+    assert await used(bench, "tokens_per_day") == 800
+    other.end(done(100))
+    bench.limits.begin(job, demand(900))
+
+
+@pytest.mark.parametrize("how", ["release", "job", "age"])
+async def test_a_hold_is_given_back(bench: Bench, how: str) -> None:
+    await limit(bench, tokens_per_day=1000)
+    hold = bench.limits.hold(ADA, demand(900))
+    hold.bind("job_1")
+    match how:
+        case "release":
+            hold.release()
+            hold.release()
+        case "job":
+            bench.limits.release("job_1")
+            bench.limits.release("job_unknown")
+        case _:
+            bench.clock.advance(3600)
+    bench.limits.begin(ADA, demand(1000))
+
+
+# Keeping them
+
+
+async def test_limits_are_shown_changed_and_removed(bench: Bench) -> None:
+    bench.clock.advance(60)
+    shown = await bench.limits.change(ACME, {"tokens_per_day": 1000, "money_per_month": 2.5}, "usr_owner")
+    assert [(each.name, each.value, each.used, each.set_by) for each in shown] == [
+        ("tokens_per_day", 1000, 0, "usr_owner"), ("money_per_month", 2.5, 0, "usr_owner"),
+    ]  # fmt: skip
+    assert shown[0].resets_in == DAY / 2 - 60
+    bench.limits.begin(ADA, demand(900)).end(done(900))
+    (tokens, _) = await bench.limits.change(ACME, {"tokens_per_day": 500}, "terminal")
+    assert (tokens.value, tokens.used, tokens.set_by) == (500, 900, "terminal")
+    refused(bench, tokens=1)
+    assert [each.name for each in await bench.limits.change(ACME, {"tokens_per_day": None}, "x")] == ["money_per_month"]
+    bench.limits.begin(ADA, demand(100_000))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"requests_per_minute": 0}, {"requests_per_minute": -1}, {"tokens_per_day": 1.5}, {"documents": True},
+        {"money_per_day": 0}, {"money_per_day": float("nan")}, {"money_per_day": float("inf")},
+        {"money_per_day": 1e9}, {"tokens_per_day": 10**30}, {"tokens": 5}, {"tokens_per_day": "7"},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_nonsense_is_refused(bench: Bench, values: dict[Any, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        await bench.limits.change(ACME, values, "usr_owner")
+    assert next(iter(values)) in caught.value.message
+    assert await bench.limits.show(ACME) == []
+
+
+@pytest.mark.parametrize("subject", [Subject("acme", "user", "usr_bob"), Subject("acme", "key", "key_bob")], ids=str)
+async def test_another_tenants_people_are_not_there(bench: Bench, subject: Subject) -> None:
+    with pytest.raises(Missing):
+        await bench.limits.change(subject, {"documents": 1}, "usr_owner")
+
+
+async def test_a_limit_that_is_set_in_the_middle_of_things_knows_what_is_used(bench: Bench) -> None:
+    bench.limits.begin(ADA, demand(300)).end(done(300))
+    under_way = bench.limits.begin(ADA, demand(200, 100))
+    bench.limits.hold(ADA, demand(50)).bind("job_1")
+    await limit(bench, tokens_per_day=10_000, tokens_per_minute=10_000, money_per_day=1, concurrent_requests=5)
+    assert await used(bench, "concurrent_requests") == 1
+    under_way.end(done(150, 50))
+    bench.limits.release("job_1")
+    for name in ("tokens_per_day", "tokens_per_minute"):
+        assert await used(bench, name) == 500  # type: ignore[arg-type]
+    assert await used(bench, "money_per_day") == 0.0005
+    assert await used(bench, "concurrent_requests") == 0
+
+
+async def test_a_restart_forgets_nothing(bench: Bench) -> None:
+    await limit(bench, requests_per_minute=10, tokens_per_minute=10_000, tokens_per_day=10_000, money_per_month=1)
+    await limit(bench, HER_KEY, tokens_per_day=5000)
+    bench.limits.begin(ADA, demand(1000, requests=1)).end(done(1000))
+    bench.limits.begin(CAT, demand(500, requests=1)).end(done(500))
+    bench.clock.advance(30)
+    await bench.restart()
+    assert [each.used for each in await bench.limits.show(ACME)] == [2, 1500, 1500, 0.0015]
+    assert await used(bench, "tokens_per_day", HER_KEY) == 1000
+    bench.clock.advance(30)
+    assert [each.used for each in await bench.limits.show(ACME)] == [0, 0, 1500, 0.0015]
+
+
+# What is stored
+
+
+async def test_stored_bytes_and_documents(bench: Bench) -> None:
+    await limit(bench, documents=3)
+    await limit(bench, HER, stored_bytes=100)
+    bench.shelf.kept = {ACME: (1, 500), HER: (1, 60)}
+
+    def store(session: Any) -> None:
+        bench.limits.admit(session, ADA, documents=1, bytes=30)
+        with pytest.raises(Limited) as caught:
+            bench.limits.admit(session, ADA, documents=1, bytes=11)
+        assert (caught.value.extra["subject"], caught.value.extra["limit"]) == ("user", "stored_bytes")
+        assert (caught.value.extra["used"], caught.value.extra["value"]) == (90, 100)
+        assert "90 are there" in caught.value.message
+        bench.limits.admit(session, ADA, documents=1, bytes=10)
+        with pytest.raises(Limited) as caught:
+            bench.limits.admit(session, CAT, documents=3, bytes=1)
+        assert caught.value.extra["limit"] == "documents"
+        bench.limits.admit(session, BOB, documents=1000, bytes=10**12)
+
+    await bench.database.write(store)
+    assert await used(bench, "documents") == 1
