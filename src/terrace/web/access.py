@@ -181,6 +181,13 @@ class Doorkeeper:
                     break
         return address
 
+    def secure(self, asgi: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> bool:
+        """Whether it came by https, to us or to a trusted proxy."""
+        peer = asgi.get("client")
+        if self._trusted and peer and self._trusts(peer[0]):
+            return headers.get(b"x-forwarded-proto", b"").lower() == b"https"
+        return str(asgi["scheme"]) == "https"
+
     def _trusts(self, address: str) -> bool:
         try:
             return any(ip_address(address) in network for network in self._trusted)

@@ -9,16 +9,16 @@ from terrace.web.markdown import escaped, render
 from terrace.web.stream import cited
 
 
-def whole(job: Job) -> Job:
-    """The job, or the error that ended it, so that a client that waited gets the same sentence."""
+def whole(job: Job, **about: Any) -> Job:
+    """The job, or the error that ended it, so that a client that waited gets the same sentence, and `about`."""
     if job.state == "succeeded":
         return job
     if job.state == "cancelled":
-        raise Conflict("The answer was stopped before it was finished.", code="cancelled", job_id=job.id)
+        raise Conflict("The answer was stopped before it was finished.", code="cancelled", job_id=job.id, **about)
     error = job.error
     if error is None:
-        raise Internal("The answer failed without a reason.", job_id=job.id)
-    raise BY_KIND.get(error.kind, Internal)(error.message, code=error.code, job_id=job.id)
+        raise Internal("The answer failed without a reason.", job_id=job.id, **about)
+    raise BY_KIND.get(error.kind, Internal)(error.message, code=error.code, job_id=job.id, **about)
 
 
 def shown(message: Any) -> dict[str, Any]:

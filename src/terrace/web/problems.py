@@ -1,7 +1,7 @@
 """Errors as problem details (RFC 9457)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -40,6 +40,7 @@ PROBLEM = {
         "request_id": {"type": "string"},
     },
 }
+WINDOWS = {"_per_minute": 60, "_per_day": 86_400, "_per_month": 2_592_000}  # seconds; a month of thirty days
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What went wrong, and what to do about it",
@@ -72,8 +73,38 @@ def problem(
 
 
 def from_error(error: TerraceError) -> Response:
-    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
-    return problem(status_of(error), error.message, code=error.code, kind=error.kind, headers=headers, **error.extra)
+    extra = error.extra if error.retry_after is None else {**error.extra, "retry_after": round(error.retry_after, 3)}
+    return problem(
+        status_of(error), error.message, code=error.code, kind=error.kind, headers=headers_of(error), **extra
+    )
+
+
+def headers_of(error: TerraceError) -> dict[str, str]:
+    """What a client may act on without reading the body: how to log in, when to come back, which limit was reached."""
+    headers = {}
+    if status_of(error) == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if (limit := error.extra.get("limit")) is not None:
+        headers.update(_rate_limit(str(limit), error.extra, error.retry_after))
+    return headers
+
+
+def _rate_limit(limit: str, told: Mapping[str, Any], retry_after: float | None) -> dict[str, str]:
+    """The limit reached: a quota over a window, and what is left of it (draft-ietf-httpapi-ratelimit-headers)."""
+    value, used = float(told.get("value", 0)), float(told.get("used", 0))
+    window = next((f";w={seconds}" for span, seconds in WINDOWS.items() if limit.endswith(span)), "")
+    reset = "" if retry_after is None else f";t={math.ceil(retry_after)}"
+    return {
+        "RateLimit-Policy": f'"{limit}";q={_number(value)}{window}',
+        "RateLimit": f'"{limit}";r={_number(max(0.0, value - used))}{reset}',
+    }
+
+
+def _number(value: float) -> str:
+    """A structured field's integer or decimal (RFC 9651): at most three digits after the point, never rounded up."""
+    return str(int(value)) if value == int(value) else f"{math.floor(value * 1000) / 1000:.3f}"
 
 
 def unforeseen() -> Response:

@@ -2,21 +2,22 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from terrace.chat.service import Ask
 from terrace.jobs.base import Job
+from terrace.web.access import Who, resource
 from terrace.web.answers import whole
 from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Names
-from terrace.web.services import House, Who
+from terrace.web.services import House
 from terrace.web.stream import job_stream, wants_stream
 
-router = APIRouter(tags=["chat"])
-short = APIRouter()
+router = resource(tags=["chat"])
+short = resource()
 
 
 class Question(BaseModel):

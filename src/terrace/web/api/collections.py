@@ -1,13 +1,13 @@
 """Collections of documents, and the tags in use."""
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from terrace.knowledge.views import Collection, Tag
+from terrace.web.access import Who, resource
 from terrace.web.api.pages import Page
-from terrace.web.services import House, Who
+from terrace.web.services import House
 
-router = APIRouter(tags=["collections"])
+router = resource(tags=["collections"])
 
 
 class NewCollection(BaseModel):

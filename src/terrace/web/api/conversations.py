@@ -4,16 +4,17 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from terrace.web.access import Who, resource
 from terrace.web.answers import shown
 from terrace.web.api.media import produces
 from terrace.web.api.pages import Cursor, Limit, Page
-from terrace.web.services import House, Who
+from terrace.web.services import House
 
-router = APIRouter(prefix="/conversations", tags=["conversations"])
+router = resource(prefix="/conversations", tags=["conversations"])
 
 _TYPES = {"md": "text/markdown; charset=utf-8", "json": "application/json"}
 

@@ -3,19 +3,20 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from terrace.knowledge.base import Document, DocumentState
 from terrace.knowledge.views import BatchItem, StoredChunk, TextSlice
+from terrace.web.access import Who, resource
 from terrace.web.api.media import produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.received import receive_batch, receive_one
-from terrace.web.services import House, Who
+from terrace.web.services import House
 
-router = APIRouter(prefix="/documents", tags=["documents"])
-short = APIRouter(prefix="/documents")
+router = resource(prefix="/documents", tags=["documents"])
+short = resource(prefix="/documents")
 
 UPLOAD_BYTES = 1 << 40  # each file has its own bound, checked while it arrives
 FILE_FORM = {

@@ -2,19 +2,20 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from terrace.jobs.base import Job, State
+from terrace.web.access import Who, resource
 from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Cursor, Limit, Page
-from terrace.web.services import House, Who
+from terrace.web.services import House
 from terrace.web.stream import frame, job_stream, mapped, position, respond
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
-short = APIRouter(prefix="/jobs")
+router = resource(prefix="/jobs", tags=["jobs"])
+short = resource(prefix="/jobs")
 
 
 class NewJob(BaseModel):

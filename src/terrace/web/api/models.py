@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from terrace.jobs.base import Job
-from terrace.web.services import House, Who
+from terrace.web.access import Who, resource
+from terrace.web.services import House
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = resource(prefix="/models", tags=["models"])
 
 
 class Pull(BaseModel):

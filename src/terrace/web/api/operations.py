@@ -1,14 +1,14 @@
 """What whoever runs it asks: alive, able, and how it does."""
 
-from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from terrace.telemetry.metrics import CONTENT_TYPE
 from terrace.types import Scope
+from terrace.web.access import resource
 from terrace.web.api.media import produces
 from terrace.web.services import House, Services
 
-router = APIRouter(tags=["operations"])
+router = resource(tags=["operations"])
 
 
 @router.get("/health")

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from terrace.knowledge.base import Filter
 from terrace.knowledge.search import SearchResult
+from terrace.web.access import Who, resource
 from terrace.web.api.pages import Names
-from terrace.web.services import House, Who
+from terrace.web.services import House
 
-router = APIRouter(tags=["search"])
+router = resource(tags=["search"])
 
 
 class Query(BaseModel):

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from terrace.web.access import Who, resource
+from terrace.web.services import House
 
-from terrace.web.services import House, Who
-
-router = APIRouter(tags=["status"])
+router = resource(tags=["status"])
 
 
 @router.get("/status")
