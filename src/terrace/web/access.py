@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
@@ -229,11 +229,15 @@ def rule_of(route: APIRoute) -> Rule:
 
 def check_rules(routes: Iterable[BaseRoute]) -> None:
     """Raises RuntimeError when a route has no rule, or is not held to it."""
-    for route in routes:
+    for context in iter_route_contexts(list(routes)):  # those of included routers too
+        route = context.original_route
         if isinstance(route, APIRoute):
             if not isinstance(route, Guarded):
                 raise RuntimeError(f"{route.path} is not guarded: make its router with web.access.resource.")
-            rule_of(route)
+            try:
+                rule_of(route)
+            except KeyError as error:
+                raise RuntimeError(f"{route.path} has no rule: web.access.RULES says who may call what.") from error
 
 
 async def admit(request: Request, rule: Rule) -> None:
