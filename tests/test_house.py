@@ -29,7 +29,7 @@ VENDORS = {
     "alembic": {"storage"},
     "argon2": {"accounts"},
     "fastapi": {"web"},
-    "httptools": {"models/transport"},
+    "httptools": {"models/transport", "web"},
     "lxml": {"knowledge/parsers"},
     "markdown_it": {"web"},
     "nh3": {"web"},

@@ -1,19 +1,24 @@
-"""Uvicorn, started and stopped the way Terrace needs it."""
+"""The listening socket, and serving on it until we are told to stop."""
 
 import asyncio
 import gc
+import logging
 import socket
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable
+from email.utils import formatdate
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from terrace.errors import Conflict, Invalid
+from terrace.errors import Conflict
 from terrace.settings import Settings
-from terrace.web.edge import ASGI
+from terrace.web.exchange import ASGI
+from terrace.web.protocol import Connection
 from terrace.web.security import is_loopback
+
+log = logging.getLogger("terrace.web")
+
+SWEEP = 1.0  # seconds between two looks at the clocks of all connections
+BACKLOG = 4096  # connections the kernel keeps until we take them
+MAX_FILES = 65_536
+OTHER_FILES = 256  # the database, the page, documents, pipes
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -30,7 +35,7 @@ def bind(settings: Settings) -> socket.socket:
             "Is Terrace running already? TERRACE_PORT=8001 uses another port.",
             code="address_in_use",
         ) from error
-    listener.listen(2048)
+    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 
@@ -47,79 +52,82 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-class _OneWrite:
-    """A transport that sends an answer's head together with what follows it at once: one system call instead of two."""
+def _allow_connections() -> int:
+    """How many connections may be open: each may need another, to a model server. Takes as many files as we may have;
+    what a shell gives at first (1,024) is little."""
+    import resource  # there is none on Windows
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if most == resource.RLIM_INFINITY else min(most, MAX_FILES)
+    if files != resource.RLIM_INFINITY and files < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        files = wanted
+    return (MAX_FILES if files == resource.RLIM_INFINITY else files) // 2 - OTHER_FILES
 
 
-class _Protocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, _OneWrite(transport)))
+class Serving:
+    """What all connections of one server share."""
 
+    def __init__(self, app: ASGI, loop: asyncio.AbstractEventLoop, *, most: int) -> None:
+        self.app = app
+        self.loop = loop
+        self.most = most
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.closing = False
+        self.empty = asyncio.Event()
+        self.date = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self.sweep()
 
-class _Server(uvicorn.Server):
-    """Tells when it listens, and leaves signals to us: uvicorn would raise them again before we have drained."""
+    def sweep(self) -> None:
+        """Every second: what time it is, and whose time is over."""
+        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        now = self.loop.time()
+        for late in [each for each in self.connections if each.deadline <= now]:
+            late.expire(now)
+        self._timer = self.loop.call_later(SWEEP, self.sweep)
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_started = started
+    def lost(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        if self.closing and not self.connections:
+            self.empty.set()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            _spare_the_collector()
-            self._on_started()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
+    async def close(self, grace: float) -> None:
+        """What is being answered gets `grace` seconds to end; everything else ends now."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.wind_up()
+        try:
+            async with asyncio.timeout(grace):
+                if self.connections:
+                    await self.empty.wait()
+                if self.tasks:
+                    await asyncio.wait(self.tasks)
+        except TimeoutError:
+            log.warning("%d answers were cut: they did not end within %g seconds", len(self.tasks), grace)
+        for connection in list(self.connections):
+            connection.abort()
+        await asyncio.sleep(0)  # they learn that their clients are gone
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 async def serve(
     app: ASGI, listener: socket.socket, settings: Settings, *, started: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Until `stop` is set; open streams then get `web.shutdown_grace` seconds to end."""
-    config = uvicorn.Config(
-        app,
-        http=_Protocol,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.web.shutdown_grace),
-        h11_max_incomplete_event_size=64 * 1024,
-    )
-    server = _Server(config, started)
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    server.should_exit = True
-    await serving
+    loop = asyncio.get_running_loop()
+    serving = Serving(app, loop, most=max(_allow_connections(), OTHER_FILES))
+    server = await loop.create_server(lambda: Connection(serving), sock=listener, backlog=BACKLOG)
+    try:
+        _spare_the_collector()
+        started()
+        await stop.wait()
+    finally:
+        server.close()
+        await serving.close(settings.web.shutdown_grace)
