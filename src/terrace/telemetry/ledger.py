@@ -54,12 +54,22 @@ class Spent:
 class Ledger:
     """`begin` and `end` are for the event loop's thread."""
 
-    def __init__(self, database: Database, folder: Path, clock: Callable[[], float] = now, *, most: int = MOST) -> None:
-        """`folder` holds the journals of all processes that share the database; `most` bounds the calls in ours."""
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        clock: Callable[[], float] = now,
+        *,
+        most: int = MOST,
+        closing: float = CLOSING_SECONDS,
+    ) -> None:
+        """`folder` holds the journals of all processes that share the database; `most` bounds the calls
+        in ours, and `closing` the seconds `close` waits for a database that refuses."""
         self._database = database
         self._folder = folder
         self._clock = clock
         self._most = most
+        self._closing = closing
         self._journal: Journal | None = None
         self._loop: asyncio.AbstractEventLoop
         self._ended: list[int] = []  # slots, not booked yet
@@ -68,6 +78,7 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self._booking = asyncio.Lock()
         self._failures = 0  # in a row
+        self._closed = False
         self._erased: dict[str, None] = {}
 
     async def start(self) -> Recovered:
@@ -90,7 +101,7 @@ class Ledger:
 
         Raises Unavailable when no more can be noted: then the call must not be made.
         """
-        if self._journal is None:
+        if self._journal is None or self._closed:
             raise Unavailable("The server is shutting down.", code="shutting_down")
         dated = None if price is None else price.dated
         return self._journal.begin(
@@ -103,6 +114,8 @@ class Ledger:
             log.error("a call of %s/%s ended twice, or after the books were closed", call.provider, call.model)
             return
         self._ended.append(slot)
+        if self._closed:
+            return  # the next start books it
         if not self._armed:
             self._arm(FLUSH_SECONDS)
         elif len(self._ended) == MANY and self._timer is not None:
@@ -140,18 +153,21 @@ class Ledger:
         """Book everything that has ended. What a database does not take now, or is still under way, stays in the
         journal for the next start."""
         try:
-            async with asyncio.timeout(CLOSING_SECONDS):
+            async with asyncio.timeout(self._closing):
                 await self._book_all()
         except TimeoutError:
             log.error("%d model calls could not be booked; the next start books them", len(self._ended))
-        journal = self._journal
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        journal = self._journal
         if journal is not None and journal.busy == len(self._ended):
             self._journal = None
             journal.close()
         elif journal is not None:  # its lock is held until the process is gone: what ends till then is still noted
-            log.warning("%d model calls are still under way; the next start books them", journal.busy)
+            log.warning(
+                "%d model calls are still under way; the next start books them", journal.busy - len(self._ended)
+            )
 
     async def take_over(self) -> Recovered:
         """Book the calls of processes that died. Several may try at once: each file is one's only."""

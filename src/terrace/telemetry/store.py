@@ -14,7 +14,7 @@ from terrace.telemetry.tables import UsageRow
 from terrace.types import Scope
 
 SUMS = ("calls", "failed", "unpriced", "input_tokens", "cached_tokens", "output_tokens", "cost")
-TIDIED = 2000  # rows a transaction: nobody waits long behind it
+TIDIED = 1000  # rows a transaction: nobody waits long behind it
 
 KNOWN = text("SELECT id FROM usage WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 INSERT = insert(UsageRow)

@@ -142,7 +142,9 @@ class UsageReport:
         yield "usage/days.jsonl", self._export_days(scope)
 
     async def tidy(self, keep_days: int) -> int:
-        """Remove single calls older than that; their sums stay. Returns about how many went."""
+        """For every day: book what processes left that died meanwhile, and remove single calls older than that, whose
+        sums stay. Returns how many went, rounded down to thousands."""
+        await self._ledger.take_over()
         before = self._clock() - keep_days * 86_400
         gone = 0
         while await self._database.write(store.tidy, before):
