@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from terrace.telemetry.series import Count, Counts, Spread, Spreads
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -48,24 +50,31 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"terrace_{name}", text, labels, registry=self.registry)
-
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"terrace_{name}", text, labels, registry=self.registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"terrace_{name}", text, labels, buckets=buckets, registry=self.registry)
 
-        self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        def counts(name: str, text: str, *labels: str, gauge: bool = False) -> Counts:
+            made = Counts(f"terrace_{name}", text, labels, gauge=gauge)
+            self.registry.register(made)
+            return made
+
+        def spreads(name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Spreads:
+            made = Spreads(f"terrace_{name}", text, bounds, labels)
+            self.registry.register(made)
+            return made
+
+        self._of_request: dict[tuple[str, str, int], tuple[Count, Spread]] = {}
         self._of_model: dict[tuple[str, str], _ModelSeries] = {}
-        self.requests = counter("http_requests_total", "Requests answered", "method", "route", "status")
-        self.request_seconds = histogram("http_request_seconds", "Time to the end of the answer", QUICK, "route")
-        self.open_requests = gauge("http_open_requests", "Requests being answered, streams included")
-        self.model_calls = counter("model_calls_total", "Model calls ended", "provider", "model", "outcome")
-        self.model_tokens = counter("model_tokens_total", "Tokens, by direction", "provider", "model", "direction")
-        self.model_seconds = histogram("model_call_seconds", "Time of a model call", SLOW, "provider", "model")
-        self.first_token_seconds = histogram(
+        self.requests = counts("http_requests_total", "Requests answered", "method", "route", "status")
+        self.request_seconds = spreads("http_request_seconds", "Time to the end of the answer", QUICK, "route")
+        self.open_requests = counts("http_open_requests", "Requests being answered, streams included", gauge=True).of()
+        self.model_calls = counts("model_calls_total", "Model calls ended", "provider", "model", "outcome")
+        self.model_tokens = counts("model_tokens_total", "Tokens, by direction", "provider", "model", "direction")
+        self.model_seconds = spreads("model_call_seconds", "Time of a model call", SLOW, "provider", "model")
+        self.first_token_seconds = spreads(
             "model_first_token_seconds", "Time to the first token", SLOW, "provider", "model"
         )
         self.searches = histogram("search_seconds", "Time of a search, its embedding included", QUICK, "mode")
@@ -84,12 +93,12 @@ class Metrics:
             gauge.labels(label).set(value)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request. Series are looked up once: `labels` costs more than counting."""
+        """Count an answered request. Series are looked up once."""
         key = (method if method in METHODS else "other", route, status)
         if (series := self._of_request.get(key)) is None:
-            series = self.requests.labels(key[0], route, status), self.request_seconds.labels(route)
+            series = self.requests.of(key[0], route, str(status)), self.request_seconds.of(route)
             self._of_request[key] = series
-        series[0].inc()
+        series[0].value += 1
         series[1].observe(seconds)
 
     def record(self, call: ModelCall) -> None:
@@ -99,13 +108,13 @@ class Metrics:
             if len(self._of_model) >= MAX_MODELS:
                 key = (call.provider, "other")
             series = self._of_model[key] = _ModelSeries(self, *key)
-        series.outcome(call.outcome).inc()
+        series.outcome(call.outcome).value += 1
         series.seconds.observe(call.duration)
         if call.first_token is not None:
             series.first_token_seconds.observe(call.first_token)
         if call.usage is not None:
-            series.input_tokens.inc(call.usage.input_tokens)
-            series.output_tokens.inc(call.usage.output_tokens)
+            series.input_tokens.value += call.usage.input_tokens
+            series.output_tokens.value += call.usage.output_tokens
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -117,13 +126,13 @@ class _ModelSeries:
     def __init__(self, metrics: Metrics, provider: str, model: str) -> None:
         self._calls = metrics.model_calls
         self._labels = provider, model
-        self._outcomes: dict[str, Counter] = {}
-        self.seconds = metrics.model_seconds.labels(provider, model)
-        self.first_token_seconds = metrics.first_token_seconds.labels(provider, model)
-        self.input_tokens = metrics.model_tokens.labels(provider, model, "input")
-        self.output_tokens = metrics.model_tokens.labels(provider, model, "output")
+        self._outcomes: dict[str, Count] = {}
+        self.seconds = metrics.model_seconds.of(provider, model)
+        self.first_token_seconds = metrics.first_token_seconds.of(provider, model)
+        self.input_tokens = metrics.model_tokens.of(provider, model, "input")
+        self.output_tokens = metrics.model_tokens.of(provider, model, "output")
 
-    def outcome(self, outcome: str) -> Counter:
+    def outcome(self, outcome: str) -> Count:
         if outcome not in self._outcomes:
-            self._outcomes[outcome] = self._calls.labels(*self._labels, outcome)
+            self._outcomes[outcome] = self._calls.of(*self._labels, outcome)
         return self._outcomes[outcome]

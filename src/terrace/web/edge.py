@@ -15,7 +15,6 @@ from starlette.responses import Response
 from terrace.errors import Invalid, TerraceError
 from terrace.telemetry.logs import request_id
 from terrace.telemetry.metrics import Metrics
-from terrace.types import new_id
 from terrace.web.problems import from_error, unforeseen
 from terrace.web.security import CORS, SECURITY_HEADERS, Guard
 
@@ -34,7 +33,12 @@ def _security(path: str) -> tuple[tuple[bytes, bytes], ...]:
     return SECURITY_HEADERS[:1] if path.startswith("/v1/") else SECURITY_HEADERS
 
 
-_random = Random()  # a request id need not be a secret, and asking the kernel for one costs 3 us
+_random = Random().getrandbits  # a request id need not be a secret, and asking the kernel for one costs 3 us
+
+
+def _request_id() -> str:
+    """Sortable as all ids; hexadecimal is quickest made."""
+    return f"req_{int(time.time() * 1000) << 80 | _random(80):032x}"
 
 
 class Edge:
@@ -50,9 +54,9 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers: dict[bytes, bytes] = scope.get("terrace.headers") or dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        identity = given.decode() if _REQUEST_ID.fullmatch(given) else new_id("req", _random.getrandbits)
+        identity = given.decode() if _REQUEST_ID.fullmatch(given) else _request_id()
         scope.setdefault("state", {})["request_id"] = identity
         token = request_id.set(identity)
         status, complete = 0, False
@@ -69,7 +73,7 @@ class Edge:
                 complete = not message.get("more_body", False)
             await send(message)
 
-        self._metrics.open_requests.inc()
+        self._metrics.open_requests.value += 1
         try:
             refusal = self._guard.check(scope["method"], headers) or self._oversized(scope["path"], headers)
             if refusal is not None:
@@ -86,7 +90,7 @@ class Edge:
             elif not complete:  # too late to say anything; closing the connection tells the client it is cut
                 raise
         finally:
-            self._metrics.open_requests.dec()
+            self._metrics.open_requests.value -= 1
             self._record(scope, status, time.perf_counter() - started)
             request_id.reset(token)
 
