@@ -103,7 +103,7 @@ def _private(settings: Settings, *, working: bool) -> Iterator[tuple[str, str]]:
     jobs = settings.jobs.model_copy(update={"workers": working, "drain": 1.0})
     web = settings.web.model_copy(update={"shutdown_grace": 2.0})
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "jobs": jobs, "web": web})
-    token = secrets.token_urlsafe(32)
+    token = f"trt_{secrets.token_urlsafe(32)}"
     address: list[str] = []
     failure: list[BaseException] = []
     up = threading.Event()

@@ -1,6 +1,7 @@
 """`terrace limits`: how much a tenant, a person or a key may use."""
 
 from collections.abc import Iterable
+from math import ceil
 from typing import Annotated, Any
 
 import typer
@@ -84,4 +85,4 @@ def lasting(seconds: float) -> str:
     for unit, length in (("days", 172_800), ("h", 7200), ("min", 120)):
         if seconds >= length:
             return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{ceil(seconds)} s"

@@ -13,6 +13,7 @@ from terrace.cli.logins import Logins, Saved
 from terrace.cli.output import JSONFlag, complain, emit, say
 from terrace.errors import Invalid, TerraceError, Unauthenticated
 
+NAMELESS = {"terminal": "The operator", "key": "A key that is nobody's"}
 NEAR = ("localhost", "127.0.0.1", "::1")
 
 
@@ -123,7 +124,7 @@ def _told(session: dict[str, Any]) -> str:
     if session["mode"] != "accounts":
         return f"{session['server']} has no accounts yet; `terrace user add --owner` makes the first."
     user, tenant = session["user"], session["tenant"]
-    name = f"{user['name']} <{user['email']}>" if user else "the operator"
     how = {"key": "by the key in TERRACE_API_KEY", "login": "by login", "terminal": "by owning its data folder"}
+    name = f"{user['name']} <{user['email']}>" if user else NAMELESS.get(session["by"], "somebody")
     where = f", {session['role']} of {tenant['name']}" if tenant and session["role"] else ""
     return f"{name}{where}, at {session['server']} {how.get(session['by'], '')}".rstrip() + "."

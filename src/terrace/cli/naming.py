@@ -8,8 +8,8 @@ from terrace.errors import Conflict, Missing
 
 
 def user_id(client: Client, given: str) -> str:
-    """By id or e-mail address, among the members of the tenant."""
-    if given.startswith("usr_"):
+    """By id or e-mail address, among the members of the tenant; `me` is whoever is logged in."""
+    if given == "me" or given.startswith("usr_"):
         return given
     people = (each["user"] for each in client.items("/api/members"))
     found = (each for each in people if each["email"].casefold() == given.strip().casefold())

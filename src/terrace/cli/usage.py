@@ -7,14 +7,16 @@ import typer
 
 from terrace.cli import values
 from terrace.cli.client import Client, path
-from terrace.cli.connecting import Server, connect
+from terrace.cli.connecting import Server, Tenant, connect
 from terrace.cli.naming import key_id, tenant_id, user_id
 from terrace.cli.output import JSONFlag, count, emit, say, table
 from terrace.cli.prices import prices
 from terrace.errors import Invalid
 
 By = Literal["day", "model", "user", "key"]
-Of = Annotated[str | None, typer.Option("--tenant", envvar="TERRACE_TENANT", help="Of this tenant; for operators.")]
+OfTenant = Annotated[
+    str | None, typer.Option("--tenant", envvar="TERRACE_TENANT", help="Of this tenant; for operators.")
+]
 UserOption = Annotated[str | None, typer.Option("--user", help="Of this person: e-mail address, id, or me.")]
 KeyOption = Annotated[str | None, typer.Option("--key", help="Of this key: name or id.")]
 
@@ -36,7 +38,7 @@ def report(
     key: KeyOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json: JSONFlag = False,
-    tenant: Of = None,
+    tenant: OfTenant = None,
     server: Server = None,
 ) -> None:
     """Calls, tokens and cost, by day, model, person or key; with a bar for each on a terminal."""
@@ -45,6 +47,8 @@ def report(
         return
     if csv and json:
         raise Invalid("Either --csv or --json.")
+    if tenant and (user or key):
+        raise Invalid("--user and --key look in your own tenant: leave --tenant (and TERRACE_TENANT) out.")
     query: dict[str, Any] = {"by": by, "from": start and values.day(start), "to": end and values.day(end)}
     with connect(server) as client:
         at = path("tenants", tenant_id(client, tenant), "usage") if tenant else "/api/usage"
@@ -68,7 +72,7 @@ def _of(client: Client, user: str | None, key: str | None) -> dict[str, Any]:
 
 def _show(found: dict[str, Any]) -> None:
     rows, total = found["rows"], found["total"]
-    if not rows:
+    if not total["calls"]:
         say(f"Nothing was used from {found['from'][:10]} to {found['to'][:10]}.")
         return
     money = any(row["cost"] for row in rows)
@@ -103,9 +107,10 @@ def calls(
     key: KeyOption = None,
     json: JSONFlag = False,
     server: Server = None,
+    tenant: Tenant = None,
 ) -> None:
     """The newest calls of models, one by one."""
-    with connect(server or context.obj) as client:
+    with connect(server or context.obj, tenant) as client:
         items = client.get("/api/usage/calls", limit=limit, model=model, **_of(client, user, key))["items"]
     if json:
         emit(items)

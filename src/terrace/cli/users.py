@@ -7,12 +7,13 @@ import typer
 from terrace.cli.asking import PasswordStdin, Yes, confirm, line, secret
 from terrace.cli.client import Client, path
 from terrace.cli.connecting import Server, Tenant, connect
+from terrace.cli.credentials import Terminal
 from terrace.cli.naming import user_id
 from terrace.cli.output import JSONFlag, details, emit, note, say, secret_out, table
 from terrace.errors import Conflict, Invalid
 
 Role = Literal["viewer", "member", "admin", "owner"]
-User = Annotated[str, typer.Argument(metavar="USER", help="E-mail address or id.")]
+User = Annotated[str, typer.Argument(metavar="USER", help="E-mail address, id, or me.")]
 Email = Annotated[str | None, typer.Argument(metavar="[EMAIL]", help="Whom alone it lets in.")]
 AsRole = Annotated[Role, typer.Option("--role", help="What they may do.")]
 
@@ -71,7 +72,7 @@ def add(
         body = {"name": name or email.partition("@")[0], "email": email}
         body["password"] = secret("Password", stdin=password_stdin, again=True)
         if fresh:
-            if session["setup_code_needed"]:
+            if session["setup_code_needed"] and not isinstance(client.credential, Terminal):
                 body["setup_code"] = secret("Setup code (the server prints it)", stdin=password_stdin)
             made = client.post("/api/users", body)
         else:
@@ -149,9 +150,10 @@ def show(who: User, json: JSONFlag = False, server: Server = None, tenant: Tenan
 def role(who: User, role: Role, json: JSONFlag = False, server: Server = None, tenant: Tenant = None) -> None:
     """Change what somebody may do in the tenant."""
     with connect(server, tenant) as client:
-        changed = client.send("PATCH", path("members", user_id(client, who)), {"role": role})
+        found = user_id(client, who)
+        client.send("PATCH", path("members", found), {"role": role})
     if json:
-        emit(changed)
+        emit({"id": found, "role": role})
     else:
         say(f"{who} is {role} now.")
 
