@@ -1,25 +1,31 @@
 """The only file that names implementations: it builds the house, opens it, and takes it down in order."""
 
 import asyncio
-import json
 import logging
 import os
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from tempfile import NamedTemporaryFile
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from terrace import __version__
-from terrace.accounts.base import LOCAL, Caller
+from terrace.accounts import doctor as accounts_doctor
+from terrace.accounts.audit import Audit
+from terrace.accounts.gatekeeper import Gatekeeper
+from terrace.accounts.keys import Keys
+from terrace.accounts.limits.memory import MemoryLimits
+from terrace.accounts.passwords import Passwords
+from terrace.accounts.people import People
+from terrace.accounts.secret import load_secret
+from terrace.accounts.tenants import Tenants
 from terrace.chat.answering import Answering
 from terrace.chat.library import Library
+from terrace.chat.questions import Questions
 from terrace.chat.rag import RAG
 from terrace.chat.service import Chat
 from terrace.chat.tasks import kinds as chat_kinds
@@ -45,20 +51,23 @@ from terrace.models.transport import Transport, open_transport
 from terrace.settings import Settings
 from terrace.storage import Database, open_database
 from terrace.storage.blobs import FolderBlobs
+from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.metrics import Metrics
+from terrace.telemetry.prices import Prices
+from terrace.telemetry.usage import UsageReport
 from terrace.types import Scope
-from terrace.web import app, server
+from terrace.web import app, process, server
 from terrace.web.access import Doorkeeper
 from terrace.web.edge import ASGI
 from terrace.web.openai import OpenAIDoor
 from terrace.web.openai.base import Sources
+from terrace.web.security import is_loopback
 from terrace.web.services import Services
 
 log = logging.getLogger(__name__)
 
 DAY = 86_400.0  # seconds
 DISCOVERED = ("openai", "anthropic", "ollama")  # providers that may be there without being configured
-ADDRESS = "server.json"  # in the data folder: where the server that runs on it answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,14 @@ class House:
     answering: Answering
     chat: Chat
     metrics: Metrics
+    ledger: Ledger
+    prices: Prices
+    limits: MemoryLimits
+    gatekeeper: Gatekeeper
+    audit: Audit
+    people: People
+    tenants: Tenants
+    keys: Keys
     drained: asyncio.Event
 
 
@@ -91,13 +108,16 @@ class _Upstream:
 
 
 @asynccontextmanager
-async def assemble(settings: Settings) -> AsyncIterator[House]:
+async def assemble(settings: Settings, token: str | None = None) -> AsyncIterator[House]:
     """Everything built and connected, nothing working yet; closed in the reverse order."""
     async with AsyncExitStack() as stack:
         _own_folder(settings)
         metrics = Metrics()
         database = await open_database(settings)
         stack.push_async_callback(database.close)
+        ledger = Ledger(database, settings.data / "usage")
+        prices = Prices(database)
+        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=lambda *_: (0, 0))
         blobs = FolderBlobs(settings.data / "blobs")
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
         stack.push_async_callback(processes.close)
@@ -119,6 +139,26 @@ async def assemble(settings: Settings) -> AsyncIterator[House]:
         ingest = Ingest(database, blobs, files, index, embedder)
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering)):
             jobs.register(kind)
+        audit = Audit(database)
+        gatekeeper = Gatekeeper(
+            database, settings.accounts, load_secret(settings.accounts, settings.data),
+            loopback=_unasked(settings), terminal_token=token,
+        )  # fmt: skip
+        passwords = Passwords(settings.accounts)
+        stack.callback(passwords.close)
+        people = People(
+            database, settings.accounts, passwords, audit,
+            loopback=is_loopback(settings.host),
+            adopt=(),
+            erase=(ledger.erase,),
+            changed=gatekeeper.changed,
+        )  # fmt: skip
+        tenants = Tenants(
+            database, audit,
+            (ledger.erase_tenant,),
+            changed=gatekeeper.changed,
+        )  # fmt: skip
+        keys = Keys(database, settings.accounts, audit, changed=gatekeeper.changed)
         yield House(
             settings=settings,
             database=database,
@@ -133,32 +173,55 @@ async def assemble(settings: Settings) -> AsyncIterator[House]:
             answering=answering,
             chat=chat,
             metrics=metrics,
+            ledger=ledger,
+            prices=prices,
+            limits=limits,
+            gatekeeper=gatekeeper,
+            audit=audit,
+            people=people,
+            tenants=tenants,
+            keys=keys,
             drained=asyncio.Event(),
         )
 
 
 async def serve(
-    settings: Settings, *, started: Callable[[str], None], stop: asyncio.Event | None = None, announced: bool = True
+    settings: Settings,
+    *,
+    started: Callable[[str], None],
+    ownerless: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+    announced: bool = True,
+    token: str | None = None,
 ) -> None:
     """The page, the API and, unless `jobs.workers` is off, the workers; until a signal or `stop`.
 
-    `announced` leaves the address in the data folder, where commands find it. Raises Invalid for an address that would
-    let strangers in, Conflict when the port is taken.
+    `ownerless` is told the setup code when an account is needed and there is none. `announced` leaves the address in
+    the data folder, where commands find it, with a `token` that proves whose folder it is (made up when None).
+
+    Raises Invalid for settings that can't be used, Conflict when the port is taken.
     """
     listener = server.bind(settings)
     url = server.url_of(listener, settings.host)
-    stop = stop or _signalled()
+    stop = stop or process.signalled()
     try:
-        async with assemble(settings) as house, _working(house, stop, jobs=settings.jobs.workers):
-            with _announced(settings, url) if announced else nullcontext():
-                await server.serve(application(house), listener, settings, started=lambda: started(url), stop=stop)
+        async with assemble(settings, token) as house, _working(house, stop, jobs=settings.jobs.workers):
+
+            def ready() -> None:
+                started(url)
+                if ownerless is not None and needs_owner:
+                    ownerless(house.people.setup_code)
+
+            needs_owner = not house.gatekeeper.local and not await house.people.exists()
+            with process.announced(settings.data, url, house.gatekeeper.terminal_token) if announced else nullcontext():
+                await server.serve(application(house), listener, settings, started=ready, stop=stop)
     finally:
         listener.close()
 
 
 async def work(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     """The workers alone, on the same data as a server; until a signal or `stop`."""
-    stop = stop or _signalled()
+    stop = stop or process.signalled()
     async with assemble(settings) as house, _working(house, stop, jobs=True):
         await stop.wait()
 
@@ -167,6 +230,10 @@ async def work(settings: Settings, *, stop: asyncio.Event | None = None) -> None
 async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIterator[None]:
     """With what goes on behind the doors. `stop` begins the drain, so that answers being written reach their readers
     while the server ends; leaving waits for its end."""
+    await house.prices.load()
+    await house.ledger.start()
+    await house.limits.start()
+    await house.gatekeeper.start()
     house.models.start()
     if jobs:
         await house.jobs.start()
@@ -180,6 +247,10 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
             tidying.cancel()
             await asyncio.gather(tidying, return_exceptions=True)
         await draining
+        await house.gatekeeper.close()
+        await house.limits.close()
+        await house.ledger.close()
+        await house.prices.close()
 
 
 async def _drain(house: House, stop: asyncio.Event) -> None:
@@ -204,20 +275,8 @@ def _doctor(house: House) -> Doctor:
     return Doctor(house.database, house.blobs, house.jobs, house.index, house.embedder)
 
 
-class _Open:
-    local = True
-
-    def known(self, headers: dict[bytes, bytes], address: str) -> Caller | None:
-        return LOCAL
-
-    async def authenticate(self, headers: dict[bytes, bytes], address: str) -> Caller:
-        return LOCAL
-
-    def csrf(self, session: str) -> str:
-        return ""
-
-
 def application(house: House) -> ASGI:
+    doorkeeper = Doorkeeper(house.gatekeeper, house.settings.web.trusted_proxies)
     door = OpenAIDoor(
         house.models,
         house.transport,
@@ -227,12 +286,18 @@ def application(house: House) -> ASGI:
         embedder=house.embedder,
         meter=house.metrics,
     )
-    return app.build(_services(house), Doorkeeper(_Open()), door)
+    return app.build(_services(house), doorkeeper, door)
 
 
 def check(settings: Settings) -> None:
     """Raises Invalid when the settings can't be used: a server must not start on them."""
     _own_folder(settings)
+    load_secret(settings.accounts, settings.data)
+
+
+def _unasked(settings: Settings) -> bool:
+    """Whether nobody is asked who they are as long as there is no account."""
+    return is_loopback(settings.host) or settings.insecure
 
 
 def _own_folder(settings: Settings) -> None:
@@ -257,7 +322,11 @@ async def doctor(settings: Settings, *, repair: bool) -> list[dict[str, Any]]:
     """What every room's doctor found: {room, code, message, subject, state: found | repaired}."""
     async with assemble(settings) as house:
         library = _doctor(house)
-        found: list[Any] = [*await jobs_doctor.examine(house.jobs), *await library.examine()]
+        found: list[Any] = [
+            *accounts_doctor.examine(settings, accounts=await house.people.exists()),
+            *await jobs_doctor.examine(house.jobs),
+            *await library.examine(),
+        ]
         repaired = [*await jobs_doctor.repair(house.jobs), *await library.repair()] if repair else []
     return [{**asdict(each), "state": "repaired" if each in repaired else "found"} for each in found]
 
@@ -293,14 +362,25 @@ def _services(house: House) -> Services:
             "jobs": await house.jobs.counts(scope),
             "answering": asdict(await house.models.answering()),
             "data": str(house.settings.data),
-            "local": True,
+            "local": house.gatekeeper.local,
         }
 
     none: Any = None
     return Services(
         settings=house.settings,
-        gatekeeper=cast(Any, _Open()), people=none, tenants=none, sessions=none, keys=none, oidc=none, mail=none,
-        audit=none, limits=none, prices=none, usage=none, questions=none, exporters=(),
+        gatekeeper=house.gatekeeper,
+        people=house.people,
+        tenants=house.tenants,
+        sessions=none,
+        keys=house.keys,
+        oidc=none,
+        mail=none,
+        audit=house.audit,
+        limits=house.limits,
+        prices=house.prices,
+        usage=UsageReport(house.database, house.ledger),
+        questions=Questions(house.database, house.chat),
+        exporters=(),
         jobs=house.jobs,
         knowledge=house.knowledge,
         search=house.search,
@@ -329,31 +409,3 @@ def _collections(house: House) -> Callable[[Scope], Awaitable[Sequence[str]]]:
         return [each.name for each in await house.knowledge.collections(scope)]
 
     return names
-
-
-@contextmanager
-def _announced(settings: Settings, url: str) -> Iterator[None]:
-    """Leave our address in the data folder while we serve."""
-    path = settings.data / ADDRESS
-    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    try:
-        yield
-    finally:
-        with suppress(OSError, ValueError):
-            if json.loads(path.read_text())["pid"] == os.getpid():
-                path.unlink()
-
-
-def _signalled() -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; the second ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def signalled(number: int) -> None:
-        if stop.is_set():
-            sys.exit(128 + number)
-        stop.set()
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, signalled, each)
-    return stop

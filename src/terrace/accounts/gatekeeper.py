@@ -35,6 +35,11 @@ COOKIE = b"terrace_access"
 _FROM_COOKIE = b"\0"  # no header can hold it: what came as a cookie never passes for what did not
 
 
+def terminal_secret() -> str:
+    """What a command of whoever owns the data folder says who it is with."""
+    return TERMINAL.decode() + secrets.token_urlsafe(32)
+
+
 class _Known(NamedTuple):
     caller: Caller
     checked: float  # when it was read
@@ -57,7 +62,8 @@ class Gatekeeper:
     What was read is dropped by `changed`, which whoever changes accounts calls once that is committed. Other processes
     are told of by `Database.watch`: what was read before one wrote is believed for SHARED_SECONDS more.
 
-    `loopback`: only this machine can connect (or whoever runs the server wants nobody asked).
+    `loopback`: only this machine can connect (or whoever runs the server wants nobody asked). `terminal_token` is a
+    `terminal_secret`, made up when None.
     """
 
     def __init__(
@@ -67,9 +73,10 @@ class Gatekeeper:
         secret: Secret,
         *,
         loopback: bool,
+        terminal_token: str | None = None,
         clock: Callable[[], float] = now,
     ) -> None:
-        self.terminal_token = TERMINAL.decode() + secrets.token_urlsafe(32)
+        self.terminal_token = terminal_token or terminal_secret()
         self._terminal = self.terminal_token.encode()
         self._database = database
         self._tokens = AccessTokens(secret, options.access_minutes, clock)

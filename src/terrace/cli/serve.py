@@ -32,13 +32,20 @@ def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open
     def started(url: str) -> None:
         say(f"Terrace is ready at {url}  (Ctrl-C stops it; data in {settings.data})")
         if settings.insecure:
-            say("--insecure: anybody who reaches this address can read and change everything.", "yellow")
+            say("--insecure: until there is an account, whoever reaches this address can do everything.", "yellow")
         sys.stdout.flush()
         if open and _desktop():
             typer.launch(url)
 
+    def ownerless(code: str) -> None:
+        say(
+            f"Nobody has an account yet. Open /setup there and give the code {code}, or: terrace user add --owner",
+            "yellow",
+        )
+        sys.stdout.flush()
+
     assembly.check(settings)
-    _run(settings, assembly.serve(settings, started=started))
+    _run(settings, assembly.serve(settings, started=started, ownerless=ownerless))
 
 
 def _desktop() -> bool:

@@ -11,21 +11,52 @@ from starlette.staticfiles import StaticFiles
 
 from terrace import __version__
 from terrace.web import problems
-from terrace.web.access import Doorkeeper
-from terrace.web.api import chat, collections, conversations, documents, jobs, models, operations, search, status
+from terrace.web.access import Doorkeeper, check_rules
+from terrace.web.api import (
+    audit,
+    auth,
+    chat,
+    collections,
+    conversations,
+    documents,
+    invitations,
+    jobs,
+    keys,
+    limits,
+    members,
+    models,
+    oidc,
+    operations,
+    prices,
+    questions,
+    search,
+    sessions,
+    status,
+    tenant,
+    tenants,
+    usage,
+    users,
+)
 from terrace.web.edge import ASGI, Edge, Receive, Send
 from terrace.web.security import CONTENT_SECURITY_POLICY, CORS, Guard
 from terrace.web.services import Services
 
 PAGE = Path(__file__).parent / "app"
-VIEWS = ("/", "/chat/{id}", "/documents", "/documents/{id}", "/jobs", "/settings")
+VIEWS = (
+    "/", "/chat/{id}", "/documents", "/documents/{id}", "/jobs", "/settings",
+    "/login", "/register", "/setup", "/join", "/reset",
+    "/account", "/keys", "/usage", "/members", "/limits", "/audit", "/tenants",
+)  # fmt: skip
 
 DESCRIPTION = """Chat, retrieval with checked citations and durable streamed jobs behind one API.
 Errors are problem details (RFC 9457); streams are server-sent events that resume with `Last-Event-ID`.
 OpenAI's own SDKs work at `/v1`."""
 
 
-RESOURCES = (chat, conversations, documents, collections, search, jobs, models, status)
+RESOURCES = (
+    chat, questions, conversations, documents, collections, search, jobs, models, status,
+    users, auth, sessions, oidc, keys, members, invitations, limits, usage, prices, audit, tenant, tenants,
+)  # fmt: skip
 
 
 def build(services: Services, doorkeeper: Doorkeeper, openai: ASGI) -> ASGI:
@@ -71,6 +102,7 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         if short := getattr(resource, "short", None):
             app.include_router(short, include_in_schema=False)
     app.include_router(operations.router)
+    check_rules(app.routes)
     _pages(app, docs=docs)
     return app
 

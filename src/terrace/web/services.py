@@ -68,10 +68,3 @@ async def _services(request: Request) -> Services:
 
 
 House = Annotated[Services, Depends(_services)]
-
-
-async def _scope() -> Scope:
-    return Scope()
-
-
-Who = Annotated[Scope, Depends(_scope)]
