@@ -1,11 +1,13 @@
 // The public HTTP API. Every failure becomes a Problem whose message is a sentence for the person.
 
 import { connection } from "./connection.js";
+import { send } from "./http.js";
 
+// `fields` are the errors of single fields ({field, message}); `limit` tells what is used up ({limit, subject, ...}).
 export class Problem extends Error {
-  constructor(message, { status = 0, code = "unreachable", kind = "unavailable", retryAfter = null } = {}) {
+  constructor(message, { status = 0, code = "unreachable", kind = "unavailable", ...rest } = {}) {
     super(message);
-    Object.assign(this, { status, code, kind, retryAfter });
+    Object.assign(this, { retryAfter: null, permission: null, fields: [], limit: null, ...rest, status, code, kind });
   }
 }
 
@@ -18,17 +20,23 @@ export async function problemOf(response) {
   }
   const message =
     body.detail || body.error?.message || `The server answered ${response.status} ${response.statusText}.`;
-  const retryAfter = Number(response.headers.get("retry-after")) || null;
-  return new Problem(message, { status: response.status, code: body.code, kind: body.kind, retryAfter });
+  return new Problem(message, {
+    status: response.status,
+    code: body.code,
+    kind: body.kind,
+    retryAfter: Number(body.retry_after ?? response.headers.get("retry-after")) || null,
+    permission: body.permission ?? null,
+    fields: body.errors ?? [],
+    limit: body.limit ? body : null,
+  });
 }
 
 export async function request(method, path, { body, signal, headers } = {}) {
   let response;
   try {
-    response = await fetch(path, {
+    response = await send(path, {
       method,
       signal,
-      cache: "no-store",
       headers: {
         Accept: "application/json",
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
@@ -55,8 +63,8 @@ export function query(path, params) {
   return text ? `${path}?${text}` : path;
 }
 
-const get = (path, params, signal) => request("GET", query(path, params), { signal });
-const id = encodeURIComponent;
+export const get = (path, params, signal) => request("GET", query(path, params), { signal });
+export const id = encodeURIComponent;
 
 export const api = {
   status: (signal) => get("/api/status", null, signal),

@@ -16,6 +16,20 @@ export const number = (value) => Number(value).toLocaleString();
 
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
+// Dollars. Small sums keep two digits that say something: $0.0042.
+export function money(dollars) {
+  const size = Math.abs(dollars);
+  const digits = size === 0 || size >= 0.995 ? 2 : Math.min(8, Math.max(2, 1 - Math.floor(Math.log10(size))));
+  const text = size.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: digits });
+  return `${dollars < 0 ? "−" : ""}$${text}`;
+}
+
+const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+export const compact = (value) => short.format(value);
+
+export const date = (moment) =>
+  new Date(moment).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
+
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 
 export function ago(moment) {

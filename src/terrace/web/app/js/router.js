@@ -2,18 +2,26 @@
 // listens with `signal`, and is told to go by the signal's abort.
 
 import { $, h, fill } from "./dom.js";
+import { lacks } from "./words.js";
 
 const routes = [];
 let current = null;
+let guard = () => null;
 const changes = new EventTarget();
 
-export function route(pattern, view, name) {
+// `outside`: shown without the house around it, to whoever is not logged in too.
+export function route(pattern, view, { outside = false } = {}) {
   const keys = [];
   const source = pattern.replace(/:(\w+)/g, (_, key) => {
     keys.push(key);
     return "([^/]+)";
   });
-  routes.push({ test: new RegExp(`^${source}/?$`), keys, view, name });
+  routes.push({ test: new RegExp(`^${source}/?$`), keys, view, outside });
+}
+
+// `check(route)` names the address where one has to go first, or null.
+export function guarded(check) {
+  guard = check;
 }
 
 export function title(text) {
@@ -43,26 +51,19 @@ async function render(navigated) {
   current = controller;
   const main = $("main");
   const found = routes.map((each) => ({ each, match: each.test.exec(location.pathname) })).find((each) => each.match);
+  const elsewhere = found && guard(found.each);
+  if (elsewhere) {
+    navigate(elsewhere, { replace: true });
+    return;
+  }
+  document.body.classList.toggle("outside", Boolean(found?.each.outside));
   changes.dispatchEvent(new Event("navigate"));
   fill(main);
   main.scrollTop = 0;
   main.className = "main";
   if (!found) {
     title("Not found");
-    fill(
-      main,
-      h(
-        "div",
-        { class: "page" },
-        h(
-          "div",
-          { class: "empty" },
-          h("h1", null, "There is nothing here"),
-          h("p", null, "The address may be old, or mistyped."),
-          h("a", { href: "/", class: "button" }, "To the chat"),
-        ),
-      ),
-    );
+    fill(main, empty("There is nothing here", "The address may be old, or mistyped.", toChat("button")));
     return;
   }
   const params = Object.fromEntries(
@@ -76,26 +77,15 @@ async function render(navigated) {
     });
   } catch (error) {
     if (controller.signal.aborted) return;
-    title("Error");
-    fill(
-      main,
-      h(
-        "div",
-        { class: "page" },
-        h(
-          "div",
-          { class: "empty" },
-          h("h1", null, error.status === 404 ? "There is nothing here" : "This could not be shown"),
-          h("p", null, error.message),
-          h(
-            "div",
-            { class: "row" },
-            h("button", { class: "button", onclick: () => render(false) }, "Try again"),
-            h("a", { href: "/", class: "button plain" }, "To the chat"),
-          ),
-        ),
-      ),
-    );
+    if (error.status === 403) {
+      title("Not for you");
+      fill(main, empty("This is not open to you", lacks(error), toChat("button")));
+    } else {
+      title("Error");
+      const again = h("button", { type: "button", class: "button", onclick: () => render(false) }, "Try again");
+      const heading = error.status === 404 ? "There is nothing here" : "This could not be shown";
+      fill(main, empty(heading, error.message, h("div", { class: "row" }, again, toChat("button plain"))));
+    }
   }
   if (
     navigated &&
@@ -105,6 +95,11 @@ async function render(navigated) {
     main.focus({ preventScroll: true });
   }
 }
+
+const toChat = (name) => h("a", { href: "/", class: name }, "To the chat");
+
+const empty = (heading, text, ...below) =>
+  h("div", { class: "page" }, h("div", { class: "empty" }, h("h1", null, heading), h("p", null, text), below));
 
 function local(anchor) {
   return (

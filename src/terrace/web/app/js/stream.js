@@ -2,6 +2,7 @@
 
 import { connection } from "./connection.js";
 import { problemOf } from "./api.js";
+import { send } from "./http.js";
 
 const SILENCE = 40_000; // ms; the server sends a comment at least every 15 s
 const FIRST_WAIT = 300;
@@ -80,7 +81,7 @@ export async function follow(url, take, { signal, opened = () => {} }) {
     };
     try {
       const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
-      const response = await fetch(url, { headers, cache: "no-store", signal: line.signal });
+      const response = await send(url, { headers, signal: line.signal });
       if (!response.ok && response.status !== 429 && response.status < 500) throw await problemOf(response);
       if (response.ok) {
         connection.found();

@@ -2,6 +2,7 @@
 
 import { fill, h, remember } from "../dom.js";
 import { api, items } from "../api.js";
+import { can } from "../session.js";
 import { chatModels, models, onModels } from "./answering.js";
 import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
@@ -54,17 +55,18 @@ export function composer({ send, stop, signal }) {
     h(
       "div",
       { class: "controls" },
-      h(
-        "button",
-        {
-          type: "button",
-          class: "iconbutton",
-          "aria-label": "Add files",
-          title: "Add files",
-          onclick: () => pickFiles(() => ({ collection: filters.collections[0] ?? "default" })),
-        },
-        icon("plus"),
-      ),
+      can("documents:write") &&
+        h(
+          "button",
+          {
+            type: "button",
+            class: "iconbutton",
+            "aria-label": "Add files",
+            title: "Add files",
+            onclick: () => pickFiles(() => ({ collection: filters.collections[0] ?? "default" })),
+          },
+          icon("plus"),
+        ),
       h(
         "div",
         { class: "grow" },

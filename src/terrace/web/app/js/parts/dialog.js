@@ -101,3 +101,55 @@ export function drawer(title, ...inside) {
   );
   return open(dialog);
 }
+
+// A dialog with a heading and anything inside. `close()` is `dialog.close()` of what is returned.
+export function modal(title, ...inside) {
+  const dialog = h(
+    "dialog",
+    { class: "modal", "aria-labelledby": "modal-title" },
+    h(
+      "header",
+      null,
+      h("h2", { id: "modal-title" }, title),
+      closer(() => dialog),
+    ),
+    h("div", { class: "inside" }, ...inside),
+  );
+  return open(dialog);
+}
+
+// For what can't be undone: resolves to true once `word` was typed and confirmed.
+export function typed({ title, text, word, action }) {
+  return new Promise((resolve) => {
+    const button = h("button", { class: "button danger", value: "yes", type: "submit", disabled: true }, action);
+    const input = h("input", {
+      class: "field",
+      id: "typed-word",
+      autocomplete: "off",
+      autocapitalize: "off",
+      spellcheck: "false",
+      autofocus: true,
+      oninput: () => {
+        button.disabled = input.value.trim() !== word;
+      },
+    });
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": "typed-title", onclose: () => resolve(dialog.returnValue === "yes") },
+      h(
+        "form",
+        { class: "ask", method: "dialog" },
+        h("h2", { id: "typed-title" }, title),
+        h("p", { class: "soft" }, text),
+        h("div", { class: "formfield" }, h("label", { for: "typed-word" }, "Type ", h("b", null, word), " to go on"), input),
+        h(
+          "div",
+          { class: "row" },
+          h("button", { class: "button", type: "button", onclick: () => dialog.close() }, "Cancel"),
+          button,
+        ),
+      ),
+    );
+    open(dialog);
+  });
+}

@@ -5,6 +5,7 @@ import { api } from "../api.js";
 import { ago, bytes, exact, fileType, number, plural } from "../format.js";
 import { ask, confirm } from "./dialog.js";
 import { icon } from "./icons.js";
+import { can } from "../session.js";
 import { menuButton } from "./menu.js";
 import { attempt, toast } from "./toast.js";
 
@@ -149,11 +150,15 @@ export function documentLine(document, job, act) {
       menuButton(`More about ${document.name}`, () => [
         { label: "Open", icon: "open", run: () => act.open(document) },
         { label: "Download original", icon: "download", href: api.originalUrl(document.id), download: "" },
-        { label: "Rename", icon: "edit", run: rename },
-        { label: "Tags", icon: "tag", run: retag },
-        { label: "Move", icon: "folder", run: move },
-        { label: "Read again", icon: "redo", run: reprocess },
-        { label: "Delete", icon: "trash", bad: true, run: remove },
+        ...(can("documents:write")
+          ? [
+              { label: "Rename", icon: "edit", run: rename },
+              { label: "Tags", icon: "tag", run: retag },
+              { label: "Move", icon: "folder", run: move },
+              { label: "Read again", icon: "redo", run: reprocess },
+              { label: "Delete", icon: "trash", bad: true, run: remove },
+            ]
+          : []),
       ]),
     ),
     document.error &&
@@ -161,7 +166,8 @@ export function documentLine(document, job, act) {
         "div",
         { class: "why" },
         h("span", { class: "grow" }, document.error.message),
-        h("button", { type: "button", class: "button little", onclick: reprocess }, "Try again"),
+        can("documents:write") &&
+          h("button", { type: "button", class: "button little", onclick: reprocess }, "Try again"),
       ),
     document.warnings?.length > 0 && h("div", { class: "why warn" }, document.warnings.slice(0, 3).join(" ")),
     document.characters === 0 &&

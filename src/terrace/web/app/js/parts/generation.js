@@ -1,6 +1,7 @@
 // Asking, and following an answer while it is written. The answer is a job: leaving loses nothing.
 
 import { problemOf, api, Problem } from "../api.js";
+import { send as sendTo } from "../http.js";
 import { follow, readEvents } from "../stream.js";
 import { connection } from "../connection.js";
 import { announce } from "../dom.js";
@@ -21,10 +22,9 @@ export async function ask(body, signal) {
   if (unsent?.content !== content) unsent = { content, key: newKey() };
   const { key } = unsent;
   const send = () =>
-    fetch("/api/chat", {
+    sendTo("/api/chat", {
       method: "POST",
       signal: line.signal,
-      cache: "no-store",
       headers: { "Content-Type": "application/json", Accept: "text/event-stream", "Idempotency-Key": key },
       body: content,
     });

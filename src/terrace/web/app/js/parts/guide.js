@@ -1,6 +1,7 @@
 // What an empty chat shows: three steps on a fresh machine, ideas when there are documents; and who answers.
 
 import { h, remember } from "../dom.js";
+import { can, isLocal } from "../session.js";
 import { quotes } from "./answering.js";
 import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
@@ -27,8 +28,8 @@ export function firstRun({ documents, answering, focus }) {
         null,
         "Terrace reads what you give it and answers with sources that open on the very words. ",
         connected
-          ? "Your files stay on this machine; the model that answers is sent the passages it needs."
-          : "Everything stays on this machine.",
+          ? `Your files stay on this ${isLocal() ? "machine" : "server"}; the model that answers is sent the passages it needs.`
+          : `Everything stays on this ${isLocal() ? "machine" : "server"}.`,
       ),
     ),
     h(
@@ -39,12 +40,13 @@ export function firstRun({ documents, answering, focus }) {
         documents > 0,
         "Add documents",
         "PDF, Word, web pages, text, spreadsheets, slides, e-books, mail. Drop them anywhere on this page.",
-        h(
-          "button",
-          { type: "button", class: "button primary", onclick: () => pickFiles() },
-          icon("upload"),
-          "Choose files",
-        ),
+        can("documents:write") &&
+          h(
+            "button",
+            { type: "button", class: "button primary", onclick: () => pickFiles() },
+            icon("upload"),
+            "Choose files",
+          ),
       ),
       step(
         "2",
@@ -112,8 +114,7 @@ export function quoteBanner(answer) {
         "The built-in ",
         h("b", null, "quote"),
         " model answers by quoting your documents. ",
-        h("a", { href: "/settings#connect" }, "Connect Ollama or an API key"),
-        " for written answers.",
+        can("operator") && [h("a", { href: "/settings#connect" }, "Connect Ollama or an API key"), " for written answers."],
       ),
       h(
         "button",

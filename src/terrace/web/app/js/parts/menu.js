@@ -82,8 +82,21 @@ function move(event, element) {
   all[to].focus();
 }
 
-// A button with a menu of `{label, icon, run | href, download, bad}`; false entries are left out.
-export function menuButton(label, entries, { class: name = "iconbutton little", sign = "more" } = {}) {
+function item(entry) {
+  if (entry.legend) return h("p", { class: "legend clip", role: "presentation" }, entry.legend);
+  const shared = { role: "menuitem", tabindex: "-1", class: entry.bad && "bad", "aria-current": entry.chosen && "true" };
+  const inside = [icon(entry.icon), h("span", { class: "clip" }, entry.label)];
+  if (entry.href) return h("a", { ...shared, href: entry.href, download: entry.download, onclick: () => hide() }, inside);
+  const run = () => {
+    hide(true);
+    entry.run();
+  };
+  return h("button", { ...shared, type: "button", onclick: run }, inside);
+}
+
+// A button with a menu of `{label, icon, run | href, download, bad, chosen}`; false entries are left out, and `{legend}`
+// stands over what follows. `face` is shown instead of the sign.
+export function menuButton(label, entries, { class: name = "iconbutton little", sign = "more", face = null } = {}) {
   const button = h(
     "button",
     {
@@ -98,41 +111,12 @@ export function menuButton(label, entries, { class: name = "iconbutton little", 
           { class: "menu", role: "menu", "aria-label": label, onkeydown: (event) => move(event, element) },
           entries()
             .filter(Boolean)
-            .map((entry) =>
-              entry.href
-                ? h(
-                    "a",
-                    {
-                      role: "menuitem",
-                      tabindex: "-1",
-                      href: entry.href,
-                      download: entry.download,
-                      onclick: () => hide(),
-                    },
-                    icon(entry.icon),
-                    entry.label,
-                  )
-                : h(
-                    "button",
-                    {
-                      type: "button",
-                      role: "menuitem",
-                      tabindex: "-1",
-                      class: entry.bad && "bad",
-                      onclick: () => {
-                        hide(true);
-                        entry.run();
-                      },
-                    },
-                    icon(entry.icon),
-                    entry.label,
-                  ),
-            ),
+            .map(item),
         );
         popup(button, element);
       },
     },
-    icon(sign),
+    face ?? icon(sign),
   );
   return button;
 }

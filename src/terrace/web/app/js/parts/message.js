@@ -3,6 +3,8 @@
 import { fill, h, rendered, outer } from "../dom.js";
 import { plural } from "../format.js";
 import { icon } from "./icons.js";
+import { limitNotice } from "./limitwords.js";
+import { learnNames } from "./names.js";
 import { copy } from "./toast.js";
 
 // Around code: a copy button. Around tables: their own scrolling. `source` keeps what the server sent, to compare.
@@ -127,6 +129,33 @@ export function userMessage(message, place, act) {
   return { element };
 }
 
+const againButton = (label, run) => h("button", { type: "button", class: "button little", onclick: run }, label);
+
+function failure({ error }, again) {
+  if (error?.code === "limit_reached")
+    return limitNotice({ detail: error.message, ...error.extra, ...error }, { later: [againButton("Try again", again)] });
+  return h(
+    "div",
+    { class: "notice bad" },
+    icon("warn"),
+    h("div", { class: "grow" }, error?.message ?? "Something went wrong while answering."),
+    againButton("Try again", again),
+  );
+}
+
+// A question that was not taken because there is no room now: it stays where it was written, with what may be done.
+export function refusedMessage(text, limit, { again, edit, signal }) {
+  const place = h("div");
+  const draw = () =>
+    fill(place, limitNotice(limit, { later: [againButton("Send again", again)], acts: [againButton("Edit", edit)], signal }));
+  draw();
+  learnNames().then(() => !signal.aborted && draw());
+  return [
+    h("article", { class: "message user", "aria-label": "You, not sent" }, h("div", { class: "bubble" }, text)),
+    h("article", { class: "message assistant refused", "aria-label": "Not sent", role: "alert" }, place),
+  ];
+}
+
 // An answer. While it is written, `stream.*` change it in place.
 export function answerMessage(message, place, act) {
   const prose = h("div", { class: "prose" });
@@ -154,14 +183,7 @@ export function answerMessage(message, place, act) {
     const sources = message.sources ?? [];
     fill(
       after,
-      message.state === "failed" &&
-        h(
-          "div",
-          { class: "notice bad" },
-          icon("warn"),
-          h("div", { class: "grow" }, message.error?.message ?? "Something went wrong while answering."),
-          h("button", { type: "button", class: "button little", onclick: () => act.again(message) }, "Try again"),
-        ),
+      message.state === "failed" && failure(message, () => act.again(message)),
       h(
         "div",
         { class: "tools" },

@@ -9,6 +9,8 @@ import { connection } from "../connection.js";
 import { confirm } from "./dialog.js";
 import { icon } from "./icons.js";
 import { menuButton } from "./menu.js";
+import { areaOf } from "./page.js";
+import { personMenu } from "./person.js";
 import { showShortcuts } from "./shortcuts.js";
 import { isDark, setTheme } from "./theme.js";
 import { attempt, toast } from "./toast.js";
@@ -17,8 +19,11 @@ const PLACES = [
   ["/", "New chat", "edit"],
   ["/documents", "Documents", "files"],
   ["/jobs", "Jobs", "jobs"],
+  ["/usage", "Usage", "chart"],
   ["/settings", "Settings", "settings"],
 ];
+const here = (href) =>
+  href !== "/" && (path().startsWith(href) || areaOf(path())?.toLowerCase() === href.slice(1));
 const narrow = matchMedia("(max-width: 53.75em)");
 
 let listed = [];
@@ -85,6 +90,7 @@ export function build() {
         icon("keyboard"),
       ),
     ),
+    personMenu(),
   );
   fill(
     $("topbar"),
@@ -110,7 +116,7 @@ export function build() {
       PLACES.map(([href, label, sign]) =>
         h(
           "a",
-          { class: "place", href, "aria-current": (href === "/" ? path() === "/" : path().startsWith(href)) && "page" },
+          { class: "place", href, "aria-current": path() === href ? "page" : here(href) && "true" },
           icon(sign),
           label,
         ),
@@ -194,13 +200,13 @@ function draw() {
 
 function line(talk) {
   const href = `/chat/${talk.id}`;
-  const here = path() === href;
+  const current = path() === href;
   return h(
     "li",
-    { class: here ? "talk current" : "talk" },
+    { class: current ? "talk current" : "talk" },
     h(
       "a",
-      { href, "aria-current": here && "page", title: talk.title },
+      { href, "aria-current": current && "page", title: talk.title },
       h("span", { class: "clip" }, talk.title || "Untitled"),
       talk.snippet && h("span", { class: "snippet clip" }, talk.snippet),
     ),

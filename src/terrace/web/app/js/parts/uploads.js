@@ -2,6 +2,8 @@
 
 import { h, fill, announce } from "../dom.js";
 import { Problem } from "../api.js";
+import { revived } from "../http.js";
+import { csrf } from "../session.js";
 import { bytes, plural } from "../format.js";
 import { watchJobs } from "../feed.js";
 import { icon } from "./icons.js";
@@ -35,7 +37,7 @@ async function send(entry) {
   running += 1;
   entry.state = "sending";
   try {
-    const { document } = await post(entry);
+    const { document } = await posted(entry);
     entry.document = document;
     entry.state = document.duplicate ? "duplicate" : document.state === "ready" ? "ready" : "reading";
     if (entry.state === "reading") watch();
@@ -48,6 +50,17 @@ async function send(entry) {
   running -= 1;
   pump();
   draw();
+}
+
+// Sent once more when the login had to be renewed.
+async function posted(entry) {
+  const sent = Date.now();
+  try {
+    return await post(entry);
+  } catch (error) {
+    if (await revived(error.status, error.code, sent)) return post(entry);
+    throw error;
+  }
 }
 
 function post(entry) {
@@ -71,10 +84,12 @@ function post(entry) {
             new Problem(call.response?.detail ?? `The server answered ${call.status}.`, {
               status: call.status,
               code: call.response?.code,
+              limit: call.response?.limit ? call.response : null,
             }),
           );
     call.onerror = () => reject(new Problem("The upload broke off. Check that the server runs, then try again."));
     call.open("POST", "/api/documents/upload");
+    if (csrf()) call.setRequestHeader("X-CSRF-Token", csrf());
     call.send(form);
   });
 }

@@ -4,12 +4,14 @@ import { fill, h } from "../dom.js";
 import { api } from "../api.js";
 import { path, readdress, title } from "../router.js";
 import { connection } from "../connection.js";
+import { can } from "../session.js";
+import { lacks } from "../words.js";
 import { models, onModels } from "../parts/answering.js";
 import { composer } from "../parts/composer.js";
 import { ask, watch } from "../parts/generation.js";
 import { firstRun, ideas, quoteBanner } from "../parts/guide.js";
 import { icon } from "../parts/icons.js";
-import { answerMessage, userMessage } from "../parts/message.js";
+import { answerMessage, refusedMessage, userMessage } from "../parts/message.js";
 import { refresh as refreshSidebar } from "../parts/sidebar.js";
 import { peek, sourcesPanel, sourcesSheet, viewSource, wide } from "../parts/sources.js";
 import { attempt, toast } from "../parts/toast.js";
@@ -31,6 +33,7 @@ class Chat {
   #panelFor = null; // a message id, or "closed"
   #latest = null; // the last answer drawn
   #sending = false;
+  #refused = []; // elements of a question that was not taken
 
   constructor(main, signal) {
     this.signal = signal;
@@ -67,9 +70,9 @@ class Chat {
         h(
           "div",
           { class: "dock" },
-          this.banner,
-          this.composer.element,
-          h("p", { class: "hint" }, "Answers can be wrong. Open the sources."),
+          can("chat")
+            ? [this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources.")]
+            : h("p", { class: "hint" }, lacks({ permission: "chat" })),
         ),
       ),
       this.panel.element,
@@ -191,7 +194,7 @@ class Chat {
         line.abort();
         this.#watched.delete(id);
       } // on another branch now
-    const elements = [...fresh.values()].map((each) => each.element);
+    const elements = [...[...fresh.values()].map((each) => each.element), ...this.#refused];
     const focused = this.messages.contains(document.activeElement);
     if (
       elements.length !== this.messages.childElementCount ||
@@ -263,6 +266,7 @@ class Chat {
   }
 
   async send(text, options, extra = {}) {
+    this.forget();
     const before = [...this.messages.children];
     if (!this.conversation) fill(this.messages);
     const waiting = [
@@ -298,11 +302,34 @@ class Chat {
       if (this.signal.aborted) return true;
       fill(this.messages, before);
       this.composer.setBusy(false);
+      if (error.limit && !extra.parent_id) return this.refuse(text, options, error.limit);
       toast(error.message, { error: true });
       return false;
     } finally {
       this.#sending = false;
     }
+  }
+
+  // There is no room for it now: the question stays in its place, to be sent when there is.
+  refuse(text, options, limit) {
+    if (!this.conversation) for (const each of this.messages.querySelectorAll(".welcome")) each.remove();
+    this.#refused = refusedMessage(text, limit, {
+      signal: this.signal,
+      again: () => this.send(text, options),
+      edit: () => {
+        this.forget();
+        this.composer.write(text);
+        if (!this.conversation) this.welcome();
+      },
+    });
+    this.messages.append(...this.#refused);
+    this.toEnd();
+    return true;
+  }
+
+  forget() {
+    for (const each of this.#refused) each.remove();
+    this.#refused = [];
   }
 
   async stop() {

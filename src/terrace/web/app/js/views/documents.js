@@ -4,6 +4,7 @@ import { debounce, fill, h } from "../dom.js";
 import { api, items } from "../api.js";
 import { watchJobs } from "../feed.js";
 import { title } from "../router.js";
+import { can, isLocal } from "../session.js";
 import { ask, confirm } from "../parts/dialog.js";
 import { documentLine } from "../parts/documentline.js";
 import { dropInto, pickFiles } from "../parts/drop.js";
@@ -15,6 +16,7 @@ import { openViewer } from "../parts/viewer.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 const INGEST = /^knowledge\./;
+const writes = () => can("documents:write");
 
 export async function documentsView(main, _params, { signal, search }) {
   title("Documents");
@@ -68,12 +70,13 @@ class Library {
             h("h1", null, "Documents"),
             h("p", null, "What answers are made from. A document can be asked as soon as its words are read."),
           ),
-          h(
-            "button",
-            { type: "button", class: "button primary", onclick: () => this.choose() },
-            icon("upload"),
-            "Add documents",
-          ),
+          writes() &&
+            h(
+              "button",
+              { type: "button", class: "button primary", onclick: () => this.choose() },
+              icon("upload"),
+              "Add documents",
+            ),
         ),
         h("div", { class: "toolbar spread" }, this.tabs),
         this.body,
@@ -203,13 +206,15 @@ class Library {
           "tag",
         ),
       ),
-      h(
-        "button",
-        { type: "button", class: "button plain little", onclick: () => this.newCollection() },
-        icon("plus"),
-        "New collection",
-      ),
-      current &&
+      writes() &&
+        h(
+          "button",
+          { type: "button", class: "button plain little", onclick: () => this.newCollection() },
+          icon("plus"),
+          "New collection",
+        ),
+      writes() &&
+        current &&
         current.name !== "default" &&
         h(
           "button",
@@ -255,13 +260,13 @@ class Library {
       h(
         "li",
         null,
-        filtered
+        filtered || !writes()
           ? h(
               "div",
               { class: "empty" },
               icon("search"),
-              h("h2", null, "Nothing matches"),
-              h("p", null, "No document has this name, collection or tag."),
+              h("h2", null, filtered ? "Nothing matches" : "No documents yet"),
+              h("p", null, filtered ? "No document has this name, collection or tag." : "Somebody who may add them will."),
             )
           : h(
               "div",
@@ -271,7 +276,7 @@ class Library {
               h(
                 "p",
                 null,
-                "PDF, Word, PowerPoint, Excel, web pages, Markdown, text, CSV, e-books and mail. They stay on this machine.",
+                `PDF, Word, PowerPoint, Excel, web pages, Markdown, text, CSV, e-books and mail. They stay on this ${isLocal() ? "machine" : "server"}.`,
               ),
               h(
                 "button",

@@ -3,65 +3,57 @@
 import { fill, h } from "../dom.js";
 import { api } from "../api.js";
 import { bytes, duration, number, plural } from "../format.js";
+import { can, isLocal } from "../session.js";
 import { follow } from "../stream.js";
-import { title } from "../router.js";
 import { chatModels, models, quotes } from "../parts/answering.js";
 import { connectWays, doors } from "../parts/connect.js";
 import { icon } from "../parts/icons.js";
+import { page, section } from "../parts/page.js";
 import { setTheme, theme } from "../parts/theme.js";
 import { toast } from "../parts/toast.js";
 
 export async function settingsView(main, _params, { signal }) {
-  title("Settings");
   const [answer, status] = await Promise.all([models(true), api.status(signal)]);
   if (signal.aborted) return;
-  fill(
+  page(
     main,
+    {
+      name: "Settings",
+      lead: "Settings are environment variables or terrace.toml, read at the start. This page shows what is in force.",
+    },
     h(
       "div",
-      { class: "page" },
-      h(
-        "header",
-        null,
+      { class: "settings" },
+      section("answering", "Who answers", who(answer), providers(answer), can("operator") && ollama(answer) && pull(answer, signal)),
+      can("operator") && section("connect", "Connect a model", connectWays()),
+      section("embedding", "Search", embedding(status)),
+      section("looks", "Appearance", appearance()),
+      section(
+        "programs",
+        "From programs",
         h(
-          "div",
-          null,
-          h("h1", null, "Settings"),
-          h(
-            "p",
-            null,
-            "Settings are environment variables or terrace.toml, read at the start. This page shows what is in force.",
-          ),
+          "p",
+          { class: "soft" },
+          "Everything this page does is the ",
+          h("a", { href: "/docs" }, "HTTP API"),
+          "; OpenAI's own SDKs work unchanged.",
         ),
+        doors(location.origin),
       ),
-      h(
-        "div",
-        { class: "settings" },
-        section("answering", "Who answers", who(answer), providers(answer), ollama(answer) && pull(answer, signal)),
-        section("connect", "Connect a model", connectWays()),
-        section("embedding", "Search", embedding(status)),
-        section("looks", "Appearance", appearance()),
-        section(
-          "programs",
-          "From programs",
-          h(
-            "p",
-            { class: "soft" },
-            "Everything this page does is the ",
-            h("a", { href: "/docs" }, "HTTP API"),
-            "; OpenAI's own SDKs work unchanged.",
-          ),
-          doors(location.origin),
-        ),
-        section("about", "About", about(status)),
-      ),
+      isLocal() && section("accounts", "Accounts", setUp()),
+      section("about", "About", about(status)),
     ),
   );
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
-const section = (id, name, ...inside) =>
-  h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, name), ...inside);
+const setUp = () =>
+  h(
+    "div",
+    { class: "row spread" },
+    h("p", { class: "soft" }, "Whoever uses this machine is its owner; nobody logs in."),
+    h("a", { href: "/setup", class: "button" }, "Set up accounts"),
+  );
 
 function who(answer) {
   const { answering } = answer;

@@ -1,0 +1,74 @@
+// Logging in.
+
+import { h } from "../dom.js";
+import { accounts } from "../accounts.js";
+import { destination, fresh, session, turn } from "../session.js";
+import { bad, field, form, good } from "../parts/form.js";
+import { PASSWORD, outside, providers } from "../parts/outside.js";
+
+const REFUSED = {
+  registration_closed: "Nobody with this login has an account here, and only the invited may make one.",
+  denied: "The other provider did not let you in.",
+  expired: "That took too long. Try again.",
+};
+
+export async function view(main, _params, { signal }) {
+  const refused = new URLSearchParams(location.hash.slice(1)).get("error");
+  const email = field({ label: "Email", name: "email", type: "email", autocomplete: "username", inputmode: "email" });
+  const password = field({ label: "Password", name: "password", autocomplete: "current-password", ...PASSWORD });
+  outside(
+    main,
+    { name: "Log in", heading: "Welcome back" },
+    refused && bad(REFUSED[refused] ?? "The other provider did not let you in. Try again, or ask an administrator."),
+    providers(),
+    form({
+      parts: [email, password],
+      action: "Log in",
+      wide: true,
+      signal,
+      submit: async (values) => {
+        fresh(await accounts.login(values));
+        turn(destination());
+      },
+    }),
+    h(
+      "div",
+      { class: "doorlinks" },
+      session().mail &&
+        h("button", { type: "button", class: "linkbutton", onclick: () => forgot(main, email.value) }, "Forgot it?"),
+      session().registration === "open" && h("a", { href: `/register${location.search}` }, "Make an account"),
+    ),
+  );
+}
+
+function forgot(main, known) {
+  const email = field({
+    label: "Email",
+    name: "email",
+    type: "email",
+    autocomplete: "username",
+    inputmode: "email",
+    value: known,
+  });
+  const back = () => h("div", { class: "doorlinks" }, h("a", { href: `/login${location.search}` }, "Back to logging in"));
+  const lead = "We send you a link with which you choose a new one.";
+  outside(
+    main,
+    { name: "Forgotten password", lead },
+    form({
+      parts: [email],
+      action: "Send the link",
+      wide: true,
+      submit: async (values) => {
+        await accounts.forgot(values.email);
+        outside(
+          main,
+          { name: "Look into your mail" },
+          good(`If ${values.email} has an account here, a link is on its way. It is good for a day.`),
+          back(),
+        );
+      },
+    }),
+    back(),
+  );
+}
