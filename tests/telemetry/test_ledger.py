@@ -132,6 +132,22 @@ async def test_a_flush_that_nobody_heard_of_counts_once(database: Database, tmp_
     await ledger.close()
 
 
+async def test_what_is_booked_already_goes_with_what_is_not(database: Database, tmp_path: Path) -> None:
+    shaky = Shaky(database)
+    ledger = Ledger(shaky, tmp_path / "usage")
+    await ledger.start()
+    spent = make(ledger)
+    shaky.fails = lambda: "after"
+    assert not await ledger.catch_up()
+    shaky.fails = lambda: ""
+    spent += make(ledger)
+    await ledger.flush()
+    calls, days = await database.read(sums)
+    assert calls == days
+    assert (calls[0], calls[6]) == (2, spent)
+    await ledger.close()
+
+
 async def test_a_database_that_is_away_is_told_once_and_tried_again(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -361,8 +377,8 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, max_size=25))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, min_size=8, max_size=30))
 def test_the_sum_of_the_days_is_the_sum_of_the_calls(
     tmp_path_factory: pytest.TempPathFactory, empty: Path, steps: list[tuple[Any, ...]]
 ) -> None:

@@ -152,7 +152,7 @@ def erase_tenant(session: Session, scope: Scope) -> None:
     session.execute(ERASE_DAYS, {"tenant": scope.tenant})
 
 
-def tidy(session: Session, before: float) -> bool:
-    """Remove some calls begun before that; whether there may be more. The sums stay."""
+def tidy(session: Session, before: float) -> int:
+    """Remove calls begun before that, at most so many as are tidied at a time; returns how many. The sums stay."""
     result: Any = session.execute(TIDY, {"before": id_at(before)})
-    return bool(result.rowcount >= TIDIED)
+    return int(result.rowcount)

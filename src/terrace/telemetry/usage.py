@@ -143,12 +143,12 @@ class UsageReport:
 
     async def tidy(self, keep_days: int) -> int:
         """For every day: book what processes left that died meanwhile, and remove single calls older than that, whose
-        sums stay. Returns how many went, rounded down to thousands."""
+        sums stay. Returns how many went."""
         await self._ledger.take_over()
         before = self._clock() - keep_days * 86_400
         gone = 0
-        while await self._database.write(store.tidy, before):
-            gone += store.TIDIED
+        while removed := await self._database.write(store.tidy, before):
+            gone += removed
         return gone
 
     async def _export_calls(self, scope: Scope) -> AsyncIterator[bytes]:
