@@ -102,13 +102,13 @@ class Passwords:
         return self._hasher.hash(password)
 
     def _verify(self, password: str, hash: str) -> bool:
-        from argon2.exceptions import InvalidHashError, VerifyMismatchError
+        from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
         try:
             return self._hasher.verify(hash, password)
         except VerifyMismatchError:
             return False
-        except InvalidHashError as error:
+        except (InvalidHashError, VerificationError) as error:
             raise Internal("A stored password cannot be read. Make a new one by a reset link.") from error
 
     @cached_property

@@ -11,19 +11,22 @@ from terrace.settings import Accounts
 from terrace.types import now
 
 WINDOW = 900.0  # seconds
-FIRST_WAIT = 30.0  # seconds; doubles with each failure beyond the limit, up to WINDOW
+FIRST_WAIT = 30.0  # seconds once the limit is reached; doubles with each further failure, up to the window
+MAX_DOUBLINGS = 20
 CAPACITY = 20_000  # keys remembered, the latest
 
 
 @dataclass(slots=True)
 class _Record:
     failures: list[float] = field(default_factory=list)  # when, within the window; at most as many as are allowed
-    over: int = 0  # failures since the window is full
+    latest: float = 0.0  # failure
+    over: int = 0  # failures since the window was full
     under_way: int = 0
 
 
 class Attempts:
-    """So many failures a key gets within the window; each one beyond them doubles the wait."""
+    """So many failures a key gets within the window. Each one that reaches or passes that doubles the wait for the
+    next, until there has been none for two windows."""
 
     def __init__(
         self,
@@ -45,13 +48,17 @@ class Attempts:
     def wait(self, key: Hashable) -> float:
         """Seconds until another attempt is let pass; 0 when one is now."""
         record = self._current(key)
-        if record is None or len(record.failures) + record.under_way < self._limit:
+        if record is None:
             return 0.0
-        if len(record.failures) < self._limit:
-            return 1.0  # those under way may still turn out well
-        at = self._clock()
-        patience = min(FIRST_WAIT * 2.0 ** min(record.over, 20), self._window)
-        return max(record.failures[0] + self._window - at, record.failures[-1] + patience - at, 1.0)
+        at, waits = self._clock(), [0.0]
+        if len(record.failures) == self._limit:
+            waits.append(record.failures[0] + self._window - at)
+        if record.over:
+            patience = min(FIRST_WAIT * 2.0 ** (record.over - 1), self._window)
+            waits.append(record.latest + patience - at)
+        if record.under_way and (record.over or len(record.failures) + record.under_way >= self._limit):
+            waits.append(1.0)  # those under way may still turn out well
+        return max(waits)
 
     def begin(self, key: Hashable) -> None:
         """An attempt is under way: it counts until its `end`, so that many at once are no way round the limit."""
@@ -64,26 +71,26 @@ class Attempts:
 
     def failed(self, key: Hashable) -> None:
         record = self._record(key)
-        record.failures = [*record.failures, self._clock()][-self._limit :]
-        record.over += len(record.failures) == self._limit
+        record.latest = self._clock()
+        record.failures = [*record.failures, record.latest][-self._limit :]
+        if record.over or len(record.failures) == self._limit:
+            record.over = min(record.over + 1, MAX_DOUBLINGS)
 
     def clear(self, key: Hashable) -> None:
         record = self._records.get(key)
         if record is not None:
-            record.failures, record.over = [], 0
+            record.failures, record.latest, record.over = [], 0.0, 0
 
     def _current(self, key: Hashable) -> _Record | None:
         """What is known of `key`, without what has left the window."""
         record = self._records.get(key)
         if record is None:
             return None
-        since = self._clock() - self._window
-        record.failures = [at for at in record.failures if at > since]
-        if not record.failures:
-            record.over = 0
-            if not record.under_way:
-                del self._records[key]
-                return None
+        at = self._clock()
+        record.failures = [each for each in record.failures if each > at - self._window]
+        if record.latest <= at - 2 * self._window and not record.under_way:
+            del self._records[key]
+            return None
         return record
 
     def _record(self, key: Hashable) -> _Record:
