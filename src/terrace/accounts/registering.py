@@ -1,7 +1,7 @@
 """Who may make an account, and what it becomes: sync functions for `Database.read` and `write`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -116,7 +116,8 @@ def accept(
         raise Conflict(f"You belong to {tenant.name} already.", code="already_member")
     join(session, tenant.id, user.id, offered.role, adopt)
     detail = {"role": offered.role, "invitation": offered.id}
-    audit.record(session, caller, "member.joined", user.id, tenant=tenant.id, **detail)
+    there = replace(caller, scope=replace(caller.scope, tenant=tenant.id))  # the tenant they came from need not know
+    audit.record(session, there, "member.joined", user.id, **detail)
     return store.to_tenant(tenant)
 
 

@@ -1,6 +1,6 @@
 """Tenants: each has its own people, documents, models, limits and bill."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -217,7 +217,7 @@ def _after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        return b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode().replace("\0", "")
     except ValueError as error:
         raise Invalid("That cursor is none that this list gave out.", code="bad_cursor") from error
 
