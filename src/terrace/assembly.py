@@ -19,10 +19,13 @@ from terrace.accounts.audit import Audit
 from terrace.accounts.gatekeeper import Gatekeeper
 from terrace.accounts.keys import Keys
 from terrace.accounts.limits.memory import MemoryLimits
+from terrace.accounts.mail import Mail
 from terrace.accounts.passwords import Passwords
 from terrace.accounts.people import People
 from terrace.accounts.secret import load_secret
+from terrace.accounts.sessions import Sessions
 from terrace.accounts.tenants import Tenants
+from terrace.accounts.throttle import Throttle
 from terrace.chat.answering import Answering
 from terrace.chat.library import Library
 from terrace.chat.questions import Questions
@@ -92,6 +95,8 @@ class House:
     audit: Audit
     people: People
     tenants: Tenants
+    mail: Mail
+    sessions: Sessions
     keys: Keys
     drained: asyncio.Event
 
@@ -126,7 +131,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         upstreams = {name: _Upstream(name, lambda: models) for name in (*settings.models.providers, *DISCOVERED)}
         embedder = open_embedder(settings.knowledge.embedding, settings.data, upstreams)
         stack.push_async_callback(embedder.close)
-        models = open_models(settings.models, transport, QuotingRanker(embedder), metrics, os.environ)
+        models = open_models(settings.models, transport, QuotingRanker(embedder), limits, os.environ)
         stack.push_async_callback(models.close)
         index = SQLiteIndex(database)
         search = Search(database, index, embedder)
@@ -140,8 +145,9 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering)):
             jobs.register(kind)
         audit = Audit(database)
+        secret = load_secret(settings.accounts, settings.data)
         gatekeeper = Gatekeeper(
-            database, settings.accounts, load_secret(settings.accounts, settings.data),
+            database, settings.accounts, secret,
             loopback=_unasked(settings), terminal_token=token,
         )  # fmt: skip
         passwords = Passwords(settings.accounts)
@@ -158,6 +164,12 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             (ledger.erase_tenant,),
             changed=gatekeeper.changed,
         )  # fmt: skip
+        mail = Mail(settings.accounts.smtp)
+        sessions = Sessions(
+            database, settings.accounts, secret, passwords, Throttle(settings.accounts), audit, mail,
+            changed=gatekeeper.changed,
+        )  # fmt: skip
+        stack.push_async_callback(sessions.close)
         keys = Keys(database, settings.accounts, audit, changed=gatekeeper.changed)
         yield House(
             settings=settings,
@@ -180,6 +192,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             audit=audit,
             people=people,
             tenants=tenants,
+            mail=mail,
+            sessions=sessions,
             keys=keys,
             drained=asyncio.Event(),
         )
@@ -371,10 +385,10 @@ def _services(house: House) -> Services:
         gatekeeper=house.gatekeeper,
         people=house.people,
         tenants=house.tenants,
-        sessions=none,
+        sessions=house.sessions,
         keys=house.keys,
         oidc=none,
-        mail=none,
+        mail=house.mail,
         audit=house.audit,
         limits=house.limits,
         prices=house.prices,
