@@ -1,0 +1,283 @@
+"""Nobody sees, changes or deletes what is another tenant's, or another person's. Generated from the routes themselves:
+a route without an example fails."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.web.conftest import Client
+from tests.web.people import PASSWORD, Person, invited, register, tenant
+from tests.web.routes import BODIES, ENDLESS, QUERIES, Call, every
+
+PUBLIC_NAMES = {"name", "model"}  # of an OIDC provider, of a model with a price: nobody's
+SHARED = {"document_id", "collection_id"}  # by everybody of a tenant
+BODY_IDS = {
+    "user_id", "tenant", "conversation_id", "parent_id", "message_id", "head_id", "document_id",
+    "collection", "collections", "documents",
+}  # fmt: skip
+"""Names of fields and parameters that point at something; `test_ids_elsewhere_than_in_the_path` has a call for each."""
+
+
+@dataclass
+class Home:
+    """A tenant with one of everything, each with its mark in it."""
+
+    mark: str
+    owner: Person
+    member: Person
+    ids: dict[str, str] = field(default_factory=dict)  # of everything, by the names in paths
+    private: dict[str, str] = field(default_factory=dict)  # of what is the member's alone
+    messages: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+
+    def traces(self) -> set[str]:
+        """What must not show elsewhere."""
+        values = {*self.ids.values(), *self.private.values(), self.mark, self.mark.lower(), *self.secrets}
+        return values - {"1", "me"}
+
+
+async def furnished(owner: Person, mark: str) -> Home:
+    member = await invited(owner, f"{mark}Member", "member")
+    home = Home(mark, owner, member)
+    uploaded = await owner.upload(f"{mark}.txt", f"Words about {mark}.".encode(), collection=mark, tags=mark)
+    await owner.ready(uploaded["document"]["id"])
+    [collection] = [each for each in (await owner.get("/api/collections")).json()["items"] if each["name"] == mark]
+    offer = (await owner.post("/api/invitations", {"email": f"{mark}@example.org"})).json()
+    home.ids = {
+        "tenant_id": owner.tenant,
+        "document_id": uploaded["document"]["id"],
+        "collection_id": collection["id"],
+        "invitation_id": offer["invitation"]["id"],
+        "number": "1",
+        **await things(owner, mark, home),
+    }
+    home.ids["subject"] = f"user:{owner.id}"
+    assert (await owner.put(f"/api/limits/user:{owner.id}", {"documents": 1000})).status_code == 200
+    home.private = await things(member, mark, home)
+    home.secrets.append(offer["token"])
+    return home
+
+
+async def things(person: Person, mark: str, home: Home) -> dict[str, str]:
+    """What somebody has for themselves."""
+    told = (await person.post("/api/chat", {"message": f"What of {mark}?"})).json()
+    asked = (await person.post("/api/questions", {"question": f"Why {mark}?"})).json()
+    key = (await person.post("/api/keys", {"name": f"{mark} key"})).json()
+    home.messages[person.id] = told["message_id"]
+    home.secrets.append(key["secret"])
+    headers = {"authorization": f"Bearer {key['secret']}"}
+    body = {"model": "auto", "messages": [{"role": "user", "content": mark}]}
+    assert (await person.client.post("/v1/chat/completions", json=body, headers=headers)).status_code == 200
+    [session] = (await person.get("/api/auth/sessions")).json()["items"]
+    return {
+        "user_id": person.id,
+        "conversation_id": told["conversation_id"],
+        "job_id": told["job_id"],
+        "question_id": asked["id"],
+        "key_id": key["key"]["id"],
+        "session_id": session["id"],
+        "subject": f"key:{key['key']['id']}",
+    }
+
+
+async def two(client: Client) -> tuple[Person, Home, Home]:
+    """An operator, and the homes of two tenants that have nothing to do with each other."""
+    operator = await register(client, "Root")
+    acme = await furnished(await tenant(operator, "AcmeMark", "AcmeMarkOwner"), "AcmeMark")
+    globex = await furnished(await tenant(operator, "GlobexMark", "GlobexMarkOwner"), "GlobexMark")
+    return operator, acme, globex
+
+
+async def call(person: Person, route: Call, values: dict[str, str]) -> tuple[int, str]:
+    """(status, what was said), a stream read to its end."""
+    body = BODIES.get(route.canonical)
+    path = route.at(values) + QUERIES.get(route.canonical, "")
+    async with asyncio.timeout(20):
+        answer = await person.request(route.method, path, **({} if body is None else {"json": body}))
+    return answer.status_code, answer.text
+
+
+async def state_of(home: Home) -> str:
+    """All that a home's owner can read of it."""
+    seen: list[Any] = []
+    for route in every():
+        if route.method == "GET" and route.rule not in ("public", "operator") and str(route) not in ENDLESS:
+            if not set(route.names) <= home.ids.keys() or route.canonical in CHANGING:
+                continue
+            status, text = await call(home.owner, route, home.ids)
+            seen.append((str(route), status, text))
+    return json.dumps(seen)
+
+
+CHANGING = {"GET /api/usage", "GET /api/usage/calls", "GET /api/audit", "GET /api/status", "GET /api/limits",
+            "GET /api/tenant", "GET /api/tenant/export", "GET /api/auth/sessions", "GET /api/keys",
+            "GET /api/keys/{key_id}", "GET /api/users/{user_id}", "GET /api/models"}  # fmt: skip
+"""Answers that differ from one reading to the next: times and counts of their own."""
+
+
+async def test_anothers_ids_do_not_exist(client: Client) -> None:
+    _, acme, globex = await two(client)
+    before = await state_of(globex)
+    wrong = []
+    for route in every():
+        if not route.names or set(route.names) <= PUBLIC_NAMES:
+            continue
+        status, text = await call(acme.owner, route, globex.ids)
+        expected = 403 if route.rule == "operator" else 404
+        if status != expected or any(trace in text for trace in globex.traces() - set(globex.ids.values())):
+            wrong.append((str(route), status, expected, text[:300]))
+    assert wrong == []
+    assert await state_of(globex) == before
+
+
+async def test_lists_hold_nothing_of_another_tenant(client: Client) -> None:
+    _, acme, globex = await two(client)
+    wrong = []
+    for route in every():
+        if route.method != "GET" or route.names or str(route) in ENDLESS:
+            continue
+        status, text = await call(acme.owner, route, {})
+        expected = (403,) if route.rule == "operator" else (200,)
+        found = [trace for trace in globex.traces() if trace in text]
+        if status not in expected or found:
+            wrong.append((str(route), status, found))
+    assert wrong == []
+    own = (await call(acme.owner, Call("GET", "/api/conversations", "anyone", ()), {}))[1]
+    assert "AcmeMark" in own  # the marks would show
+
+
+async def test_ids_elsewhere_than_in_the_path(client: Client) -> None:
+    """In bodies and queries."""
+    _, acme, globex = await two(client)
+    ids, me = globex.ids, acme.owner
+    own = acme.ids["conversation_id"]
+    refused: list[tuple[str, str, Any]] = [
+        ("POST", "/api/chat", {"message": "x", "conversation_id": ids["conversation_id"]}),
+        ("POST", "/api/chat", {"message": "x", "conversation_id": own, "parent_id": globex.messages[globex.owner.id]}),
+        ("POST", "/api/chat", {"message": "x", "collections": [ids["collection_id"]]}),
+        ("POST", "/api/chat", {"message": "x", "collections": ["GlobexMark"]}),
+        ("PATCH", f"/api/conversations/{own}", {"head_id": globex.messages[globex.owner.id]}),
+        ("POST", f"/api/conversations/{own}/regenerate", {"message_id": globex.messages[globex.owner.id]}),
+        ("POST", "/jobs/process-document", {"document_id": ids["document_id"]}),
+        ("POST", "/api/search", {"query": "words", "collections": [ids["collection_id"]]}),
+        ("POST", "/api/keys", {"name": "x", "user_id": ids["user_id"]}),
+        ("POST", "/api/auth/switch", {"tenant": ids["tenant_id"]}),
+        ("PUT", f"/api/limits/{ids['subject']}", {"documents": 1}),
+    ]
+    for method, path, body in refused:
+        answer = await me.request(method, path, json=body)
+        assert answer.status_code == 404, (path, body, answer.status_code, answer.text)
+    entered = await client.post(
+        "/api/auth/login", json={"email": me.email, "password": PASSWORD, "tenant": ids["tenant_id"]}
+    )
+    assert entered.status_code in (401, 404)
+    searched = await me.post("/api/search", {"query": "Words about", "documents": [ids["document_id"]]})
+    assert searched.json()["hits"] == []
+    for path in (
+        f"/api/documents?collection={ids['collection_id']}", "/api/documents?collection=GlobexMark",
+        "/api/documents?tag=GlobexMark", f"/api/jobs?parent_id={ids['job_id']}",
+        f"/api/usage?by=user&user={ids['user_id']}", f"/api/usage?by=key&key={ids['key_id']}",
+        f"/api/usage/calls?user={ids['user_id']}", f"/api/usage/calls?key={ids['key_id']}",
+        f"/api/members?cursor={ids['user_id']}", f"/api/keys?all=true&cursor={ids['key_id']}",
+        "/api/conversations?q=GlobexMark",
+    ):  # fmt: skip
+        answer = await me.get(path)
+        assert answer.status_code in (200, 404, 422), path
+        calls = answer.json().get("total", {}).get("calls", 0)
+        assert not calls, path
+        assert not any(trace in answer.text for trace in globex.traces()), (path, answer.text[:500])
+    moved = await me.patch(f"/api/documents/{acme.ids['document_id']}", {"collection": ids["collection_id"]})
+    assert (await globex.owner.get(f"/api/documents?collection={ids['collection_id']}")).text.count('"id":"doc_') == 1
+    assert moved.status_code in (200, 404)
+
+
+async def test_changes_of_jobs_are_told_to_their_own_tenant_alone(client: Client) -> None:
+    _, acme, globex = await two(client)
+    seen: list[str] = []
+    listening = asyncio.Event()
+
+    async def listen() -> None:
+        headers = {"authorization": f"Bearer {acme.owner.access}"}
+        async with client.stream("GET", "/api/jobs/events", headers=headers) as stream:
+            async for line in stream.aiter_lines():
+                listening.set()
+                seen.append(line)
+                if acme.owner.id in line and '"succeeded"' in line:
+                    return
+
+    task = asyncio.create_task(listen())
+    await asyncio.wait_for(listening.wait(), 10)
+    told = (await globex.owner.post("/api/chat", {"message": "GlobexMark again?"})).json()
+    await acme.owner.post("/api/chat", {"message": "AcmeMark again?"})
+    await asyncio.wait_for(task, 20)
+    assert told["job_id"] not in "".join(seen)
+    assert globex.owner.tenant not in "".join(seen)
+
+
+async def test_what_is_a_persons_alone_is_hidden_from_colleagues(client: Client) -> None:
+    operator = await register(client, "Root")
+    owner = await tenant(operator, "AcmeMark", "AcmeMarkOwner")
+    home = await furnished(owner, "AcmeMark")
+    eve = await invited(owner, "Eve", "member")
+    may = set((await eve.get("/api/auth/session")).json()["permissions"])
+    wrong = []
+    for route in every():
+        if not route.names or not set(route.names) <= home.private.keys():
+            continue
+        status, text = await call(eve, route, home.private)
+        expected = 404 if route.rule in may | {"anyone"} else 403
+        if status != expected:
+            wrong.append((str(route), status, expected, text[:300]))
+    for route in every():
+        if route.method == "GET" and not route.names and route.rule in may | {"anyone"} and str(route) not in ENDLESS:
+            _, text = await call(eve, route, {})
+            found = [value for value in home.private.values() if value in text]
+            if found:
+                wrong.append((str(route), 200, 0, found))
+    assert wrong == []
+    for name in SHARED:  # documents are everybody's
+        assert name in home.ids
+
+
+async def test_even_owners_do_not_read_what_others_asked(client: Client) -> None:
+    operator = await register(client, "Root")
+    home = await furnished(await tenant(operator, "AcmeMark", "AcmeMarkOwner"), "AcmeMark")
+    for person in (home.owner, operator):
+        for path in (
+            f"/api/conversations/{home.private['conversation_id']}",
+            f"/api/conversations/{home.private['conversation_id']}/export",
+            f"/api/questions/{home.private['question_id']}",
+            f"/api/users/{home.member.id}/questions",
+        ):
+            assert (await person.get(path)).status_code == 404, path
+
+
+def test_every_name_in_a_path_has_an_example() -> None:
+    known = {
+        "tenant_id", "document_id", "collection_id", "invitation_id", "number", "user_id", "conversation_id", "job_id",
+        "question_id", "key_id", "session_id", "subject",
+    }  # fmt: skip
+    assert {name for route in every() for name in route.names} - PUBLIC_NAMES == known
+
+
+def test_every_name_of_an_id_in_bodies_and_queries_has_an_example() -> None:
+    from terrace import assembly
+
+    document = assembly.openapi()
+    fields = {
+        name
+        for title, schema in document["components"]["schemas"].items()
+        if any(title in json.dumps(each.get("requestBody", {})) for path in document["paths"].values()
+               for each in path.values())
+        for name in schema.get("properties", {})
+    }  # fmt: skip
+    parameters = {
+        each["name"]
+        for path in document["paths"].values()
+        for operation in path.values()
+        for each in operation.get("parameters", ())
+        if each["in"] == "query"
+    }
+    pointing = {name for name in fields | parameters if name.endswith("_id") or name in BODY_IDS}
+    assert pointing <= BODY_IDS
