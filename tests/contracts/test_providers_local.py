@@ -47,7 +47,7 @@ class Ranker:
         self.ranked = list(ranked)
         self.questions: list[str] = []
 
-    async def rank(self, question: str, passages: Any) -> list[RankedSentence]:
+    async def rank(self, question: str, passages: Any, scope: Any = None) -> list[RankedSentence]:
         self.questions.append(question)
         return self.ranked
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from terrace.models.base import ChatRequest, Passage, RankedSentence, TextDelta
 from terrace.models.providers.quote import INTRODUCTION, NEAREST, NOTHING_FOUND, Quote
+from terrace.types import Scope
 
 PASSAGE = Passage(1, "Mill", "It stands. Ada built it.")
 
@@ -14,7 +15,9 @@ class Scripted:
     def __init__(self, *ranked: RankedSentence) -> None:
         self._ranked = list(ranked)
 
-    async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
+    async def rank(
+        self, question: str, passages: Sequence[Passage], scope: Scope | None = None
+    ) -> list[RankedSentence]:
         return self._ranked
 
 

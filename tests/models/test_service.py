@@ -10,13 +10,14 @@ import pytest
 from tests.models.upstream import Upstream, json_reply
 from tests.models.wires import KEY, AnthropicWire, OllamaWire, OpenAIWire
 
-from terrace.errors import Invalid, Missing, Unavailable
+from terrace.errors import Denied, Invalid, Missing, Unavailable
 from terrace.models import catalog
-from terrace.models.base import Call, ChatRequest, Finish, Passage, Provider, RankedSentence, TextDelta
+from terrace.models.base import Call, ChatRequest, Counting, Finish, Passage, Provider, RankedSentence, TextDelta
 from terrace.models.providers.fake import Fake
 from terrace.models.service import Models, open_models
 from terrace.models.transport import Transport, open_transport
 from terrace.settings import Models as Settings
+from terrace.types import Scope
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -24,7 +25,9 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 class FirstSentence:
     """Ranks each passage's first sentence, in the order given."""
 
-    async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
+    async def rank(
+        self, question: str, passages: Sequence[Passage], scope: Scope | None = None
+    ) -> list[RankedSentence]:
         ends = [passage.text.find(".") + 1 for passage in passages]
         return [
             RankedSentence(passage.number, 0, end, passage.text[:end], 1.0 - 0.1 * position)
@@ -286,13 +289,9 @@ async def test_auto_moves_on_from_a_provider_found_to_be_away(opened: Open) -> N
 
 async def test_calls_are_capped_and_metered(opened: Open) -> None:
     calls: list[Call] = []
-
-    class Meter:
-        record = calls.append
-
     go, full = asyncio.Event(), asyncio.Barrier(3)
     fake = Fake(scripts=[[full.wait, go.wait, "done"], [full.wait, go.wait, "done"], ["done"]])
-    models = opened(others=[fake], meter=Meter(), concurrency=2, queue=1)
+    models = opened(others=[fake], meter=Counting(calls.append), concurrency=2, queue=1)
     running = [asyncio.create_task(said(models, ask())) for _ in range(3)]
     await full.wait()
     with pytest.raises(Unavailable) as caught:
@@ -382,3 +381,74 @@ async def test_a_model_that_cannot_be_fetched_says_why(opened: Open, upstream: U
 
 def wire_line(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
+
+
+# What a caller may use
+
+
+def behind(*walls: Sequence[str]) -> Scope:
+    return Scope("acme", "usr_ada", models=tuple(frozenset(wall) for wall in walls))
+
+
+async def test_a_model_outside_a_wall_is_refused_whatever_way_it_is_asked_for(opened: Open) -> None:
+    models = opened(others=[Fake("a", models=["x", "both"]), Fake("b", models=["y", "both"])])
+    who = behind(["a/*"])
+    for way in (
+        models.resolve("b/y", who),
+        models.resolve("y", who),
+        models.embed("b/y", ["text"], who),
+        models.context_tokens("b/y", who),
+        said(models, ask("b/y", scope=who)),
+    ):
+        with pytest.raises(Denied) as caught:
+            await way
+        assert caught.value.code == "model_not_allowed"
+        assert "`a/*`" in caught.value.message
+        assert caught.value.extra["allowed"] == [["a/*"]]
+    with pytest.raises(Denied):
+        models.passthrough("b/y", who)
+    assert [info.id for info in await models.list(who)] == ["a/x", "a/both"]
+    assert (await models.resolve("both", who)).id == "a/both", "the only one of this name that they may use"
+
+
+async def test_auto_and_the_fallbacks_pass_over_what_is_not_allowed(opened: Open) -> None:
+    away = Fake("a", [[Unavailable("Away.", code="upstream_error")]])
+    models = opened(others=[Fake("first"), away, Fake("b"), Fake("c")], fallback=("b/echo", "c/echo"))
+    assert (await models.resolve(None, behind(["b/*", "c/*"]))).id == "b/echo"
+    assert (await models.answering(behind(["c/*"]))).model == "c/echo"
+    assert (await said(models, ask("a/echo", scope=behind(["[ac]/*"]))))[0] == "c/echo"
+    with pytest.raises(Unavailable):
+        await said(models, ask("a/echo", scope=behind(["a/*"])))
+
+
+async def test_a_model_must_be_in_the_tenants_wall_and_in_the_keys(opened: Open) -> None:
+    models = opened(others=[Fake("a", models=["x", "y"]), Fake("b", models=["x"])])
+    who = behind(["a/*"], ["*/x"])
+    assert (await models.resolve("auto", who)).id == "a/x"
+    with pytest.raises(Denied, match=r"`a/\*`; and of these `\*/x`"):
+        await models.resolve("a/y", who)
+    with pytest.raises(Denied, match="None of the models you may use"):
+        await models.resolve(None, behind(["gone/*"]))
+    with pytest.raises(Denied):
+        await models.answering(behind(["gone/*"]))
+
+
+async def test_the_default_is_another_for_who_may_not_use_it(opened: Open) -> None:
+    models = opened(others=[Fake("a"), Fake("b")], default="a/echo")
+    assert (await models.resolve(None, behind(["b/*"]))).id == "b/echo"
+    assert (await models.resolve(None)).id == "a/echo"
+    assert (await models.answering(behind(["b/*"]))).model == "b/echo"
+
+
+async def test_near_names_give_no_other_model_away(opened: Open) -> None:
+    models = opened(others=[Fake("a", models=["llama3", "gemma"]), Fake("b", models=["llama4"])])
+    with pytest.raises(Missing) as caught:
+        await models.resolve("lama", behind(["b/*"]))
+    assert "a/llama3" not in str(caught.value.extra)
+
+
+async def test_embeddings_are_metered_for_whom_they_are(opened: Open) -> None:
+    calls: list[Call] = []
+    models = opened(others=[Fake()], meter=Counting(calls.append))
+    await models.embed("fake/echo", ["one", "two"], Scope("acme"))
+    assert [(call.operation, call.tenant, call.outcome) for call in calls] == [("embed", "acme", "ok")]

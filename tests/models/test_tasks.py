@@ -35,7 +35,7 @@ class Context:
 
 
 class NoRanker:
-    async def rank(self, question: str, passages: Any) -> list[RankedSentence]:
+    async def rank(self, question: str, passages: Any, scope: Any = None) -> list[RankedSentence]:
         return []
 
 

@@ -1,10 +1,12 @@
 """Token estimates: of the right size for the world's scripts, and never silly."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrace.models.tokens import estimate, estimate_messages
+from terrace.models.tokens import IMAGE_BOUND, bound, bound_messages, estimate, estimate_messages
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,45 @@ def test_messages_count_their_parts() -> None:
     assert plain > estimate("hello there")
     assert with_image > plain + 500
     assert estimate_messages([{"role": "assistant", "content": None, "tool_calls": [call]}]) > 5
+
+
+def request(*content: object) -> list[dict[str, object]]:
+    return [{"role": "user", "content": list(content)}]
+
+
+@given(st.text(max_size=300))
+def test_a_bound_is_never_below_the_estimate(text: str) -> None:
+    messages = [{"role": "user", "content": text}]
+    assert bound_messages(messages) >= estimate_messages(messages)
+    assert bound(json.dumps({"messages": messages}).encode()) >= estimate_messages(messages)
+
+
+def test_bounds_by_what_is_written() -> None:
+    assert bound(b"x" * 10) == 10
+    assert bound(b"x" * 1000) == 564
+    assert bound("日本".encode() * 100) == 600
+
+
+def test_images_count_by_their_own_rule_however_many_bytes_they_are() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    linked = {"type": "image_url", "image_url": {"url": "https://example.org/picture.png"}}
+    text = {"type": "text", "text": "What is on it?"}
+    for content, images in ([picture, text], 1), ([picture, linked, text], 2):
+        body = json.dumps({"model": "m", "messages": request(*content)}).encode()
+        for found in (bound(body), bound_messages(request(*content))):
+            assert images * IMAGE_BOUND < found < images * IMAGE_BOUND + 250
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": '{"image_url": {"url": "data:image/png;base64,' + "A" * 9000}]},
+        {"messages": [], "tools": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}]},
+        {"messages": "image_url" + "A" * 9000},
+        {"messages": [7, {"content": [8, {"type": "image_url"}]}, {"content": "A" * 9000}]},
+    ],
+    ids=["text", "tools", "nonsense", "mixed"],
+)
+def test_only_images_of_messages_are_images(body: dict[str, object]) -> None:
+    assert bound(json.dumps(body).encode()) > 4500
+    assert bound(b'"image_url' + b"A" * 9000) > 4500

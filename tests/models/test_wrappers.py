@@ -2,24 +2,47 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from terrace.errors import Invalid, Limited, Missing, TerraceError, Unavailable
-from terrace.models.base import Call, ChatRequest, Delta, Finish, Provider, TextDelta, Usage
-from terrace.models.providers.fake import Fake
-from terrace.models.wrappers import Bounded, Choice, Fallback, Metered, Retry, Timeouts
+from terrace.models.base import Call, ChatRequest, Delta, Demand, Finish, Provider, TextDelta, Usage
+from terrace.models.providers.fake import Fake, Step
+from terrace.models.tokens import bound_messages
+from terrace.models.wrappers import Bounded, Choice, Fallback, Gate, Metered, Retry, Timeouts
+from terrace.models.wrappers import Limited as GateLimited
+from terrace.models.wrappers.metered import JOB_PATIENCE
 from terrace.types import Scope
 
 HELLO = ChatRequest("echo", [{"role": "user", "content": "hello"}], scope=Scope("acme"))
 
 
 class Meter:
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
+    """Lets everything pass, with `bound` as the longest answer; remembers what was asked and what came of it."""
 
-    def record(self, call: Call) -> None:
+    def __init__(self, bound: int | None = None) -> None:
+        self.calls: list[Call] = []
+        self.asked: list[tuple[Scope, Demand, float]] = []
+        self.output_tokens = bound
+
+    def begin(self, scope: Scope, demand: Demand) -> "Meter":
+        self.asked.append((scope, demand, 0))
+        return self
+
+    async def wait(self, scope: Scope, demand: Demand, patience: float) -> "Meter":
+        self.asked.append((scope, demand, patience))
+        return self
+
+    def end(self, call: Call) -> None:
         self.calls.append(call)
+
+
+class NoMeter:
+    def begin(self, scope: Scope, demand: Demand) -> Meter:
+        raise Limited("No room.", code="limit_reached")
+
+    wait = begin
 
 
 def away(code: str = "upstream_unreachable", after: float | None = None) -> Unavailable:
@@ -179,9 +202,13 @@ async def test_an_answer_of_the_very_size_is_whole() -> None:
 # Metered
 
 
+def metered(fake: Fake, meter: Meter, *, gate: Gate | None = None) -> Metered:
+    return Metered(GateLimited(fake, gate or Gate("fake", 10, 0, 1)), meter, "fake")
+
+
 async def test_a_good_call_leaves_one_record() -> None:
     meter = Meter()
-    await collect(Metered(Fake(scripts=[["a", "b", Usage(4, 2)]]), meter))
+    await collect(metered(Fake(scripts=[["a", "b", Usage(4, 2)]]), meter))
     (call,) = meter.calls
     assert (call.provider, call.model, call.operation, call.tenant) == ("fake", "echo", "chat", "acme")
     assert (call.outcome, call.code, call.usage) == ("ok", "", Usage(4, 2))
@@ -189,23 +216,115 @@ async def test_a_good_call_leaves_one_record() -> None:
     assert 0 <= call.first_token <= call.duration
 
 
+async def test_the_meter_is_asked_first_and_for_the_most() -> None:
+    meter = Meter()
+    tools = [{"type": "function", "function": {"name": "weather", "description": "about the weather" * 20}}]
+    request = replace(HELLO, options={"max_tokens": 7, "tools": tools}, requests=1)
+    await collect(metered(Fake(), meter), request)
+    ((scope, demand, patience),) = meter.asked
+    assert (scope, demand.provider, demand.kind, demand.model) == (Scope("acme"), "fake", "fake", "echo")
+    assert (demand.output_tokens, demand.requests, patience) == (7, 1, 0)
+    assert demand.input_tokens > bound_messages(HELLO.messages) + 150
+    fake = Fake()
+    with pytest.raises(Limited):
+        await collect(Metered(fake, NoMeter(), "fake"))  # type: ignore[arg-type]
+    assert fake.requests == []
+
+
+async def test_jobs_are_patient_and_others_as_long_as_they_say() -> None:
+    meter = Meter()
+    for request in (replace(HELLO, scope=Scope("acme", job="job_1")), replace(HELLO, patience=5.0), HELLO):
+        await collect(metered(Fake(), meter), request)
+    assert [patience for *_, patience in meter.asked] == [JOB_PATIENCE, 5.0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, {"max_tokens": 50}),
+        ({"seed": 1, "max_tokens": 0}, {"seed": 1, "max_tokens": 50}),
+        ({"max_completion_tokens": "many"}, {"max_tokens": 50}),
+        ({"max_tokens": 9}, {"max_tokens": 9}),
+        ({"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+    ],
+    ids=str,
+)
+async def test_the_bound_that_was_reserved_is_told_where_the_caller_named_none(
+    options: dict[str, object], sent: dict[str, object]
+) -> None:
+    fake = Fake()
+    await collect(metered(fake, Meter(bound=50)), replace(HELLO, options=options))
+    assert fake.requests[0].options == sent
+
+
 async def test_a_failed_call_leaves_its_code() -> None:
     meter = Meter()
     with pytest.raises(Unavailable):
-        await collect(Metered(Fake(scripts=[[away()]]), meter))
+        await collect(metered(Fake(scripts=[[away()]]), meter))
     (call,) = meter.calls
-    assert (call.outcome, call.code, call.first_token) == ("error", "upstream_unreachable", None)
+    assert (call.outcome, call.code, call.first_token, call.usage) == ("error", "upstream_unreachable", None, None)
+
+
+INPUT = bound_messages(HELLO.messages)
+
+
+@pytest.mark.parametrize(
+    ("script", "usage"),
+    [
+        (["a", "b", "c", away("upstream_broke")], Usage(INPUT, 3, estimated=True)),
+        (["word " * 100, away("upstream_broke")], Usage(INPUT, 125, estimated=True)),
+        ([away("upstream_timeout")], Usage(INPUT, 50, estimated=True)),
+        ([RuntimeError("a bug")], Usage(INPUT, 50, estimated=True)),
+        ([Invalid("No.", code="upstream_refused")], None),
+        ([Limited("Later.", code="upstream_limited")], None),
+        ([away("upstream_error")], None),
+    ],
+    ids=["pieces", "text", "timeout", "bug", "refused", "limited", "failed"],
+)
+async def test_what_a_broken_call_may_have_used(script: list[Step], usage: Usage | None) -> None:
+    meter = Meter(bound=50)
+    with pytest.raises((TerraceError, RuntimeError)):
+        await collect(metered(Fake(scripts=[script]), meter))
+    assert meter.calls[0].usage == usage
 
 
 async def test_a_call_whose_reader_left_is_cancelled() -> None:
-    meter = Meter()
-    deltas = Metered(Fake(scripts=[["a", "b"]]), meter).stream(HELLO)
+    meter = Meter(bound=50)
+    deltas = metered(Fake(scripts=[["a", "b"]]), meter).stream(HELLO)
     await anext(deltas)
     await deltas.aclose()
-    assert [call.outcome for call in meter.calls] == ["cancelled"]
+    assert [(call.outcome, call.usage) for call in meter.calls] == [("cancelled", Usage(INPUT, 1, estimated=True))]
+
+
+@pytest.mark.parametrize(("free", "usage"), [(1, Usage(INPUT, 50, estimated=True)), (0, None)], ids=["sent", "not"])
+async def test_cancelled_before_the_first_word(free: int, usage: Usage | None) -> None:
+    """At the provider already, or still waiting for a place."""
+    meter, gate = Meter(bound=50), Gate("fake", 1, 5, 5)
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    if not free:
+        await gate.acquire(None)
+    task = asyncio.create_task(collect(metered(Fake(scripts=[[hang]]), meter, gate=gate)))
+    await (begun.wait() if free else asyncio.sleep(0.01))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [(call.outcome, call.usage) for call in meter.calls] == [("cancelled", usage)]
 
 
 async def test_embeddings_are_metered_too() -> None:
     meter = Meter()
-    await Metered(Fake(), meter).embed("echo", ["one"])
-    assert [(call.operation, call.outcome) for call in meter.calls] == [("embed", "ok")]
+    await metered(Fake(), meter).embed("echo", ["one"], Scope("acme"))
+    assert [(call.operation, call.outcome, call.tenant) for call in meter.calls] == [("embed", "ok", "acme")]
+    assert meter.asked[0][1].operation == "embed"
+
+
+async def test_a_callers_own_limit_does_not_move_on_to_another_model() -> None:
+    second = Fake("b")
+    first = Metered(Fake("a"), NoMeter(), "fake")  # type: ignore[arg-type]
+    with pytest.raises(Limited):
+        await collect(Fallback([Choice("a/x", first, "x"), Choice("b/y", second, "y")], [].append))
+    assert second.requests == []

@@ -17,7 +17,7 @@ KEY = "sk-secret-0123456789"
 
 
 class NoRanker:
-    async def rank(self, question: str, passages: Any) -> list[Any]:
+    async def rank(self, question: str, passages: Any, scope: Any = None) -> list[Any]:
         return []
 
 

@@ -4,13 +4,21 @@ OpenAI's message format is the common tongue: what a provider does not speak nat
 what nobody needs to read (tools, images, JSON schemas) passes through untouched.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from terrace.telemetry.calls import Call as Call
+from terrace.telemetry.calls import Counting as Counting
+from terrace.telemetry.calls import Demand as Demand
+from terrace.telemetry.calls import Meter as Meter
+from terrace.telemetry.calls import OpenCall as OpenCall
+from terrace.telemetry.calls import Usage as Usage
 from terrace.types import Scope
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+ANYBODY = Scope()  # may use every model
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,10 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     options: dict[str, Any] = field(default_factory=dict)
     passages: "Sequence[Passage]" = ()  # what retrieval found, for the quote model; others read it in the messages
-    scope: Scope | None = None  # whose call this is: tenants take turns when a provider is full
+    scope: Scope = ANYBODY  # whose call this is: whose limits and models count, who takes turns at a full provider
+    patience: float = 0.0  # seconds it may wait for room under its limits
+    requests: int = 0  # 1 where no door has counted the request
+    sent: Callable[[], None] | None = None  # called when it goes on to the provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +63,6 @@ class ToolCallDelta:
     """A piece of a tool call in OpenAI's streaming form: `{index, id?, type?, function: {name?, arguments?}}`."""
 
     call: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    estimated: bool = False  # counted by us because the provider did not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +135,6 @@ class KnowsContext(Protocol):
     async def context_tokens(self, model: str) -> int | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One finished call of a provider, as a meter sees it. Times are seconds, the wait for a place included."""
-
-    provider: str
-    model: str
-    operation: Literal["chat", "embed"]
-    outcome: Literal["ok", "cancelled", "error"]
-    code: str  # the error's code when outcome is error, else empty
-    duration: float
-    first_token: float | None
-    usage: Usage | None
-    tenant: str | None
-
-
-class Meter(Protocol):
-    def record(self, call: Call) -> None:
-        """Must be quick and must not raise."""
-
-
 class Embedder(Protocol):
     """Text to unit vectors; the built-in one lives in `knowledge.embedding`."""
 
@@ -162,8 +145,9 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
-        """float32 array of shape (len(texts), dimensions), rows of length 1. `query` goes ahead of bulk work."""
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
+        """float32 array of shape (len(texts), dimensions), rows of length 1. `query` goes ahead of bulk work; `scope`
+        pays where a provider embeds."""
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
 
@@ -185,5 +169,7 @@ class RankedSentence:
 class SentenceRanker(Protocol):
     """What the quote model asks: which sentences answer best. Implemented in `knowledge.quoting`."""
 
-    async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
+    async def rank(
+        self, question: str, passages: Sequence[Passage], scope: Scope | None = None
+    ) -> list[RankedSentence]:
         """Best first. A sentence that does not answer at all is left out: with none left, the quote model says so."""

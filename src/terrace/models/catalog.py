@@ -8,7 +8,10 @@ from terrace.errors import Invalid, Missing, TerraceError
 from terrace.models.base import ModelInfo, Provider
 from terrace.models.discovery import Origin
 from terrace.models.names import is_embedding, nearest, shortened
+from terrace.models.walls import permits
 from terrace.models.wrappers.limited import Gate
+from terrace.models.wrappers.metered import Metered
+from terrace.types import Scope
 
 FRESH_SECONDS = 60.0  # a good list is believed this long
 RETRY_SECONDS = 15.0  # a provider that is away, or has no model, is asked again after this
@@ -23,7 +26,7 @@ class Entry:
     def __init__(
         self,
         raw: Provider,
-        wrapped: Provider,
+        metered: Metered,
         gate: Gate,
         *,
         kind: str,
@@ -35,7 +38,7 @@ class Entry:
         self.kind = kind
         self.origin = origin
         self.raw = raw
-        self.provider = wrapped
+        self.provider = metered
         self.gate = gate
         self.state: State = "unknown"
         self.why = "It has not been asked yet."
@@ -129,11 +132,13 @@ class Catalog:
     def failed(self, provider: str, why: str) -> None:
         self._by_name[provider].failed(why)
 
-    def infos(self) -> list[ModelInfo]:
-        return [info for entry in self.entries for info in entry.models.values()]
+    def infos(self, scope: Scope = Scope()) -> list[ModelInfo]:
+        """What a caller may use."""
+        return [info for entry in self.entries for info in entry.models.values() if permits(scope, info.id)]
 
-    def find(self, model: str) -> tuple[Entry, str, str] | None:
-        """The provider, its name for the model, and the public id; None if unknown. Invalid if ambiguous."""
+    def find(self, model: str, scope: Scope = Scope()) -> tuple[Entry, str, str] | None:
+        """The provider, its name for the model, and the public id; None if unknown. A bare name that several have is
+        the one the caller may use; Invalid if it may use several."""
         provider, _, rest = model.partition("/")
         if (entry := self._by_name.get(provider)) is not None:
             own = entry.named(rest) if rest else entry.named(provider) if entry.kind == "quote" else None
@@ -141,16 +146,18 @@ class Catalog:
                 return entry, own, self._public(entry, own)
         having = [(entry, own) for entry in self.entries if (own := entry.named(model)) in entry.models]
         if len(having) > 1:
+            having = [each for each in having if permits(scope, self._public(*each))] or having[:1]
+        if len(having) > 1:
             ids = " or ".join(f"`{self._public(entry, own)}`" for entry, own in having)
             raise Invalid(f"Several providers have `{model}`. Say {ids}.", code="model_ambiguous")
         return (*having[0], self._public(*having[0])) if having else None
 
-    def near(self, model: str) -> list[str]:
+    def near(self, model: str, scope: Scope = Scope()) -> list[str]:
         """Ids that may have been meant, best first."""
-        return nearest(model, [info.id for info in self.infos()])
+        return nearest(model, [info.id for info in self.infos(scope)])
 
-    def unknown(self, model: str) -> Missing:
-        near = self.near(model)
+    def unknown(self, model: str, scope: Scope = Scope()) -> Missing:
+        near = self.near(model, scope)
         hint = f"Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else "GET /api/models lists them."
         return Missing(f"There is no model `{shortened(model)}`. {hint}", code="model_unknown", near=near)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from terrace.models.base import ModelInfo
 from terrace.models.catalog import Entry
+from terrace.models.walls import permits
+from terrace.types import Scope
 
 # For a key alone: the provider's middle model, quick and not dear. Matched as a beginning, the first listed wins.
 PREFERRED = {
@@ -27,10 +29,11 @@ class Answering:
     advice: str | None = None
 
 
-def choose(entries: Sequence[Entry]) -> tuple[Entry, ModelInfo] | None:
-    """The best model of the first provider that is there and has one. None only before anything was asked."""
+def choose(entries: Sequence[Entry], scope: Scope = Scope()) -> tuple[Entry, ModelInfo] | None:
+    """The best model of the first provider that is there and has one that the caller may use."""
     for entry in entries:
-        if entry.state == "ok" and (chats := entry.chat_models):
+        chats = [info for info in entry.chat_models if permits(scope, info.id)] if entry.state == "ok" else []
+        if chats:
             return entry, _preferred(entry, chats)
     return None
 

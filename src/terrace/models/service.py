@@ -7,7 +7,9 @@ from typing import Any
 
 from terrace.errors import Invalid, Missing, TerraceError, Unavailable
 from terrace.models.base import (
+    ANYBODY,
     ChatRequest,
+    Counting,
     Delta,
     Embeddings,
     KnowsContext,
@@ -23,8 +25,10 @@ from terrace.models.discovery import Origin, candidates
 from terrace.models.providers import open_provider
 from terrace.models.providers.openai import CHAT_PATH, OpenAI
 from terrace.models.transport.base import Headers, Transport
+from terrace.models.walls import denied, nothing_left, permits
 from terrace.models.wrappers import Choice, Fallback, Gate, wrapped
 from terrace.settings import Models as Settings
+from terrace.types import Scope
 
 Infos = list[ModelInfo]  # `Models.list` hides the builtin where it is declared
 
@@ -43,6 +47,7 @@ class Passthrough:
     id: str
     provider: str
     gate: Gate
+    kind: str  # of the provider, as in the settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,11 @@ class Answer:
 
 
 class Models:
-    """Every model there is, behind one protocol; see docs/models.md for what each name means."""
+    """Every model there is, behind one protocol; see docs/models.md for what each name means.
+
+    What a caller's scope does not allow is held back here and nowhere else: a model that is named raises Denied
+    (`model_not_allowed`), `auto` and the fallbacks pass over it, lists leave it out.
+    """
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self._settings = settings
@@ -84,25 +93,26 @@ class Models:
         """Begin asking the providers what they have; nothing waits for it. Needs a running event loop."""
         self._catalog.refresh()
 
-    async def resolve(self, model: str | None = None) -> Choice:
+    async def resolve(self, model: str | None = None, scope: Scope = ANYBODY) -> Choice:
         """The model a name means: `auto` or nothing, `<provider>/<model>`, or a bare name only one provider has.
 
-        Raises Missing with near names (`extra["near"]`), or Invalid when several providers have it.
+        Raises Missing with near names (`extra["near"]`), Invalid when several providers have it, or Denied.
         """
-        entry, own, public = await self._find(model or AUTO)
-        return Choice(public, entry.provider, own)
+        entry, own, public = await self._find(model or AUTO, scope)
+        return Choice(public, entry.provider, own, entry.kind)
 
-    def passthrough(self, model: str | None) -> Passthrough | None:
+    def passthrough(self, model: str | None, scope: Scope = ANYBODY) -> Passthrough | None:
         """For the hot path: without I/O, from what is known now. None when the model is not one of an
-        OpenAI-compatible server, or not known (yet): `resolve` then says more."""
+        OpenAI-compatible server, or not known (yet): `resolve` then says more. Raises Denied."""
         if model in (None, AUTO):
             self._catalog.refresh()  # the best provider may change
-        found = self._known(model or AUTO)
+        found = self._known(model or AUTO, scope)
         if found is None or not isinstance(found[0].raw, OpenAI):
             return None
         entry, own, public = found
         upstream = found[0].raw.upstream
-        return Passthrough(upstream.base_url + CHAT_PATH, upstream.headers, own, public, entry.name, entry.gate)
+        url = upstream.base_url + CHAT_PATH
+        return Passthrough(url, upstream.headers, own, public, entry.name, entry.gate, entry.kind)
 
     def failed(self, provider: str, error: TerraceError) -> None:
         """A passthrough found its upstream away: until it is back, `auto` means another."""
@@ -115,8 +125,9 @@ class Models:
 
     async def answer(self, request: ChatRequest, answer: Answer) -> AsyncGenerator[Delta, None]:
         """What `Answer` runs."""
-        entry, own, public = await self._find(request.model or AUTO)
-        choices = [Choice(public, entry.provider, own), *self._fallbacks(public)]
+        scope = request.scope
+        entry, own, public = await self._find(request.model or AUTO, scope)
+        choices = [Choice(public, entry.provider, own, entry.kind), *self._fallbacks(public, scope)]
 
         def answering(model: str) -> None:
             answer.model = model
@@ -128,12 +139,21 @@ class Models:
         except TerraceError as error:
             self.failed(entry.name, error)
             if error.code == "model_unknown":
-                error.extra.setdefault("near", self._catalog.near(public))
+                error.extra.setdefault("near", self._catalog.near(public, scope))
             raise
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
-        entry, own, _ = await self._find(model)
-        return await entry.provider.embed(own, texts)
+    async def embed(
+        self,
+        model: str,
+        texts: Sequence[str],
+        scope: Scope = ANYBODY,
+        *,
+        patience: float = 0.0,
+        requests: int = 0,
+    ) -> Embeddings:
+        """`patience` and `requests` as in `ChatRequest`."""
+        entry, own, _ = await self._find(model, scope)
+        return await entry.provider.embed(own, texts, scope, patience=patience, requests=requests)
 
     async def pull(self, model: str) -> AsyncIterator[dict[str, Any]]:
         """Fetch a model with the provider it names, else the first that can (Ollama): {status, completed?, total?}."""
@@ -145,33 +165,33 @@ class Models:
         entry.forget()
         await self._catalog.fresh(PATIENCE_SECONDS)
 
-    async def list(self) -> Infos:
+    async def list(self, scope: Scope = ANYBODY) -> Infos:
         """What can be asked now, best provider first; known for a minute before it is asked again."""
         await self._catalog.fresh(PATIENCE_SECONDS)
-        return self._catalog.infos()
+        return self._catalog.infos(scope)
 
     async def providers(self) -> Sequence[ProviderInfo]:
         await self._catalog.fresh(PATIENCE_SECONDS)
         return [_provider_info(entry) for entry in self._catalog.entries]
 
-    async def answering(self) -> Answering:
+    async def answering(self, scope: Scope = ANYBODY) -> Answering:
         """What answers when a request names no model, and why, in sentences for people."""
         await self._catalog.fresh(PATIENCE_SECONDS)
         entries = self._catalog.entries
-        if self._settings.default != AUTO:
+        if self._default(scope) != AUTO:
             try:
-                entry, _, public = await self._find(AUTO)
+                entry, _, public = await self._find(AUTO, scope)
             except (Missing, Invalid) as error:
                 return explain_unknown(self._settings.default, error.message)
             return explain_default(public, entry)
-        chosen = choose(entries)
+        chosen = choose(entries, scope)
         if chosen is None:
-            raise self._catalog.unknown(AUTO)
+            raise nothing_left(scope) if scope.models else self._catalog.unknown(AUTO)
         return explain(*chosen, entries)
 
-    async def context_tokens(self, model: str | None = None) -> int | None:
+    async def context_tokens(self, model: str | None = None, scope: Scope = ANYBODY) -> int | None:
         """The longest prompt and answer together that the model takes, in tokens; None when nobody says."""
-        entry, own, _ = await self._find(model or AUTO)
+        entry, own, _ = await self._find(model or AUTO, scope)
         if isinstance(entry.raw, KnowsContext):
             try:
                 return await entry.raw.context_tokens(own)
@@ -183,28 +203,46 @@ class Models:
     async def close(self) -> None:
         await self._catalog.close()
 
-    def _known(self, model: str) -> tuple[Entry, str, str] | None:
-        if model == AUTO and self._settings.default != AUTO:
-            model = self._settings.default
-        if model != AUTO:
-            return self._catalog.find(model)
-        chosen = choose(self._catalog.entries)
-        return (chosen[0], chosen[1].name, chosen[1].id) if chosen else None
+    def _default(self, scope: Scope) -> str:
+        """The model meant by naming none: the settings', unless the caller may not use it."""
+        default = self._settings.default
+        if default != AUTO and scope.models:
+            found = self._catalog.find(default, scope)
+            return AUTO if found is not None and not permits(scope, found[2]) else default
+        return default
 
-    async def _find(self, model: str) -> tuple[Entry, str, str]:
-        found = self._known(model)
-        if found is None or _doubtful(model, found[0]):
-            await self._catalog.fresh(PATIENCE_SECONDS)  # a provider may have come up, or not been asked yet
-            found = self._known(model)
-        else:
-            self._catalog.refresh()
-        if found is None:
-            raise self._catalog.unknown(model if model != AUTO else self._settings.default)
+    def _known(self, model: str, scope: Scope) -> tuple[Entry, str, str] | None:
+        """What a name means by what is known now. Raises Denied: every way to a model leads through here."""
+        if model == AUTO:
+            model = self._default(scope)
+        if model == AUTO:
+            chosen = choose(self._catalog.entries, scope)
+            return (chosen[0], chosen[1].name, chosen[1].id) if chosen else None
+        found = self._catalog.find(model, scope)
+        if found is not None and not permits(scope, found[2]):
+            raise denied(scope, found[2])
         return found
 
-    def _fallbacks(self, tried: str) -> Sequence[Choice]:
+    async def _find(self, model: str, scope: Scope) -> tuple[Entry, str, str]:
+        found = self._known(model, scope)
+        if found is None or _doubtful(model, found[0]):
+            await self._catalog.fresh(PATIENCE_SECONDS)  # a provider may have come up, or not been asked yet
+            found = self._known(model, scope)
+        else:
+            self._catalog.refresh()
+        if found is None and model == AUTO and self._default(scope) == AUTO and scope.models:
+            raise nothing_left(scope)
+        if found is None:
+            raise self._catalog.unknown(model if model != AUTO else self._settings.default, scope)
+        return found
+
+    def _fallbacks(self, tried: str, scope: Scope) -> Sequence[Choice]:
         found = (self._catalog.find(model) for model in self._settings.fallback)
-        return [Choice(public, entry.provider, own) for entry, own, public in filter(None, found) if public != tried]
+        return [
+            Choice(public, entry.provider, own, entry.kind)
+            for entry, own, public in filter(None, found)
+            if public != tried and permits(scope, public)
+        ]
 
     def _puller(self, model: str) -> Entry:
         pullers = [entry for entry in self._catalog.entries if isinstance(entry.raw, Pulls)]
@@ -233,7 +271,7 @@ def open_models(
         gate = Gate(raw.name, concurrency or settings.concurrency, settings.queue, settings.queue_wait)
         return Entry(
             raw,
-            wrapped(raw, gate, settings, meter),
+            wrapped(raw, gate, settings, meter or Counting(lambda _: None), kind),
             gate,
             kind=kind,
             origin=origin,

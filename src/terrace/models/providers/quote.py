@@ -54,7 +54,7 @@ class Quote:
         if not request.passages:
             return INTRODUCTION
         question = _question(request)
-        ranked = await self._ranker.rank(question, request.passages) if question else []
+        ranked = await self._ranker.rank(question, request.passages, request.scope) if question else []
         chosen = _choose(ranked)
         if not chosen:
             return NOTHING_FOUND

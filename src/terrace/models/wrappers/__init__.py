@@ -12,14 +12,13 @@ from terrace.settings import Models
 __all__ = ["Bounded", "Choice", "Fallback", "Gate", "Limited", "Metered", "Retry", "Timeouts", "wrapped"]
 
 
-def wrapped(provider: Provider, gate: Gate, settings: Models, meter: Meter | None) -> Provider:
+def wrapped(provider: Provider, gate: Gate, settings: Models, meter: Meter, kind: str) -> Metered:
     """From the inside: an attempt is bounded in size, attempts are repeated, all of them together bounded in time,
-    behind the gate; what the meter sees is what the caller sees, the wait at the gate included."""
+    behind the gate; the meter lets pass and books what the caller sees, the wait at the gate included."""
     patient = Timeouts(
         Retry(Bounded(provider, settings.max_answer_bytes), settings.retries),
         first=settings.first_token_timeout,
         idle=settings.idle_timeout,
         total=settings.total_timeout,
     )
-    limited = Limited(patient, gate)
-    return Metered(limited, meter) if meter is not None else limited
+    return Metered(Limited(patient, gate), meter, kind)

@@ -15,12 +15,14 @@ class Choice:
     id: str
     provider: Provider
     model: str
+    kind: str = ""  # of the provider, as in the settings
 
 
 class Fallback:
     """Tries choices in turn until one sends its first delta; from then on that one's failures are final.
 
-    Moves on when a provider is away, busy or has no such model; a request refused as wrong is refused for good.
+    Moves on when a provider is away, busy or has no such model; a request refused as wrong is refused for good, and so
+    is one for which the caller's own limits leave no room.
     `answering` hears the id of each choice tried, the last being the one that answers. If all fail, the first's
     error is raised: it is the one the user asked for.
     """
@@ -41,7 +43,7 @@ class Fallback:
                         yield delta
                 return
             except (Unavailable, Limited, Missing) as error:
-                if begun:
+                if begun or error.code == "limit_reached":
                     raise
                 first = first or error
         if first is not None:

@@ -106,6 +106,8 @@ class Limited(Wrapper):
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         async with self._gate.enter(request.scope), aclosing(self.inner.stream(request)) as deltas:
+            if request.sent is not None:
+                request.sent()
             async for delta in deltas:
                 yield delta
 

@@ -1,27 +1,65 @@
-"""Every call leaves one record."""
+"""Every call is let pass before it is made, and leaves one record after."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from dataclasses import replace
 
-from terrace.errors import TerraceError
-from terrace.models.base import Call, ChatRequest, Delta, Embeddings, Finish, Meter, Provider, Usage
+import msgspec
+
+from terrace.errors import Denied, Invalid, Limited, Missing, TerraceError
+from terrace.models.base import (
+    Call,
+    ChatRequest,
+    Delta,
+    Demand,
+    Embeddings,
+    Finish,
+    Meter,
+    OpenCall,
+    Provider,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from terrace.models.providers.parts import answer_limit
+from terrace.models.tokens import bound, bound_messages, estimate
 from terrace.models.wrappers.base import Wrapper
+from terrace.telemetry.calls import Outcome
 from terrace.types import Scope
+
+JOB_PATIENCE = 600.0  # seconds a job waits for room; who asked for it is not there to ask again
+UNUSED = frozenset(
+    {
+        "upstream_unreachable", "upstream_denied", "upstream_wrong_url", "upstream_busy", "upstream_error",
+        "extra_missing", "model_not_loaded",
+    }
+)  # fmt: skip
+"""Failures of a provider that has used nothing. A refusal (Invalid, Limited and such) has not either."""
+READ = ("tools", "functions", "response_format")  # options that a model reads as it does messages
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Metered(Wrapper):
-    """Tells a meter of each call when it ends: well, by an error, or because its reader left."""
+    """Asks a meter before each call, and tells it when the call ends: well, by an error, or because its reader left."""
 
-    def __init__(self, inner: Provider, meter: Meter) -> None:
+    def __init__(self, inner: Provider, meter: Meter, kind: str) -> None:
         super().__init__(inner)
         self._meter = meter
+        self._kind = kind
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
-        watch = _Watch(self.name, request.model, "chat", request.scope)
+        limit = answer_limit(request.options)
+        demand = Demand(
+            self.name, self._kind, request.model, "chat", _input_bound(request), limit, request.requests
+        )  # fmt: skip
+        opened = await self._begin(request.scope, demand, request.patience)
+        watch = _Watch(demand, opened, request.scope)
         try:
-            async with aclosing(self.inner.stream(request)) as deltas:
+            sent = replace(request, sent=watch.sent, options=_bounded(request.options, limit, opened.output_tokens))
+            async with aclosing(self.inner.stream(sent)) as deltas:
                 async for delta in deltas:
                     watch.saw(delta)
                     yield delta
@@ -29,10 +67,21 @@ class Metered(Wrapper):
             watch.failed(error)
             raise
         finally:
-            self._meter.record(watch.call())
+            watch.end()
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
-        watch = _Watch(self.name, model, "embed", None)
+    async def embed(
+        self,
+        model: str,
+        texts: Sequence[str],
+        scope: Scope = Scope(),
+        *,
+        patience: float = 0.0,
+        requests: int = 0,
+    ) -> Embeddings:
+        tokens = sum(bound(text.encode("utf-8", "replace")) for text in texts)
+        demand = Demand(self.name, self._kind, model, "embed", tokens, None, requests)
+        watch = _Watch(demand, await self._begin(scope, demand, patience), scope)
+        watch.sent()
         try:
             embeddings = await self.inner.embed(model, texts)
             watch.usage, watch.outcome = embeddings.usage, "ok"
@@ -41,44 +90,90 @@ class Metered(Wrapper):
             watch.failed(error)
             raise
         finally:
-            self._meter.record(watch.call())
+            watch.end()
+
+    async def _begin(self, scope: Scope, demand: Demand, patience: float) -> OpenCall:
+        if scope.job is not None:
+            patience = JOB_PATIENCE
+        if patience > 0:
+            return await self._meter.wait(scope, demand, patience)
+        return self._meter.begin(scope, demand)
+
+
+def _input_bound(request: ChatRequest) -> int:
+    read = {name: request.options[name] for name in READ if request.options.get(name)}
+    return bound_messages(request.messages) + (bound(_encode(read)) if read else 0)
+
+
+def _bounded(options: dict[str, object], limit: int | None, tokens: int | None) -> dict[str, object]:
+    """With the bound that was reserved for, where the caller named none."""
+    if limit is not None or tokens is None:
+        return options
+    kept = {name: value for name, value in options.items() if name != "max_completion_tokens"}
+    return {**kept, "max_tokens": tokens}
 
 
 class _Watch:
     """A call until proven otherwise is cancelled."""
 
-    def __init__(self, provider: str, model: str, operation: Literal["chat", "embed"], scope: Scope | None) -> None:
-        self._provider = provider
-        self._model = model
-        self._operation = operation
-        self._tenant = scope.tenant if scope else None
+    def __init__(self, demand: Demand, opened: OpenCall, scope: Scope) -> None:
+        self._demand = demand
+        self._opened = opened
+        self._tenant = scope.tenant
         self._clock = asyncio.get_running_loop().time
         self._started = self._clock()
         self._first: float | None = None
-        self.outcome: Literal["ok", "cancelled", "error"] = "cancelled"
+        self._sent = False
+        self._pieces: list[str] = []
+        self._spared = False  # it failed in a way that used nothing
+        self.outcome: Outcome = "cancelled"
         self.code = ""
         self.usage: Usage | None = None
+
+    def sent(self) -> None:
+        self._sent = True
 
     def saw(self, delta: Delta) -> None:
         if isinstance(delta, Usage):
             self.usage = delta
-        elif isinstance(delta, Finish):
+            return
+        if isinstance(delta, Finish):
             self.outcome = "ok"
-        elif self._first is None:
+            return
+        if self._first is None:
             self._first = self._clock() - self._started
+        if isinstance(delta, TextDelta | ReasoningDelta):
+            self._pieces.append(delta.text)
+        elif isinstance(delta, ToolCallDelta):
+            self._pieces.append(str(delta.call.get("function", "")))
 
     def failed(self, error: Exception) -> None:
         self.outcome, self.code = "error", error.code if isinstance(error, TerraceError) else "internal"
+        self._spared = isinstance(error, Invalid | Limited | Missing | Denied) or self.code in UNUSED
 
-    def call(self) -> Call:
-        return Call(
-            provider=self._provider,
-            model=self._model,
-            operation=self._operation,
-            outcome=self.outcome,
-            code=self.code,
-            duration=self._clock() - self._started,
-            first_token=self._first,
-            usage=self.usage,
-            tenant=self._tenant,
+    def end(self) -> None:
+        demand = self._demand
+        self._opened.end(
+            Call(
+                provider=demand.provider,
+                model=demand.model,
+                operation=demand.operation,
+                outcome=self.outcome,
+                code=self.code,
+                duration=self._clock() - self._started,
+                first_token=self._first,
+                usage=self.usage or self._most(),
+                tenant=self._tenant,
+            )
         )
+
+    def _most(self) -> Usage | None:
+        """What it may have used, when nobody told."""
+        demand = self._demand
+        if self._first is not None:
+            output = max(len(self._pieces), estimate("".join(self._pieces)))
+        elif not self._sent or self._spared:
+            return None
+        else:
+            output = self._opened.output_tokens or demand.output_tokens or 0
+        return Usage(demand.input_tokens, output, estimated=True)
