@@ -16,7 +16,7 @@ from terrace.accounts.credentials import parse_key
 from terrace.accounts.keys import mark_used
 from terrace.accounts.secret import Secret
 from terrace.accounts.store import any_user
-from terrace.accounts.tokens import AccessTokens
+from terrace.accounts.tokens import AccessTokens, csrf_token
 from terrace.errors import Denied, Unauthenticated, Unavailable
 from terrace.storage import Database
 from terrace.types import DEFAULT_TENANT, now
@@ -81,7 +81,6 @@ class Gatekeeper:
         self._database = database
         self._tokens = AccessTokens(secret, options.access_minutes, clock)
         self._secret = secret
-        self._csrf_key = b""
         self._clock = clock
         self._local = loopback and not options.required  # once it ends it has ended for good
         self._local_checked = 0.0
@@ -125,8 +124,7 @@ class Gatekeeper:
 
     def csrf(self, session: str) -> str:
         """What a page logged in by cookie must send as X-CSRF-Token."""
-        self._csrf_key = self._csrf_key or self._secret.key("csrf")
-        return hmac.new(self._csrf_key, session.encode(), sha256).hexdigest()
+        return csrf_token(self._secret, session)
 
     # -- at the door
 
@@ -186,6 +184,7 @@ class Gatekeeper:
             if parsed is None or cookie:
                 raise callers.bad_key()
             return await self._database.read(callers.of_key, parsed, address, at)
+        await self._tokens.ready()
         claims = self._tokens.verify(text)
         return await self._database.read(callers.of_login, claims, address, at, cookie=cookie)
 

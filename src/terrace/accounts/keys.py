@@ -13,6 +13,7 @@ from terrace.accounts.audit import Audit
 from terrace.accounts.base import Caller, Key
 from terrace.accounts.credentials import digest, key_text, new_secret
 from terrace.accounts.handing import Powers, check, check_owner, handed_on
+from terrace.accounts.paging import check_limit
 from terrace.accounts.scopes import networks_of, patterns_of, scopes_of
 from terrace.accounts.store import default_tenant, plain
 from terrace.accounts.tables import KeyRow
@@ -22,7 +23,6 @@ from terrace.types import DEFAULT_TENANT, Scope, moment, new_id, now
 
 MAX_KEYS = 1000  # good ones a person may have in a tenant
 MAX_NAME = 100
-MAX_LIMIT = 200
 MAX_OVERLAP = 30 * 86_400.0  # seconds
 HINT_CHARS = 4
 
@@ -86,8 +86,7 @@ class Keys:
         self, caller: Caller, *, all: bool = False, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Key], str | None]:
         """Newest first, with the cursor of what follows: one's own, or everybody's with `members`. Raises Denied."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
+        check_limit(limit)
         if all and "members" not in caller.permissions:
             raise Denied("You can see keys of your own only.", code="not_permitted", permission="members")
         rows = await self._database.read(_page, caller.scope, all, limit, cursor)

@@ -1,9 +1,13 @@
 """Access tokens: short-lived JWTs (RFC 7519) that name a login. What it may do is looked up, never written inside."""
 
+import asyncio
+import hmac
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
 from terrace.accounts.secret import Secret
@@ -33,6 +37,12 @@ class AccessTokens:
         self._secret = secret
         self._clock = clock
         self._keys: dict[str, bytes] = {}
+
+    async def ready(self) -> None:
+        """Before the first use: what signs takes a while to import, and the event loop must not wait for it."""
+        if not self._keys:
+            await asyncio.to_thread(self._key, _month(self._clock()))
+            await asyncio.to_thread(import_module, "jwt")
 
     def issue(self, user_id: str, session_id: str, tenant_id: str) -> str:
         import jwt
@@ -104,6 +114,11 @@ class AccessTokens:
             self._keys = {each: key for each, key in self._keys.items() if each in good}
             self._keys[month] = self._secret.key(f"access token {month}")
         return self._keys[month]
+
+
+def csrf_token(secret: Secret, session_id: str) -> str:
+    """What a page logged in by cookie must send along: a page elsewhere cannot know it."""
+    return hmac.new(secret.key("csrf"), session_id.encode(), sha256).hexdigest()
 
 
 def _month(at: float) -> str:

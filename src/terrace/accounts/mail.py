@@ -1,0 +1,59 @@
+"""Mails, through whatever server the settings name. Without one nothing is sent, and links are handed over."""
+
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from terrace import settings
+from terrace.accounts.naming import email_address
+from terrace.errors import Invalid, Unavailable
+
+TIMEOUT = 30.0  # seconds, for each step
+MAX_SUBJECT = 200
+
+
+class Mail:
+    def __init__(self, options: settings.SMTP) -> None:
+        self.enabled = bool(options.host)
+        self._options = options
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Raises Invalid for what is no address or subject, Unavailable when it cannot be handed to the server."""
+        if not self.enabled:
+            raise Unavailable("No mail server is set (TERRACE_ACCOUNTS__SMTP__HOST).", code="no_mail")
+        import aiosmtplib
+
+        options = self._options
+        try:
+            await aiosmtplib.send(
+                self._message(to, subject, text),
+                hostname=options.host,
+                port=options.port,
+                username=options.user or None,
+                password=options.password.get_secret_value() or None,
+                use_tls=options.security == "tls",
+                start_tls=options.security == "starttls",
+                timeout=TIMEOUT,
+            )
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            # What the server said may repeat what was sent to it.
+            raise Unavailable(
+                f"The mail server {options.host}:{options.port} did not take the mail ({type(error).__name__}).",
+                code="mail_failed",
+            ) from error
+
+    def _message(self, to: str, subject: str, text: str) -> EmailMessage:
+        if not subject.isprintable() or not 0 < len(subject) <= MAX_SUBJECT:
+            raise Invalid("A mail's subject is one line of visible characters.", code="bad_subject")
+        message = EmailMessage()
+        message["From"] = self._sender()
+        message["To"] = email_address(to)
+        message["Subject"] = subject
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=self._sender().rpartition("@")[2])
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
+        message.set_content(text)
+        return message
+
+    def _sender(self) -> str:
+        options = self._options
+        return email_address(options.sender or (options.user if "@" in options.user else f"terrace@{options.host}"))
