@@ -1,1 +1,1 @@
-"""What happens, told: structured logs and Prometheus metrics."""
+"""What happens, told: structured logs, Prometheus metrics, and the books of every model call and its cost."""

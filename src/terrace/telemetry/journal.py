@@ -38,6 +38,7 @@ _OPERATIONS: tuple[Operation, ...] = ("chat", "embed")
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "cancelled", "error", "lost")
 _OPERATION = {name: number for number, name in enumerate(_OPERATIONS)}
 _OUTCOME = {name: number for number, name in enumerate(_OUTCOMES)}
+_LOST = _OUTCOME["lost"]
 _NOT_TOLD = -1.0  # no first token
 _UNPRICED = -1
 
@@ -228,36 +229,32 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
 
 def decode(slot: bytes, journal: int) -> Entry:
     """A busy slot as it is booked: what came to an end as it was, what did not as its reservation."""
-    operation, length, sequence, started, *reserved, dated, names = _BEGIN.unpack_from(slot, 1)
+    operation, length, sequence, started, read, written, cost, dated, names = _BEGIN.unpack_from(slot, 1)
     tenant, user, key, job, provider, model = names[:length].decode(errors="replace").split("\0", 5)
-    of_sequence, outcome, estimated, read, cached, written, cost, duration, first_token, end_dated, code = (
-        _END.unpack_from(slot, _END_AT)
-    )
-    if slot[0] != _ENDED or of_sequence != sequence:
-        read, written, cost = reserved
-        outcome, estimated, cached, duration, first_token, code = _OUTCOME["lost"], True, 0, 0.0, _NOT_TOLD, b""
-    else:
-        dated = end_dated
+    outcome, estimated, cached, duration, first_token, code = _LOST, True, 0, 0.0, _NOT_TOLD, b""
+    ended = _END.unpack_from(slot, _END_AT)
+    if slot[0] == _ENDED and ended[0] == sequence:
+        _, outcome, estimated, read, cached, written, cost, duration, first_token, dated, code = ended
     return Entry(
-        id=f"use_{int(started * 1000):012x}{journal:010x}{sequence:010x}",
-        tenant_id=tenant,
-        user_id=user or None,
-        key_id=key or None,
-        job_id=job or None,
-        provider=provider,
-        model=model.replace("\0", "\ufffd"),
-        operation=_OPERATIONS[operation],
-        outcome=_OUTCOMES[outcome],
-        code=_text(code),
-        input_tokens=read,
-        cached_tokens=min(cached, read),
-        output_tokens=written,
-        estimated=bool(estimated),
-        cost=None if cost == _UNPRICED else cost,
-        price_dated=_text(dated) or None,
-        started_at=started,
-        duration=duration,
-        first_token=None if first_token == _NOT_TOLD else first_token,
+        f"use_{int(started * 1000):012x}{journal:010x}{sequence:010x}",
+        tenant,
+        user or None,
+        key or None,
+        job or None,
+        provider,
+        model.replace("\0", "\ufffd"),
+        _OPERATIONS[operation],
+        _OUTCOMES[outcome],
+        _text(code),
+        read,
+        min(cached, read),
+        written,
+        bool(estimated),
+        None if cost == _UNPRICED else cost,
+        _text(dated) or None,
+        started,
+        duration,
+        None if first_token == _NOT_TOLD else first_token,
     )
 
 

@@ -275,11 +275,15 @@ class Ledger:
 
     async def _with_waiting(self, work: Callable[[Session], list[R]]) -> tuple[list[R], list[Entry]]:
         """What `work` reads, and the ended calls it could not see because they are not booked."""
-        async with self._booking:
-            ids = [entry.id for entry in self._waiting()]
+        async with self._booking:  # nothing leaves the journal meanwhile, though calls may end
+            count = len(self._ended)
+            waiting = await asyncio.to_thread(self._decoded, self._copies(0))
+            ids = [entry.id for entry in waiting]
             found, known = await self._database.read(lambda session: (work(session), store.known(session, ids)))
-            return found, [entry for entry in self._waiting() if entry.id not in known]
+            return found, [entry for entry in waiting + self._decoded(self._copies(count)) if entry.id not in known]
 
-    def _waiting(self) -> list[Entry]:
-        journal = self._journal
-        return [] if journal is None else [decode(slot, journal.id) for slot in journal.read(self._ended)]
+    def _copies(self, first: int) -> list[bytes]:
+        return [] if self._journal is None else self._journal.read(self._ended[first:])
+
+    def _decoded(self, slots: list[bytes]) -> list[Entry]:
+        return [] if self._journal is None else [decode(slot, self._journal.id) for slot in slots]

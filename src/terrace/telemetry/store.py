@@ -14,6 +14,7 @@ from terrace.telemetry.tables import UsageRow
 from terrace.types import Scope
 
 SUMS = ("calls", "failed", "unpriced", "input_tokens", "cached_tokens", "output_tokens", "cost")
+ASKED = 1000  # ids in one statement
 TIDIED = 1000  # rows a transaction: nobody waits long behind it
 
 KNOWN = text("SELECT id FROM usage WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
@@ -83,7 +84,10 @@ def _day(number: int) -> str:
 
 def known(session: Session, ids: Sequence[str]) -> set[str]:
     """Which of these calls are booked."""
-    return set(session.execute(KNOWN, {"ids": ids}).scalars())
+    found: set[str] = set()
+    for start in range(0, len(ids), ASKED):
+        found.update(session.execute(KNOWN, {"ids": ids[start : start + ASKED]}).scalars())
+    return found
 
 
 def book(session: Session, entries: Sequence[Entry], erased: Collection[str] = ()) -> list[Entry]:
