@@ -30,7 +30,9 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
 
 
 def test_fine_settings(tmp_path: Path) -> None:
-    checked = config("check", tmp_path / "new", TERRACE_PROT="9000", TERRACE_SERVER="http://localhost:1")
+    checked = config(
+        "check", tmp_path / "new", TERRACE_PROT="9000", TERRACE_SERVER="http://localhost:1", TERRACE_API_KEY="x"
+    )
     assert checked.exit_code == 0
     assert "fine" in checked.stdout
     assert checked.stderr.splitlines() == [
@@ -44,7 +46,7 @@ def test_fine_settings(tmp_path: Path) -> None:
         ({"TERRACE_PORT": "many"}, "TERRACE_PORT"),
         ({"TERRACE_JOBS__SLOTS": "3"}, "TERRACE_JOBS__SLOTS"),
         ({f"{PROVIDER}KIND": "magic"}, "MINE__KIND"),
-        ({"TERRACE_HOST": "0.0.0.0"}, "--insecure"),
+        ({"TERRACE_ACCOUNTS__SECRET": "changeme"}, "TERRACE_ACCOUNTS__SECRET"),
         ({"TERRACE_DATA": "/dev/null/x"}, "TERRACE_DATA"),
     ],
 )

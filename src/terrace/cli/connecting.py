@@ -116,7 +116,7 @@ def _private(settings: Settings, *, working: bool) -> Iterator[tuple[str, str]]:
 
     def run() -> None:
         try:
-            serving = assembly.serve(settings, started=started, stop=stop, announced=False)
+            serving = assembly.serve(settings, started=started, stop=stop, announced=False, token=token)
             loop.run_until_complete(serving)
         except BaseException as error:
             failure.append(error)

@@ -96,7 +96,7 @@ def whoami(json: JSONFlag = False, server: Server = None, tenant: Tenant = None)
     """Who a server takes you for, and how it knows."""
     with connect(server, tenant) as client:
         session = client.get("/api/auth/session")
-        if session["mode"] == "accounts" and not session["permissions"]:
+        if session["mode"] == "accounts" and session["role"] is None:
             raise Unauthenticated(client.credential.advice(client.url))
         session.pop("csrf", None)
         session = {"server": client.url, "by": _by(client), **session}

@@ -13,7 +13,9 @@ from terrace.settings import Settings
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback although there is no login.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Beyond loopback, ask nobody who they are before the first account.")
+]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser, where there is a desktop.")]
 
 

@@ -1,0 +1,190 @@
+"""Accounts from the command line, against the real server, from the first account on."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import environment, start
+
+PASSWORD = "seven metres of quay"
+SHOWN_CODE = re.compile(r"the code ([0-9A-Z]{8})")
+
+
+@dataclass
+class Person:
+    """Somebody on a machine of their own: no data folder in common with the server."""
+
+    home: Path
+    server: str
+
+    def __call__(self, *arguments: str, input: str = "", code: int = 0, **more: str) -> str:
+        env = environment(self.home / "data", TERRACE_SERVER=self.server, **more)
+        return run(env, *arguments, input=input, code=code)
+
+    def told(self, *arguments: str, **more: str) -> str:
+        """What is said to a person, of a command that is refused with 3."""
+        env = environment(self.home / "data", TERRACE_SERVER=self.server, **more)
+        done = subprocess.run(
+            [sys.executable, "-m", "terrace", *arguments], env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 3, done.stderr
+        return done.stderr
+
+
+def run(env: dict[str, str], *arguments: str, input: str = "", code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "terrace", *arguments],
+        env=env, input=input, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@dataclass
+class Terminal:
+    """Whoever owns the data folder."""
+
+    data: Path
+
+    def __call__(self, *arguments: str, input: str = "", code: int = 0, **more: str) -> str:
+        return run(environment(self.data, **more), *arguments, input=input, code=code)
+
+
+@pytest.fixture(scope="module")
+def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Terminal, str, str]]:
+    """A server that listens beyond loopback, before anybody has an account; with its address and setup code."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    with start(data, "serve", "--host", "0.0.0.0") as process:
+        assert process.stdout is not None
+        patience = threading.Timer(30, process.kill)
+        patience.start()
+        ready = process.stdout.readline()
+        code = SHOWN_CODE.search(process.stdout.readline())
+        patience.cancel()
+        assert code
+        port = ready.split("ready at ")[1].split()[0].rpartition(":")[2]
+        yield Terminal(data), f"http://127.0.0.1:{port}", code[1]
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def terminal(open_to_all: tuple[Terminal, str, str]) -> Terminal:
+    """After the first account was made."""
+    terminal, url, _ = open_to_all
+    assert "wants to know who you are" in Person(terminal.data.parent / "stranger", url).told("jobs")
+    terminal("user", "add", "eve@example.org", "--password-stdin", input=PASSWORD, code=2)  # not the owner
+    made = terminal("user", "add", "ada@example.org", "--name", "Ada", "--owner", "--password-stdin", input=PASSWORD)
+    assert "ada@example.org is here as owner" in made
+    return terminal
+
+
+@pytest.fixture
+def ada(terminal: Terminal, open_to_all: tuple[Terminal, str, str], tmp_path: Path) -> Person:
+    """The owner, logged in from elsewhere."""
+    ada = Person(tmp_path, open_to_all[1])
+    ada("login", "--email", "ada@example.org", "--password-stdin", input=PASSWORD)
+    return ada
+
+
+def test_an_owner_logs_in_asks_and_leaves(ada: Person) -> None:
+    assert "Ada <ada@example.org>, owner of " in ada("whoami")
+    assert ada("ask", "Anything?", "--no-documents")
+    assert ada("ask", "Anything?", "--no-documents")  # with the refresh token that the first one left
+    assert ada("jobs").count("chat.generate") >= 2
+    ada("logout")
+    assert "terrace login" in ada.told("jobs")
+
+
+def test_the_terminal_is_the_operator(terminal: Terminal) -> None:
+    assert "The operator" in terminal("whoami")
+    assert "ada@example.org" in terminal("user", "list")
+
+
+def test_keys(ada: Person, tmp_path: Path) -> None:
+    secret = ada(
+        "key", "create", "ci", "--scope", "chat", "--expires", "1d", "--limit", "requests_per_minute=2"
+    ).strip()
+    assert secret.startswith("trc_")
+    job = Person(tmp_path / "job", ada.server)
+    assert job("ask", "Anything?", "--no-documents", TERRACE_API_KEY=secret)
+    assert "permission" in job.told("search", "quay", TERRACE_API_KEY=secret)
+    job("ask", "Anything?", "--no-documents", code=6, TERRACE_API_KEY=secret)
+    assert "requests_per_minute" in ada("limits", "ci")
+
+    newer = ada("key", "rotate", "ci", "--overlap", "1h").strip()
+    for each in (secret, newer):
+        job("models", TERRACE_API_KEY=each)
+    ada("key", "revoke", "ci", "--yes")
+    assert "TERRACE_API_KEY" in job.told("models", TERRACE_API_KEY=newer)
+    assert "revoked" in ada("key", "list")
+
+
+def test_people(terminal: Terminal, ada: Person, tmp_path: Path) -> None:
+    ada("user", "add", "bob@example.org", "--role", "viewer", "--password-stdin", input=PASSWORD)
+    ada("user", "add", "bob@example.org", "--password-stdin", input=PASSWORD, code=5)
+    assert "[]" in ada("user", "invitations", "--json")
+    bob = Person(tmp_path / "bob", ada.server)
+    bob("login", "--email", "bob@example.org", "--password-stdin", input=PASSWORD)
+    assert "viewer" in bob.told("ask", "Anything?")
+    ada("user", "role", "bob@example.org", "member")
+    bob("ask", "Anything?", "--no-documents")
+    assert "/join#" in ada("user", "invite", "carol@example.org")
+    assert "/reset#" in ada("user", "reset-link", "bob@example.org")
+    terminal("user", "disable", "bob@example.org")
+    assert "has ended" in bob.told("jobs")
+    terminal("user", "disable", "bob@example.org", "--enable")
+    terminal("user", "erase", "bob@example.org", "--yes")
+    assert "bob@example.org" not in ada("user", "list")
+
+
+def test_tenants(terminal: Terminal, ada: Person, tmp_path: Path) -> None:
+    made = json.loads(terminal("tenant", "create", "--count", "3", "--prefix", "shop", "--json"))
+    assert [each["name"] for each in made] == ["shop-1", "shop-2", "shop-3"]
+    terminal("tenant", "create", "shop-2", code=5)
+    limited = terminal("tenant", "limits", "shop-1", "money_per_month=20", "requests_per_minute=60")
+    assert "money_per_month\t20" in limited
+    assert "requests_per_minute" not in terminal("tenant", "limits", "shop-1", "requests_per_minute=none")
+
+    (tmp_path / "quay.txt").write_text("The quay is seven metres deep.")
+    terminal("ingest", str(tmp_path / "quay.txt"), "--tenant", "shop-1")
+    assert "quay.txt" in terminal("search", "quay", "--tenant", "shop-1")
+    assert "quay.txt" not in terminal("search", "quay", TERRACE_TENANT="shop-2")
+    ada("whoami", "--tenant", "shop-1", code=2)  # logged in to another
+
+    to = tmp_path / "shop-1.zip"
+    ada("tenant", "export", "shop-1", "-o", str(to))
+    with zipfile.ZipFile(to) as archive:
+        assert any(name.endswith("quay.txt") for name in archive.namelist())
+    terminal("tenant", "disable", "shop-3")
+    assert "disabled" in terminal("tenant", "show", "shop-3")
+    terminal("tenant", "delete", "shop-1", "--yes")
+    assert "shop-1" not in terminal("tenant", "list")
+
+
+def test_usage(ada: Person) -> None:
+    ada("ask", "Anything?", "--no-documents")
+    assert json.loads(ada("usage", "--json", "--by", "model"))["total"]["calls"] >= 1
+    assert ada("usage", "--by", "user", "--csv").count("\n") >= 2
+    assert ada("usage", "--tenant", "default")
+    assert len(json.loads(ada("usage", "calls", "-n", "1", "--json"))) == 1
+    ada("usage", "prices", "set", "mine/model", "--input", "0.15", "--output", "0.6", "--cached", "0.05")
+    assert "mine/model\t$0.15\t$0.05\t$0.6" in ada("usage", "prices", "-q", "mine/")
+    ada("usage", "prices", "remove", "mine/model")
+    assert "mine/model" not in ada("usage", "prices")
+
+
+def test_a_private_server_is_the_terminals(tmp_path: Path) -> None:
+    """With accounts, and no server running: a command that starts one is its operator."""
+    terminal = Terminal(tmp_path / "data")
+    terminal("user", "add", "ada@example.org", "--owner", "--password-stdin", input=PASSWORD)
+    assert "ada@example.org" in terminal("user", "list")
+    assert terminal("ask", "Anything?", "--no-documents")
