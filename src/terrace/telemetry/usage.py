@@ -96,17 +96,18 @@ class UsageReport:
         *,
         user: str | None = None,
         key: str | None = None,
+        model: str | None = None,
         tenant: str | None = None,
         labels: Labels | None = None,
     ) -> Report:
         """Days in their order, each of them; anything else dearest first. Both days are included. An empty `user` or
-        `key` means what was nobody's. Raises Invalid."""
+        `key` means what was nobody's; `model` is `<provider>/<model>`. Raises Invalid."""
         first, last = _days(start, end)
         if group not in COLUMN:
             raise Invalid("A report is by day, model, user or key.", code="bad_group")
         await self._ledger.catch_up()
         where = {"tenant": tenant or scope.tenant, "first": first.isoformat(), "last": last.isoformat()}
-        rows, total = await self._database.read(_sums, group, where | _given(user_id=user, key_id=key))
+        rows, total = await self._database.read(_sums, group, where | _given(user_id=user, key_id=key, model=model))
         lines = _each_day(rows, first, last) if group == "day" else rows
         if labels is not None and group in NOBODY:
             lines = await _labelled(lines, group, labels)
@@ -198,7 +199,7 @@ DAYS_AFTER = text(
 
 def _sums(session: Session, group: Group, where: Mapping[str, str]) -> tuple[list[Line], Line]:
     column = COLUMN[group]
-    filters = "".join(f" AND {name} = :{name}" for name in ("user_id", "key_id") if name in where)
+    filters = "".join(f" AND {name} = :{name}" for name in ("user_id", "key_id", "model") if name in where)
     source = f"FROM usage_days WHERE tenant_id = :tenant AND day BETWEEN :first AND :last{filters}"
     order = "1" if group == "day" else "cost DESC, calls DESC, 1"
     rows = session.execute(

@@ -25,6 +25,7 @@ From = Annotated[date | None, Query(alias="from", description="First day (UTC); 
 To = Annotated[date | None, Query(alias="to", description="Last day (UTC), included; today when left out.")]
 Format = Literal["json", "csv"]
 Whose = Annotated[str | None, Query(max_length=64, description="A user's id, or `me`.")]
+OfModel = Annotated[str | None, Query(max_length=300, description="A model, as `by=model` names it.")]
 OfKey = Annotated[str | None, Query(max_length=64, description="A key's id.")]
 
 DAYS = timedelta(days=29)  # before the last
@@ -52,10 +53,11 @@ async def get_usage(
     end: To = None,
     user: Whose = None,
     key: OfKey = None,
+    model: OfModel = None,
     format: Format = "json",
 ) -> Response | UsageShown:
     """One's own; with the permission `usage:all` everybody's of the tenant, unless `user` or `key` says whose."""
-    return await report(house, me, by, start, end, format, **whose(me, user, key))
+    return await report(house, me, by, start, end, format, model=model, **whose(me, user, key))
 
 
 @router.get("/calls")
@@ -64,7 +66,7 @@ async def list_calls(
     me: Me,
     user: Whose = None,
     key: OfKey = None,
-    model: Annotated[str | None, Query(max_length=300)] = None,
+    model: OfModel = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[UsedCall]:

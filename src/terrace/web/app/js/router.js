@@ -78,7 +78,7 @@ async function render(navigated) {
   } catch (error) {
     if (controller.signal.aborted) return;
     if (error.status === 403) {
-      title("Not for you");
+      title("Not open to you");
       fill(main, empty("This is not open to you", lacks(error), toChat("button")));
     } else {
       title("Error");

@@ -2,6 +2,7 @@
 
 import { h, remember } from "../dom.js";
 import { can, isLocal } from "../session.js";
+import { lacks } from "../words.js";
 import { quotes } from "./answering.js";
 import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
@@ -97,6 +98,25 @@ export function ideas({ documents, write }) {
       ),
   );
 }
+
+// For whoever may read but not ask.
+export const readersWelcome = () =>
+  h(
+    "div",
+    { class: "welcome" },
+    h(
+      "div",
+      null,
+      h("h1", null, "Read and search the documents"),
+      h("p", null, lacks({ permission: "chat" })),
+    ),
+    h(
+      "div",
+      { class: "row" },
+      h("a", { class: "button primary", href: "/documents" }, icon("files"), "Documents"),
+      h("a", { class: "button", href: "/documents?tab=search" }, icon("search"), "Search"),
+    ),
+  );
 
 // Said plainly while no model is connected, until dismissed.
 export function quoteBanner(answer) {

@@ -31,7 +31,7 @@ export function popup(anchor, element) {
   if (again) return;
   const stop = new AbortController();
   const { signal } = stop;
-  (anchor.closest("dialog") ?? document.body).append(element);
+  (anchor.closest("dialog, .sidebar, main") ?? document.body).append(element);
   shown = { element, anchor, stop };
   anchor.setAttribute("aria-expanded", "true");
   const grown = new ResizeObserver(() => place(element, anchor)); // what it shows may come later
@@ -83,7 +83,7 @@ function move(event, element) {
 }
 
 function item(entry) {
-  if (entry.legend) return h("p", { class: "legend clip", role: "presentation" }, entry.legend);
+  if (entry.legend) return h("p", { class: "legend clip", "aria-hidden": "true" }, entry.legend);
   const shared = { role: "menuitem", tabindex: "-1", class: entry.bad && "bad", "aria-current": entry.chosen && "true" };
   const inside = [icon(entry.icon), h("span", { class: "clip" }, entry.label)];
   if (entry.href) return h("a", { ...shared, href: entry.href, download: entry.download, onclick: () => hide() }, inside);

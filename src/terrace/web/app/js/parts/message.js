@@ -145,14 +145,14 @@ function failure({ error }, again) {
 
 // A question that was not taken because there is no room now: it stays where it was written, with what may be done.
 export function refusedMessage(text, limit, { again, edit, signal }) {
-  const place = h("div");
+  const place = h("div", { role: "alert" });
   const draw = () =>
     fill(place, limitNotice(limit, { later: [againButton("Send again", again)], acts: [againButton("Edit", edit)], signal }));
   draw();
   learnNames().then(() => !signal.aborted && draw());
   return [
     h("article", { class: "message user", "aria-label": "You, not sent" }, h("div", { class: "bubble" }, text)),
-    h("article", { class: "message assistant refused", "aria-label": "Not sent", role: "alert" }, place),
+    h("article", { class: "message assistant refused", "aria-label": "Not sent" }, place),
   ];
 }
 

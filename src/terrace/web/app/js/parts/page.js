@@ -53,7 +53,7 @@ export function page(main, { name, lead, actions = [] }, ...body) {
         "header",
         null,
         h("div", null, h("h1", null, name), lead && h("p", null, lead)),
-        h("div", { class: "row" }, actions),
+        h("div", { class: "row headacts" }, actions),
       ),
       ...body,
     ),

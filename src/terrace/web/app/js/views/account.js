@@ -129,14 +129,14 @@ async function drawLogins(list, signal) {
             {
               type: "button",
               class: "button little",
-              "aria-label": `End the login of ${browser(login.agent)}`,
+              "aria-label": `Log out ${browser(login.agent)}`,
               onclick: async () => {
-                if (!(await attempt(() => accounts.endSession(login.id), "Login ended"))) return;
+                if (!(await attempt(() => accounts.endSession(login.id), "Logged out there"))) return;
                 await attempt(load);
                 list.querySelector("button")?.focus();
               },
             },
-            "End",
+            "Log out",
           ),
     );
   addEventListener("loginschanged", () => attempt(load), { signal });

@@ -9,7 +9,7 @@ import { lacks } from "../words.js";
 import { models, onModels } from "../parts/answering.js";
 import { composer } from "../parts/composer.js";
 import { ask, watch } from "../parts/generation.js";
-import { firstRun, ideas, quoteBanner } from "../parts/guide.js";
+import { firstRun, ideas, quoteBanner, readersWelcome } from "../parts/guide.js";
 import { icon } from "../parts/icons.js";
 import { answerMessage, refusedMessage, userMessage } from "../parts/message.js";
 import { refresh as refreshSidebar } from "../parts/sidebar.js";
@@ -122,6 +122,10 @@ class Chat {
   }
 
   async welcome() {
+    if (!can("chat")) {
+      fill(this.messages, readersWelcome());
+      return;
+    }
     if (matchMedia("(hover: hover)").matches) this.composer.focus();
     const draw = async () => {
       const [found, talks, answer] = await Promise.all([
@@ -312,14 +316,21 @@ class Chat {
 
   // There is no room for it now: the question stays in its place, to be sent when there is.
   refuse(text, options, limit) {
-    if (!this.conversation) for (const each of this.messages.querySelectorAll(".welcome")) each.remove();
+    if (!this.conversation) {
+      fill(this.messages);
+      this.name.textContent = "New chat";
+      this.name.hidden = false;
+    }
     this.#refused = refusedMessage(text, limit, {
       signal: this.signal,
       again: () => this.send(text, options),
       edit: () => {
         this.forget();
         this.composer.write(text);
-        if (!this.conversation) this.welcome();
+        if (!this.conversation) {
+          this.entitle("");
+          this.welcome();
+        }
       },
     });
     this.messages.append(...this.#refused);

@@ -25,7 +25,7 @@ class Usage {
     this.key = search.get("key") ?? "";
     this.measure = "cost";
     this.ranges = h("div", { class: "tabs", role: "group", "aria-label": "Days" });
-    this.filters = h("div", { class: "row" });
+    this.filters = h("div", { class: "filters" });
     this.download = h("a", { class: "button", download: "" }, icon("download"), "CSV");
     this.body = h("div", { class: "settings", "aria-live": "off" });
     page(
@@ -146,8 +146,12 @@ class Usage {
     paint();
     fill(
       this.body,
-      summary(total),
-      total.unpriced > 0 && unpricedNotice(total, groups.model.rows, () => this.load()),
+      h(
+        "div",
+        { class: "overview" },
+        summary(total),
+        total.unpriced > 0 && unpricedNotice(total, groups.model.rows, () => this.load()),
+      ),
       section("days", "By day", this.measures(paint), chart),
       section("models", "By model", breakdown(groups.model, "Model", () => this.load())),
       groups.user && section("users", "By person", breakdown(groups.user, "Person")),
