@@ -102,6 +102,9 @@ async def test_a_report_of_one_user_or_key_or_tenant(usage: UsageReport, ledger:
     assert await calls(user="usr_ada") == await calls(key="key_ada") == 2
     assert await calls(user="") == 1
     assert await calls(user="usr_eve") == 0  # of another tenant
+    assert await calls(model="openai/gpt-4o") == 4
+    assert await calls(model="openai/gpt-4o", user="usr_bob") == 1
+    assert await calls(model="gpt-4o") == 0
     assert await calls(tenant="globex") == await calls(EVE) == 1
 
 
