@@ -265,19 +265,16 @@ def test_every_name_of_an_id_in_bodies_and_queries_has_an_example() -> None:
     from terrace import assembly
 
     document = assembly.openapi()
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    bodies = json.dumps([each.get("requestBody") for each in operations])
     fields = {
         name
         for title, schema in document["components"]["schemas"].items()
-        if any(title in json.dumps(each.get("requestBody", {})) for path in document["paths"].values()
-               for each in path.values())
+        if f'schemas/{title}"' in bodies
         for name in schema.get("properties", {})
-    }  # fmt: skip
+    }
     parameters = {
-        each["name"]
-        for path in document["paths"].values()
-        for operation in path.values()
-        for each in operation.get("parameters", ())
-        if each["in"] == "query"
+        each["name"] for operation in operations for each in operation.get("parameters", ()) if each["in"] == "query"
     }
     pointing = {name for name in fields | parameters if name.endswith("_id") or name in BODY_IDS}
     assert pointing <= BODY_IDS

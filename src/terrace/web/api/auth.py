@@ -108,15 +108,19 @@ async def logout(
 
 @router.post("/forgot", status_code=202)
 async def forgot(house: House, body: Forgotten) -> Status:
-    """Mails a link to a new password, where mail is set up. The answer is the same whether there is an account."""
-    await house.sessions.forgot(body.email, house.settings.web.public_url.rstrip("/"))
+    """Mails a link to a new password, where mail and `web.public_url` are set: a Host header may be anybody's words.
+
+    The answer is the same whether there is an account or not.
+    """
+    if public := house.settings.web.public_url:
+        await house.sessions.forgot(body.email, public)
     return Status(status=_MAILED)
 
 
 @router.post("/reset")
-async def reset(house: House, body: NewPassword) -> Status:
+async def reset(house: House, origin: Origin, body: NewPassword) -> Status:
     """Ends every session of the account."""
-    await house.sessions.reset(body.token, body.password)
+    await house.sessions.reset(body.token, body.password, address=origin.address)
     return Status(status="The password is changed. Log in with it.")
 
 
@@ -129,7 +133,7 @@ async def change_password(house: House, me: Me, body: PasswordChange) -> None:
 @router.post("/switch", response_model_exclude_unset=True, responses={200: SET_COOKIE})
 async def switch(house: House, me: Me, origin: Origin, response: Response, body: Switch) -> LoggedIn:
     """Work in another tenant one belongs to."""
-    tokens = await house.sessions.switch(me, body.tenant)
+    tokens = await house.sessions.switch(me, body.tenant, address=origin.address, agent=origin.agent)
     return hand_over(house, response, origin, tokens, cookie=body.cookie or me.cookie)
 
 
