@@ -188,6 +188,7 @@ def test_a_full_disk_refuses_calls_and_kills_nobody(journal: Journal, tmp_path: 
     assert begin(journal) not in slots
     with file_size(SLOT), pytest.raises(Unavailable):
         Journal(tmp_path / "other")
+    assert not any((tmp_path / "other").iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

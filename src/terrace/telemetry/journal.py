@@ -95,16 +95,14 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = _create(self.path)
-            self._grow()
+            self._head()
         except OSError as error:
             raise _told(error) from error
-        _HEADER.pack_into(self._maps[0], 0, _MAGIC, self.id)
-        self._unused.remove(0)  # the header's
 
     @property
     def busy(self) -> int:
         """Slots that are not free."""
-        return len(self._maps) * STEP - 1 - len(self._unused)
+        return max(0, len(self._maps) * STEP - 1) - len(self._unused)
 
     def begin(
         self,
@@ -172,6 +170,17 @@ class Journal:
         if empty:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+    def _head(self) -> None:
+        """The first step, whose first slot says what file this is, power cut or not."""
+        try:
+            self._grow()
+            self._unused.remove(0)
+            _HEADER.pack_into(self._maps[0], 0, _MAGIC, self.id)
+            self._maps[0].flush()
+        except OSError:
+            self.close()
+            raise
 
     def _extend(self) -> None:
         if (len(self._maps) + 1) * STEP > max(self._most, STEP):
