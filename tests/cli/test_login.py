@@ -137,6 +137,8 @@ class TestWhoWeAre:
         return here.server.asked[-1].bearer
 
     def own(self, here: Here, token: str = "terminal-token", **more: str) -> None:
+        here.server.keys.add(token)
+        here.server.on("GET /api/status", {"data": str(here.data)})
         here.data.mkdir(exist_ok=True)
         (here.data / "server.json").write_text(json.dumps({"url": here.server.url, "pid": 1, "token": token, **more}))
 
@@ -152,10 +154,18 @@ class TestWhoWeAre:
         self.own(here, url="http://127.0.0.1:9")
         assert self.shown(here) is None
 
-    def test_our_own_server_needs_no_name(self, here: Here) -> None:
+    def test_nor_to_another_server_at_its_address(self, here: Here) -> None:
         self.own(here)
-        here.server.keys.add("terminal-token")
-        here.server.on("GET /api/status", {"data": str(here.data)})
+        here.server.on("GET /api/status", {"data": "/elsewhere"})
+        assert self.shown(here) is None
+
+    def test_every_name_of_this_machine_is_the_same(self, here: Here) -> None:
+        self.own(here)
+        assert self.shown(here, TERRACE_SERVER=here.server.url.replace("127.0.0.1", "localhost")) == "terminal-token"
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    def test_our_own_server_needs_no_name(self, here: Here, host: str) -> None:
+        self.own(here, url=here.server.url.replace("127.0.0.1", host))
         here.server.lists("/api/members")
         assert here("user", "list", TERRACE_SERVER="").code == 0
         assert {each.bearer for each in here.server.asked} == {"terminal-token"}
@@ -181,7 +191,6 @@ class TestWhoWeAre:
 
     def test_a_tenant_is_chosen_at_the_terminal(self, here: Here) -> None:
         self.own(here)
-        here.server.keys.add("terminal-token")
         here.server.lists("/api/tenants", ACME, {"id": "tnt_other", "name": "acme2"})
         here.server.lists("/api/members")
         assert here("user", "list", "--tenant", "acme").code == 0

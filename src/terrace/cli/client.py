@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from terrace import __version__
 from terrace.errors import BY_KIND, Internal, Invalid, TerraceError, Unauthenticated, Unavailable
 
 TIMEOUT = 600.0  # seconds for one answer; the server bounds its own work
 RESUME = 30.0  # seconds a server may be away before a stream that was cut is given up
+AGENT = f"terrace/{__version__}"
 PAGE = 200  # items of a list fetched at a time
 
 Body = bytes | Callable[[], Iterator[bytes]] | None
@@ -194,6 +196,7 @@ class Client:
         self, open: ExitStack, method: str, path: str, body: Body, headers: dict[str, str], token: str | None
     ) -> HTTPResponse:
         connection = open.enter_context(closing(self._connection(self._netloc, timeout=self._timeout)))
+        headers = {"User-Agent": AGENT, **headers}
         if token:
             headers = {**headers, "Authorization": f"Bearer {token}"}
         if self._tenant:

@@ -3,20 +3,24 @@
 import asyncio
 import json
 import logging
+import re
 import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
 
 import typer
 
 from terrace.cli.client import Client, Credential
-from terrace.cli.credentials import Login, Terminal, choose
+from terrace.cli.credentials import Key, Login, Terminal, choose
 from terrace.cli.naming import tenant_id
-from terrace.errors import Invalid, TerraceError
+from terrace.errors import Invalid, TerraceError, Unauthenticated
 from terrace.settings import Settings
+
+NEAR = ("127.0.0.1", "localhost", "::1")
 
 Server = Annotated[str | None, typer.Option("--server", envvar="TERRACE_SERVER", help="Address of a running Terrace.")]
 Tenant = Annotated[
@@ -47,8 +51,20 @@ def find(server: str | None) -> Found | None:
     if not server:
         return _running(Settings.load().data)
     url = Client(server).url
-    ours = _announced(Settings.load().data)
-    return Found(url, ours.token if ours and ours.url == url else None)
+    if _place(url)[0] not in NEAR:
+        return Found(url, None)
+    data = Settings.load().data
+    ours = _announced(data)
+    if ours is None or _place(ours.url) != _place(url):
+        return Found(url, None)
+    return _running(data) or Found(url, None)
+
+
+def _place(url: str) -> tuple[str, int]:
+    """Host and port; every name of this machine is the same."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return NEAR[0] if host in NEAR else host, parts.port or {"https": 443}.get(parts.scheme, 80)
 
 
 def _client(url: str, token: str | None, tenant: str | None) -> Client:
@@ -56,11 +72,11 @@ def _client(url: str, token: str | None, tenant: str | None) -> Client:
     client = Client(url, credential)
     if not tenant:
         return client
-    _check_tenant(credential, tenant)
+    _check_tenant(url, credential, tenant)
     return Client(url, credential, tenant=tenant_id(client, tenant) if isinstance(credential, Terminal) else None)
 
 
-def _check_tenant(credential: Credential, tenant: str) -> None:
+def _check_tenant(url: str, credential: Credential, tenant: str) -> None:
     """Only at the terminal can one choose; who asks for another tenant must not get their own instead."""
     if isinstance(credential, Terminal):
         return
@@ -70,14 +86,17 @@ def _check_tenant(credential: Credential, tenant: str) -> None:
             return
         name = credential.tenant.get("name")
         raise Invalid(f"You are logged in to {name}: run `terrace login --tenant '{tenant}'` to work in that tenant.")
-    raise Invalid("--tenant is for the terminal of the server, and for logins; a key works in its own tenant.")
+    if isinstance(credential, Key):
+        raise Invalid("An API key works in its own tenant alone: leave --tenant (and TERRACE_TENANT) out.")
+    raise Unauthenticated(credential.advice(url))
 
 
 def _announced(data: Path) -> Found | None:
-    """What a server left in our data folder."""
+    """What a server left in our data folder; one that listens everywhere is asked at loopback."""
     try:
         told = json.loads((data / "server.json").read_text())
-        return Found(Client(str(told["url"])).url, told.get("token"))
+        url = re.sub("//0.0.0.0(?=[:/]|$)", "//127.0.0.1", str(told["url"])).replace("//[::]", "//[::1]")
+        return Found(Client(url).url, told.get("token"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, TerraceError):
         return None
 

@@ -7,14 +7,13 @@ import typer
 
 from terrace.cli.asking import PasswordStdin, line, secret
 from terrace.cli.client import Client
-from terrace.cli.connecting import Server, Tenant, connect, find
+from terrace.cli.connecting import NEAR, Server, Tenant, connect, find
 from terrace.cli.credentials import PATIENCE, Access, Key, Login, Terminal
 from terrace.cli.logins import Logins, Saved
 from terrace.cli.output import JSONFlag, complain, emit, say
 from terrace.errors import Invalid, TerraceError, Unauthenticated
 
 NAMELESS = {"terminal": "The operator", "key": "A key that is nobody's"}
-NEAR = ("localhost", "127.0.0.1", "::1")
 
 
 def register(app: typer.Typer) -> None:
