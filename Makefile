@@ -26,7 +26,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs ledger limits parsing embedding retrieval quality ingest start gateway; do \
+	@for name in jobs ledger limits login parsing embedding retrieval quality ingest start gateway; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

@@ -108,8 +108,8 @@ class _Upstream:
         self.name = name
         self._models = models
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
-        return await self._models().embed(f"{self.name}/{model}", texts)
+    async def embed(self, model: str, texts: Sequence[str], scope: Scope | None = None) -> Embeddings:
+        return await self._models().embed(f"{self.name}/{model}", texts, scope)
 
 
 @asynccontextmanager
@@ -296,9 +296,10 @@ def application(house: House) -> ASGI:
         house.transport,
         settings=house.settings.models,
         web=house.settings.web,
+        doorkeeper=doorkeeper,
+        limits=house.limits,
         answerer=RAG(house.answering, _collections(house), Sources),
         embedder=house.embedder,
-        meter=house.metrics,
     )
     return app.build(_services(house), doorkeeper, door)
 
