@@ -29,16 +29,21 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Exchange:
-    """`receive` and `send` are ASGI's. Once the client is `gone`, what is sent goes nowhere, silently."""
+    """`receive` and `send` are ASGI's. Once the client is `gone`, what is sent goes nowhere, silently.
+
+    Applications find it as `terrace.exchange` in their scope: with `watched` set, their task is cancelled when the
+    client goes, which costs nothing as long as it stays.
+    """
 
     __slots__ = (
+        "_bare",
         "_body",
         "_connection",
         "_head",
         "_left",
+        "_old",
         "_taken",
         "_waiting",
-        "asgi",
         "begun",
         "complete",
         "expects",
@@ -46,17 +51,20 @@ class Exchange:
         "keep_alive",
         "received",
         "task",
+        "watched",
     )
 
-    def __init__(self, connection: "Connection", asgi: MutableMapping[str, Any], keep_alive: bool) -> None:
+    def __init__(self, connection: "Connection", *, bare: bool, old: bool, keep_alive: bool) -> None:
         self._connection = connection
-        self.asgi = asgi
+        self._bare = bare  # HEAD: the answer has no body
+        self._old = old  # HTTP/1.0
         self.keep_alive = keep_alive
         self.expects = False  # the client waits for `100 Continue`
         self.received = False  # the whole request is in
         self.begun = False  # the head of the answer is given
         self.complete = False  # the whole answer is given
         self.gone = False
+        self.watched = False  # the application wants to be cancelled when the client goes
         self.task: asyncio.Task[None] | None = None
         self._body = b""
         self._taken = False  # the application has had the whole body
@@ -64,10 +72,10 @@ class Exchange:
         self._head = b""  # held until the first piece of the body: one write instead of two
         self._left = UNKNOWN
 
-    async def run(self, app: ASGI) -> None:
+    async def run(self, app: ASGI, asgi: MutableMapping[str, Any]) -> None:
         """Serve the request. An application that fails before it answers is a 500, later a cut connection."""
         try:
-            await app(self.asgi, self.receive, self.send)
+            await app(asgi, self.receive, self.send)
         except Exception:
             log.exception("the application failed")
         finally:
@@ -94,6 +102,8 @@ class Exchange:
     def leave(self) -> None:
         """The client is gone."""
         self.gone = True
+        if self.watched and self.task is not None:
+            self.task.cancel()
         if self._waiting is not None:
             self._wake()
 
@@ -167,7 +177,7 @@ class Exchange:
             raise RuntimeError("A header of the answer holds a line break.")
         self.begun = True
         self._head = head
-        self._left = NOTHING if self.asgi["method"] == "HEAD" or status in (204, 304) else length
+        self._left = NOTHING if self._bare or status in (204, 304) else length
         if length == UNKNOWN:
             connection.loop.call_soon(self._send_head)  # its first piece may take a while
 
@@ -184,7 +194,7 @@ class Exchange:
         if length != UNKNOWN:
             self._left = length
             return b"%bcontent-length: %d\r\n\r\n" % (head, length)
-        if self.asgi["http_version"] == "1.0":
+        if self._old:
             self._left = UNTIL_CLOSE
             self.keep_alive = False
             return head + b"\r\n"

@@ -43,6 +43,9 @@ BODY_GRACE = 60.0
 WRITE_SECONDS = 60.0  # for a client that reads nothing of its answer
 LINGER_SECONDS = 2.0
 
+Waiting = tuple[Exchange, dict[str, Any]]
+"""A request that was read before its turn, with its ASGI scope."""
+
 ASGI_VERSION = {"version": "3.0", "spec_version": "2.3"}
 BETWEEN, HEAD, BODY = 0, 1, 2
 
@@ -94,7 +97,7 @@ class Connection(asyncio.Protocol):
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._current: Exchange | None = None  # is being answered
         self._incoming: Exchange | None = None  # is being read
-        self._before: deque[Exchange] | None = None  # were read, and wait for the current one's end
+        self._before: deque[Waiting] | None = None  # were read, and wait for the current one's end
         self._drained: asyncio.Future[None] | None = None
         self._refused: Refusal | None = None
         self._paused = False
@@ -156,7 +159,7 @@ class Connection(asyncio.Protocol):
         self.deadline = inf
         self.last = True
         self._parser = None  # it refers to us: a circle for the collector to find
-        for exchange in (self._current, self._incoming, *(self._before or ())):
+        for exchange in (self._current, self._incoming, *(each for each, _ in self._before or ())):
             if exchange is not None:
                 exchange.leave()
         self._current = self._incoming = self._before = None
@@ -199,26 +202,30 @@ class Connection(asyncio.Protocol):
             check_framing(version, by_name)
         target = self._target
         path, raw_path, query = short_target(target) if len(target) <= 128 else split_target(target)
+        method = parser.get_method().decode("ascii")
         exchange = Exchange(
             self,
-            {
-                "type": "http",
-                "asgi": ASGI_VERSION,
-                "http_version": version,
-                "method": parser.get_method().decode("ascii"),
-                "scheme": "http",
-                "path": path,
-                "raw_path": raw_path,
-                "query_string": query,
-                "root_path": "",
-                "headers": headers,
-                "terrace.headers": by_name,
-                "client": self._client,
-                "server": self._server,
-                "state": {},
-            },
-            version == "1.1" and parser.should_keep_alive(),
+            bare=method == "HEAD",
+            old=version == "1.0",
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
         )
+        asgi = {
+            "type": "http",
+            "asgi": ASGI_VERSION,
+            "http_version": version,
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "client": self._client,
+            "server": self._server,
+            "state": {},
+            "terrace.headers": by_name,
+            "terrace.exchange": exchange,
+        }
         if b"expect" in by_name:
             exchange.expects = by_name[b"expect"].lower() == b"100-continue"
         self._phase = BODY
@@ -226,9 +233,9 @@ class Connection(asyncio.Protocol):
         self._fed = self._got = 0
         self._incoming = exchange
         if self._current is None:
-            self._start(exchange)
+            self._start(exchange, asgi)
         else:
-            self._line_up(exchange)
+            self._line_up(exchange, asgi)
 
     def on_body(self, body: bytes) -> None:
         assert self._incoming is not None
@@ -287,7 +294,7 @@ class Connection(asyncio.Protocol):
         elif not exchange.keep_alive:
             self._close()
         elif self._before:
-            self._start(self._before.popleft())
+            self._start(*self._before.popleft())
         elif self._refused is not None:
             self._refuse(self._refused)
         elif self.last:
@@ -361,18 +368,18 @@ class Connection(asyncio.Protocol):
 
     # Requests, one after another
 
-    def _start(self, exchange: Exchange) -> None:
+    def _start(self, exchange: Exchange, asgi: dict[str, Any]) -> None:
         self._current = exchange
         serving = self.serving
-        exchange.task = task = self.loop.create_task(exchange.run(serving.app))
+        exchange.task = task = self.loop.create_task(exchange.run(serving.app, asgi))
         serving.tasks.add(task)
 
-    def _line_up(self, exchange: Exchange) -> None:
+    def _line_up(self, exchange: Exchange, asgi: dict[str, Any]) -> None:
         if self._before is None:
             self._before = deque()
         if len(self._before) >= MAX_PIPELINED:
             raise PIPELINED
-        self._before.append(exchange)
+        self._before.append((exchange, asgi))
         self._pause()
 
     def _pause(self) -> None:
@@ -382,7 +389,7 @@ class Connection(asyncio.Protocol):
 
     def _end_after_this(self) -> None:
         self.last = True
-        waiting = self._before[-1] if self._before else self._current
+        waiting = self._before[-1][0] if self._before else self._current
         if waiting is not None:
             waiting.keep_alive = False
 
@@ -410,7 +417,7 @@ class Connection(asyncio.Protocol):
         self.deadline = inf
         if incoming is not None:
             incoming.leave()  # its body will never be whole
-            if self._before and self._before[-1] is incoming:
+            if self._before and self._before[-1][0] is incoming:
                 self._before.pop()
             elif incoming is self._current:
                 self._current = None

@@ -5,18 +5,20 @@ from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 import pytest
 from tests.models.upstream import Reply, Upstream, json_reply
 from tests.models.wires import KEY, NoRanker, OllamaWire, OpenAIWire
 
-from terrace.errors import Missing
-from terrace.models.base import Call, Finish, TextDelta, Usage
+from terrace.accounts.base import Caller
+from terrace.errors import Missing, TerraceError, Unauthenticated
+from terrace.models.base import Finish, TextDelta, Usage
 from terrace.models.service import open_models
 from terrace.models.transport import open_transport
 from terrace.settings import Settings
+from terrace.telemetry.calls import Call, Demand
 from terrace.types import Scope
 from terrace.web.openai import OpenAIDoor, Sources
 from terrace.web.server import bind, serve
@@ -24,12 +26,76 @@ from terrace.web.server import bind, serve
 NATIVE, FOREIGN = OpenAIWire(), OllamaWire()
 
 
-class Meter:
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
+class Opened:
+    def __init__(self, limits: "Books", output_tokens: int | None) -> None:
+        self._limits = limits
+        self.output_tokens = output_tokens
+        self._ended = False
 
-    def record(self, call: Call) -> None:
-        self.calls.append(call)
+    def end(self, call: Call) -> None:
+        assert not self._ended, "a call ends once"
+        self._ended = True
+        self._limits.open -= 1
+        self._limits.calls.append(call)
+
+
+@dataclass
+class Books:
+    """Limits that write down what they are asked, and refuse when told to."""
+
+    calls: list[Call] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list)
+    scopes: list[Scope] = field(default_factory=list)
+    patience: list[float] = field(default_factory=list)
+    counted: int = 0
+    open: int = 0
+    bound: int | None = None
+    refusal: TerraceError | None = None
+
+    def begin(self, scope: Scope, demand: Demand) -> Opened:
+        if self.refusal is not None:
+            raise self.refusal
+        self.demands.append(demand)
+        self.scopes.append(scope)
+        self.counted += demand.requests
+        self.open += 1
+        return Opened(self, demand.output_tokens or self.bound)
+
+    async def wait(self, scope: Scope, demand: Demand, patience: float) -> Opened:
+        self.patience.append(patience)
+        return self.begin(scope, demand)
+
+    def count(self, scope: Scope) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.scopes.append(scope)
+        self.counted += 1
+
+    async def count_waiting(self, scope: Scope, patience: float) -> None:
+        self.patience.append(patience)
+        self.count(scope)
+
+
+CHATS = Caller(Scope("acme", "usr_1", "key_1"), frozenset({"chat"}), "member", "key")
+READS = Caller(Scope("acme", "usr_1", "key_2"), frozenset({"documents:read"}), "member", "key")
+WALLED = Caller(Scope("acme", "usr_1", "key_3", models=(frozenset({"local/*"}),)), frozenset({"chat"}), "member", "key")
+
+
+class Keys:
+    """Knows some keys, one of them only after a look."""
+
+    callers: ClassVar = {b"": CHATS, b"anything": CHATS, b"late": CHATS, b"reads": READS, b"walled": WALLED}
+
+    def known(self, asgi: Any) -> Caller | None:
+        key = dict(asgi["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
+        return self.callers.get(key) if key != b"late" else None
+
+    async def authenticate(self, asgi: Any) -> Caller:
+        await asyncio.sleep(0)
+        key = dict(asgi["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
+        if key not in self.callers:
+            raise Unauthenticated("Send a key.", code="bad_key")
+        return self.callers[key]
 
 
 class Rows:
@@ -78,13 +144,15 @@ class House:
     upstream: Upstream
     ollama: Upstream
     door: OpenAIDoor
-    meter: Meter = field(default_factory=Meter)
+    limits: Books = field(default_factory=Books)
     shelf: Shelf = field(default_factory=Shelf)
 
     clients: list[openai.AsyncOpenAI] = field(default_factory=list)
 
-    def client(self) -> openai.AsyncOpenAI:
-        client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="anything", max_retries=0, timeout=10)
+    def client(self, key: str = "anything", **headers: str) -> openai.AsyncOpenAI:
+        client = openai.AsyncOpenAI(
+            base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=10, default_headers=headers
+        )
         self.clients.append(client)
         return client
 
@@ -118,8 +186,8 @@ async def opened(**changes: Any) -> AsyncIterator[House]:
         }
         settings = Settings(host="127.0.0.1", port=0, models=models, web=changes.get("web", {}))
         transport = open_transport(settings.models)
-        meter, shelf = Meter(), Shelf()
-        known = open_models(settings.models, transport, NoRanker())
+        limits, shelf = Books(), Shelf()
+        known = open_models(settings.models, transport, NoRanker(), limits)
         door = OpenAIDoor(
             known,
             transport,
@@ -127,13 +195,14 @@ async def opened(**changes: Any) -> AsyncIterator[House]:
             web=settings.web,
             answerer=shelf,
             embedder=Rows(),
-            meter=meter,
+            doorkeeper=Keys(),
+            limits=limits,
         )
         listener = bind(settings)
         stop, started = asyncio.Event(), asyncio.Event()
         serving = asyncio.create_task(serve(door, listener, settings, started=started.set, stop=stop))
         await started.wait()
-        house = House(f"http://127.0.0.1:{listener.getsockname()[1]}", upstream, ollama, door, meter, shelf)
+        house = House(f"http://127.0.0.1:{listener.getsockname()[1]}", upstream, ollama, door, limits, shelf)
         yield house
         for client in house.clients:
             await client.close()

@@ -80,7 +80,7 @@ async def test_an_openai_compatible_upstream_s_embeddings_pass_through(house: Ho
     answer = await house.client().embeddings.create(model="mock/text-embedding-small", input=[[1, 2]], dimensions=2)
     assert answer.data[0].embedding == [0.25, 0.5]
     assert house.upstream.seen[-1].body["input"] == [[1, 2]], "its own tokens are its own matter"
-    (call,) = house.meter.calls
+    (call,) = house.limits.calls
     assert call.usage is not None
     assert (call.operation, call.usage.input_tokens, call.usage.output_tokens) == ("embed", 4, 0)
 

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from terrace.accounts.base import Caller
 from terrace.models.base import ChatRequest, Delta, Embeddings, ModelInfo
 from terrace.models.transport.base import Headers
+from terrace.telemetry.calls import Meter
 from terrace.types import Scope
 
 Message = MutableMapping[str, Any]
@@ -13,8 +15,25 @@ ASGIScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-Authenticate = Callable[[ASGIScope], Scope]
-"""Who calls, from an ASGI scope. Raises Unauthenticated or Denied."""
+
+class Doorkeeper(Protocol):
+    """Who calls; `terrace.web.access.Doorkeeper` is one."""
+
+    def known(self, asgi: ASGIScope) -> Caller | None:
+        """Without I/O; None when `authenticate` has to look. Raises Unauthenticated, Denied."""
+
+    async def authenticate(self, asgi: ASGIScope) -> Caller:
+        """Raises Unauthenticated or Denied."""
+
+
+class Limits(Meter, Protocol):
+    """What may still be used; `terrace.accounts.limits.memory.MemoryLimits` is one."""
+
+    def count(self, scope: Scope) -> None:
+        """One request that is no single model call. Raises Limited."""
+
+    async def count_waiting(self, scope: Scope, patience: float) -> None:
+        """As `count`, but waits in turn for room."""
 
 
 class Gate(Protocol):
@@ -40,6 +59,8 @@ class Passthrough(Protocol):
     @property
     def provider(self) -> str: ...
     @property
+    def kind(self) -> str: ...
+    @property
     def gate(self) -> Gate: ...
 
 
@@ -55,11 +76,13 @@ class Running(Protocol):
 class Models(Protocol):
     """What the door asks of the model room; `terrace.models.service.Models` is one."""
 
-    def passthrough(self, model: str | None) -> Passthrough | None: ...
-    async def resolve(self, model: str | None = None) -> object: ...
+    def passthrough(self, model: str | None, scope: Scope) -> Passthrough | None: ...
+    async def resolve(self, model: str | None, scope: Scope) -> object: ...
     def stream(self, request: ChatRequest) -> Running: ...
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings: ...
-    async def list(self) -> list[ModelInfo]: ...
+    async def embed(
+        self, model: str, texts: Sequence[str], scope: Scope, *, patience: float = 0.0, requests: int = 0
+    ) -> Embeddings: ...
+    async def list(self, scope: Scope) -> list[ModelInfo]: ...
 
 
 @dataclass(frozen=True, slots=True)

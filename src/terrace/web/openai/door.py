@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from terrace.errors import Internal, Invalid, Missing, TerraceError, Unavailable
-from terrace.models.base import Embedder, Meter
+from terrace.accounts.base import Caller
+from terrace.errors import Denied, Internal, Invalid, Missing, TerraceError, Unavailable
+from terrace.models.base import Embedder
 from terrace.models.transport.base import Transport
 from terrace.settings import Models as ModelSettings
 from terrace.settings import Web
 from terrace.types import Scope, now
-from terrace.web.openai.base import Answerer, ASGIScope, Authenticate, Models, Passthrough, Receive, Send
+from terrace.web.openai.base import Answerer, ASGIScope, Doorkeeper, Limits, Models, Passthrough, Receive, Send
 from terrace.web.openai.chunks import Form
 from terrace.web.openai.embeddings import EmbeddingsDoor
-from terrace.web.openai.leaving import Attendance
 from terrace.web.openai.relay import Relay
 from terrace.web.openai.request import ClientGone, Fields, Request, text_field, typed_field
 from terrace.web.openai.translation import RAG, Translation, rag_collections
@@ -34,11 +34,6 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-def anyone(_asgi: ASGIScope) -> Scope:
-    """Local mode: whoever reaches us is the one person at this machine."""
-    return Scope()
-
-
 class OpenAIDoor:
     """`transport` carries the hot path; `embedder` is the built-in model; `answerer` serves `rag:<collection>`."""
 
@@ -49,19 +44,18 @@ class OpenAIDoor:
         *,
         settings: ModelSettings,
         web: Web,
+        doorkeeper: Doorkeeper,
+        limits: Limits,
         answerer: Answerer | None = None,
         embedder: Embedder | None = None,
-        meter: Meter | None = None,
-        authenticate: Authenticate = anyone,
     ) -> None:
         self._models = models
         self._answerer = answerer
-        self._authenticate = authenticate
+        self._doorkeeper = doorkeeper
         self._web = web
-        self._relay = Relay(transport, settings, meter)
-        self._translation = Translation(models, answerer, settings.max_answer_bytes)
-        self._embeddings = EmbeddingsDoor(models, embedder)
-        self._attendance = Attendance()
+        self._relay = Relay(transport, settings, limits)
+        self._translation = Translation(models, answerer, limits, settings.max_answer_bytes)
+        self._embeddings = EmbeddingsDoor(models, embedder, limits)
         self._created = int(now())
         self._posts: dict[str, Work] = {
             "/v1/chat/completions": self._chat,
@@ -80,12 +74,18 @@ class OpenAIDoor:
             return
         self.open += 1
         try:
-            request.owner = self._authenticate(asgi)
-            await self._route(request)
+            caller = self._doorkeeper.known(asgi)
+            if caller is None:
+                caller = await self._doorkeeper.authenticate(asgi)
+            request.owner = caller.scope
+            await self._route(request, caller)
         except TerraceError as error:
             await request.refuse(error)
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            if not request.abandoned():
+                raise
         except Exception:
             log.exception("unforeseen failure", extra={"path": asgi["path"]})
             await request.refuse(
@@ -101,13 +101,15 @@ class OpenAIDoor:
             retry_after=FULL_RETRY_AFTER,
         )
 
-    def _route(self, request: Request) -> Awaitable[None]:
-        """Raises Missing or Invalid (405) in OpenAI's manner."""
+    def _route(self, request: Request, caller: Caller) -> Awaitable[None]:
+        """Raises Denied; Missing or Invalid (405) in OpenAI's manner."""
         method, path = request.asgi["method"], request.asgi["path"]
         work = self._posts.get(path)
         if work is not None:
             if method != "POST":
                 raise _wrong_method(method, path, "POST")
+            if "chat" not in caller.permissions:
+                raise _not_permitted(caller)
             return self._attend(request, work)
         if path.rstrip("/") == "/v1/models" or path.startswith("/v1/models/"):
             if method != "GET":
@@ -118,15 +120,8 @@ class OpenAIDoor:
     async def _attend(self, request: Request, work: Work) -> None:
         """Work on a JSON body for as long as its client stays."""
         fields = await request.fields(self._web.max_json_bytes)
-        attended = self._attendance.begin(request.receive)
-        try:
-            await work(request, fields)
-        except asyncio.CancelledError:
-            if attended.abandoned():
-                raise ClientGone from None
-            raise
-        finally:
-            self._attendance.end(attended)
+        request.watch()
+        await work(request, fields)
 
     def _chat(self, request: Request, fields: Fields) -> Awaitable[None]:
         return self._generate(request, fields, CHAT, "chat")
@@ -138,21 +133,27 @@ class OpenAIDoor:
         model = text_field(fields, "model")
         stream, wants_usage = _streaming(fields)
         _one_choice(fields)
-        target = await self._target(model) if rag_collections(model) is None else None
-        if target is None or not await self._relay.run(request, fields, target, path, stream, wants_usage):
-            await self._translation.run(request, fields, model, form, stream=stream, wants_usage=wants_usage)
+        target = await self._target(model, request.owner) if rag_collections(model) is None else None
+        if target is not None:
+            if await self._relay.run(request, fields, target, path, stream, wants_usage):
+                return
+            request.counted = True
+        await self._translation.run(request, fields, model, form, stream=stream, wants_usage=wants_usage)
 
     async def _embed(self, request: Request, fields: Fields) -> None:
         model = text_field(fields, "model")
-        target = None if self._embeddings.serves(model) else await self._target(model)
-        if target is None or not await self._relay.run(request, fields, target, EMBEDDINGS, False, False):
-            await self._embeddings.run(request, fields)
+        target = None if self._embeddings.serves(model) else await self._target(model, request.owner)
+        if target is not None:
+            if await self._relay.run(request, fields, target, EMBEDDINGS, False, False):
+                return
+            request.counted = True
+        await self._embeddings.run(request, fields)
 
-    async def _target(self, model: str) -> Passthrough | None:
-        target = self._models.passthrough(model)
+    async def _target(self, model: str, owner: Scope) -> Passthrough | None:
+        target = self._models.passthrough(model, owner)
         if target is None:
-            await self._models.resolve(model)  # asks the providers; raises Missing with near names
-            target = self._models.passthrough(model)
+            await self._models.resolve(model, owner)  # asks the providers; raises Missing with near names
+            target = self._models.passthrough(model, owner)
         return target
 
     async def _list_models(self, request: Request) -> None:
@@ -173,7 +174,7 @@ class OpenAIDoor:
         if self._embeddings.built_in is not None:
             ours.append(self._embeddings.built_in)
         listed = [(name, "terrace") for name in ours]
-        listed += [(info.id, info.provider) for info in await self._models.list() if info.id not in ours]
+        listed += [(info.id, info.provider) for info in await self._models.list(owner) if info.id not in ours]
         return [
             {"id": name, "object": "model", "created": self._created, "owned_by": owner_name}
             for name, owner_name in listed
@@ -191,6 +192,11 @@ def _streaming(fields: Fields) -> tuple[bool, bool]:
 def _one_choice(fields: Fields) -> None:
     if "n" in fields and typed_field(fields, "n", int, "1") not in (None, 1):
         raise Invalid("Only one choice an answer is served: `n` must be 1.", code="unsupported_parameter", param="n")
+
+
+def _not_permitted(caller: Caller) -> Denied:
+    who = "this key" if caller.via == "key" else f"your role ({caller.role})"
+    return Denied(f"This needs the permission `chat`, which {who} does not have.", code="not_permitted")
 
 
 def _wrong_method(method: str, path: str, allow: str) -> Invalid:

@@ -1,5 +1,6 @@
 """POST /v1/embeddings with the built-in model or a provider's."""
 
+import asyncio
 from array import array
 from base64 import b64encode
 from collections.abc import Sequence
@@ -8,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from terrace.errors import Invalid
+from terrace.errors import Invalid, TerraceError
 from terrace.models.base import Embedder
-from terrace.web.openai.base import Models
+from terrace.telemetry.calls import Call, Demand, Outcome, Usage
+from terrace.web.openai.base import Limits, Models
 from terrace.web.openai.request import Fields, Request, text_field, typed_field
 
 MAX_INPUTS = 2048  # as OpenAI
@@ -20,9 +22,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmbeddingsDoor:
-    def __init__(self, models: Models, embedder: Embedder | None) -> None:
+    def __init__(self, models: Models, embedder: Embedder | None, limits: Limits) -> None:
         self._models = models
         self._embedder = embedder
+        self._limits = limits
 
     @property
     def built_in(self) -> str | None:
@@ -39,7 +42,7 @@ class EmbeddingsDoor:
         if form not in ("float", "base64"):
             raise Invalid('`encoding_format` must be "float" or "base64".', code="invalid_parameter",
                           param="encoding_format")  # fmt: skip
-        vectors, tokens = await self._embed(model, texts)
+        vectors, tokens = await self._embed(request, model, texts)
         _check_dimensions(fields, len(vectors[0]))
         data = [
             {"object": "embedding", "index": index, "embedding": _written(vector, form)}
@@ -48,12 +51,36 @@ class EmbeddingsDoor:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         await request.answer(_encode({"object": "list", "data": data, "model": model, "usage": usage}))
 
-    async def _embed(self, model: str, texts: list[str]) -> tuple[Vectors, int]:
+    async def _embed(self, request: Request, model: str, texts: list[str]) -> tuple[Vectors, int]:
         if self._embedder is not None and self.serves(model):
-            vectors = await self._embedder.embed(texts)
-            return vectors, sum(await self._embedder.count_tokens(texts))
-        answer = await self._models.embed(model, texts)
+            return await self._embed_here(request, self._embedder, texts)
+        requests = 0 if request.counted else 1
+        answer = await self._models.embed(model, texts, request.owner, patience=request.patience, requests=requests)
         return answer.vectors, answer.usage.input_tokens
+
+    async def _embed_here(self, request: Request, embedder: Embedder, texts: list[str]) -> tuple[Vectors, int]:
+        """With the built-in model: it costs no money, but its tokens count as any."""
+        owner, name = request.owner, self.built_in or embedder.name
+        demand = Demand("builtin", "builtin", name, "embed", request.bound, None, 1)
+        patience = request.patience
+        opened = await self._limits.wait(owner, demand, patience) if patience else self._limits.begin(owner, demand)
+        begun = request.elapsed()
+        outcome: Outcome = "error"
+        code, usage = "internal", None
+        try:
+            vectors = await embedder.embed(texts)
+            tokens = sum(await embedder.count_tokens(texts))
+            outcome, code, usage = "ok", "", Usage(tokens, 0)
+        except asyncio.CancelledError:
+            outcome, code = "cancelled", ""
+            raise
+        except TerraceError as error:
+            code = error.code
+            raise
+        finally:
+            took = request.elapsed() - begun
+            opened.end(Call("builtin", name, "embed", outcome, code, took, None, usage, owner.tenant))
+        return vectors, tokens
 
 
 def _inputs(fields: Fields) -> list[str]:

@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-from terrace.models.base import Usage
+from terrace.telemetry.calls import Usage
 
 ENDS = (b"\n\n", b"\r\n\r\n")
 MAX_EVENT_BYTES = 1024 * 1024  # a longer one is passed on in pieces
@@ -28,7 +28,21 @@ class _Answer(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
 
 
+class _Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta = _Delta()
+    text: str | None = None
+
+
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_choice = msgspec.json.Decoder(_Choice).decode
+_encode = msgspec.json.Encoder().encode
+
+BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def usage_of(answer: bytes) -> Usage | None:
@@ -46,7 +60,7 @@ def _counted(usage: _Usage | None) -> Usage | None:
 class Framer:
     """Pieces in, whole events out. Costs well under a microsecond a piece unless the piece may hold the usage."""
 
-    __slots__ = ("_before", "_drop", "_last", "_rest", "_usage")
+    __slots__ = ("_before", "_bytes", "_drop", "_events", "_last", "_rest", "_usage")
 
     def __init__(self, *, drop_usage: bool) -> None:
         self._drop = drop_usage
@@ -54,6 +68,7 @@ class Framer:
         self._before = b""
         self._last = b""
         self._usage: Usage | None = None
+        self._events = self._bytes = 0
 
     def feed(self, piece: bytes) -> bytes:
         """What may be sent on now, perhaps nothing."""
@@ -65,6 +80,8 @@ class Framer:
         if b"[]" in piece:
             piece = self._read_usage(piece)
         if piece:
+            self._events += piece.count(b"data:")
+            self._bytes += len(piece)
             self._before = self._last
             self._last = piece
         return piece
@@ -115,6 +132,27 @@ class Framer:
                     return found
         return self._usage
 
+    @property
+    def tokens(self) -> int:
+        """About how many the answer had so far, where nobody tells: one an event, or what its text makes."""
+        around = next(filter(None, map(_wrapping, reversed(_BOUNDARY.split(self._before + self._last)))), 0)
+        text = self._bytes - self._events * around if around else 0
+        return max(self._events, -(-text // (4 if self._last.isascii() else 3)))
+
+
+def _wrapping(event: bytes) -> int:
+    """How many bytes of an event, with the empty line after it, are not the answer's text; 0 when there is none."""
+    answer = _read(event)
+    for choice in (answer.choices if answer is not None else None) or ():
+        try:
+            said = _decode_choice(choice)
+        except BAD_JSON:
+            continue
+        text = said.text or next(filter(None, (said.delta.content, said.delta.reasoning_content)), "")
+        if text:
+            return len(event) + 2 - len(_encode(text)) + 2
+    return 0
+
 
 def _read(event: bytes) -> _Answer | None:
     start = event.find(b"{")
@@ -122,5 +160,5 @@ def _read(event: bytes) -> _Answer | None:
         return None
     try:
         return _decode(event[start:].rstrip())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         return None

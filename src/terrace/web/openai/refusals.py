@@ -1,11 +1,11 @@
 """Errors in OpenAI's form, with the statuses and headers its SDKs act on."""
 
-import math
 from typing import Any
 
 import msgspec
 
 from terrace.errors import Kind, TerraceError
+from terrace.web.problems import headers_of
 
 STATUS: dict[Kind, int] = {
     "invalid": 400,
@@ -19,7 +19,7 @@ STATUS: dict[Kind, int] = {
 }
 TYPE: dict[Kind, str] = {
     "invalid": "invalid_request_error",
-    "unauthenticated": "authentication_error",
+    "unauthenticated": "invalid_request_error",
     "denied": "permission_error",
     "missing": "invalid_request_error",
     "conflict": "invalid_request_error",
@@ -39,6 +39,8 @@ BY_CODE = {
 }
 HOPELESS = frozenset({"upstream_denied", "upstream_wrong_url", "upstream_too_large"})  # the operator must act
 CODE = {"model_unknown": "model_not_found"}  # what SDK users look for
+QUOTAS = frozenset({"tokens_per_day", "money_per_day", "money_per_month"})  # OpenAI calls them insufficient_quota
+SDK_PATIENCE = 60.0  # seconds; told to wait longer, OpenAI's SDKs ask again at once
 
 
 def status_of(error: TerraceError) -> int:
@@ -51,7 +53,7 @@ def error_object(error: TerraceError) -> dict[str, Any]:
             "message": error.message,
             "type": TYPE[error.kind],
             "param": error.extra.get("param"),
-            "code": CODE.get(error.code, error.code),
+            "code": _code(error),
         }
     }
 
@@ -65,11 +67,17 @@ def error_event(error: TerraceError) -> bytes:
     return b"data: " + error_body(error) + b"\n\n"
 
 
+def _code(error: TerraceError) -> str:
+    if error.kind == "unauthenticated":
+        return "invalid_api_key"
+    if error.code == "limit_reached":
+        return "insufficient_quota" if error.extra.get("limit") in QUOTAS else "rate_limit_exceeded"
+    return CODE.get(error.code, error.code)
+
+
 def error_headers(error: TerraceError) -> list[tuple[bytes, bytes]]:
-    headers = []
-    if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
-    if error.code in HOPELESS:
+    headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
+    if error.code in HOPELESS or (error.kind == "limited" and not 0 <= (error.retry_after or -1.0) <= SDK_PATIENCE):
         headers.append((b"x-should-retry", b"false"))
     if allow := error.extra.get("allow"):
         headers.append((b"allow", str(allow).encode()))

@@ -1,6 +1,7 @@
 """What an upstream's refusal becomes: its own words where they are about the request, ours where they are not."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -40,7 +41,7 @@ async def read_rejection(response: Response, target: Passthrough) -> Rejection:
     finally:
         response.close()
     status = response.status
-    secrets = secrets_in(target.headers)
+    secrets = secrets_in(tuple(target.headers))
     kept = [(name, without_secrets(value, secrets)) for name, value in response.headers if _kept(name)]
     if 400 <= status < 500 and status not in (401, 403, 407) and _speaks_openai(body):
         return Rejection(status, without_secrets(body, secrets), kept, f"upstream_{status}")
@@ -70,7 +71,8 @@ def _meaning(status: int, target: Passthrough) -> TerraceError:
     )
 
 
-def secrets_in(headers: Headers) -> list[bytes]:
+@lru_cache(maxsize=256)
+def secrets_in(headers: tuple[tuple[bytes, bytes], ...]) -> list[bytes]:
     """The keys an upstream is given with `headers`: it may repeat them."""
     keys = [value.rpartition(b" ")[2] for name, value in headers if name.lower() in KEY_HEADERS]
     return [key for key in keys if len(key) >= MIN_SECRET]

@@ -1,26 +1,28 @@
 """The hot path: the client's bytes to an OpenAI-compatible upstream, the upstream's bytes to the client.
 
-Only the model's name is changed on the way there, nothing on the way back; usage is read from the end.
+Only the model's name is changed on the way there, and the answer bounded where limits want it; nothing on the way back.
+Each time the upstream is asked is a call of its own: let pass before, settled after, however it ends.
 """
 
 import asyncio
 import random
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Literal
 
 import msgspec
 
 from terrace.errors import TerraceError, Unavailable
-from terrace.models.base import Call, Meter, Usage
-from terrace.models.transport.base import Response, Transport
+from terrace.models.transport.base import Headers, Response, Transport
 from terrace.settings import Models as Settings
-from terrace.web.openai.base import Passthrough
+from terrace.telemetry.calls import Demand, OpenCall
+from terrace.web.openai.base import Limits, Passthrough
+from terrace.web.openai.bounds import Asked, bounded
 from terrace.web.openai.framing import Framer, usage_of
 from terrace.web.openai.rejection import Rejection, read_rejection, secrets_in, without_secrets
 from terrace.web.openai.request import BAD_JSON, Fields, Request
+from terrace.web.openai.trip import Trip
 
-CHAT_PATH = "/chat/completions"
+CHAT_PATH, EMBEDDINGS_PATH = "/chat/completions", "/embeddings"
 REPEATABLE = frozenset({"upstream_unreachable", "upstream_broke"})  # nothing of an answer had come
 FIRST_PAUSE = 0.1  # seconds before the first repeat; doubles, with jitter
 ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
@@ -34,80 +36,110 @@ def _quoted(model: str) -> msgspec.Raw:
 
 
 class Relay:
-    def __init__(self, transport: Transport, settings: Settings, meter: Meter | None) -> None:
+    def __init__(self, transport: Transport, settings: Settings, limits: Limits) -> None:
         self._transport = transport
         self._settings = settings
-        self._meter = meter
+        self._limits = limits
         self._no_usage: set[str] = set()  # providers that do not know stream_options
 
     async def run(
         self, request: Request, fields: Fields, target: Passthrough, path: str, stream: bool, wants_usage: bool
     ) -> bool:
-        """Answer from `target`. False when nothing was sent because it failed and models.fallback may do better."""
-        trip = Trip(request, target)
-        gate = target.gate
+        """Answer from `target`; once more, after a pause, when it was away or broke off before anything was sent on.
+        False when nothing was sent because it failed and models.fallback may do better."""
+        asked = Asked(path, stream, wants_usage, *bounded(fields, path))
+        left, pause = self._settings.retries, FIRST_PAUSE
+        requests = 1
+        while True:
+            trip = Trip(request, target, self._demand(request, target, asked, requests))
+            try:
+                body = await self._call(trip, fields, asked)
+            except Rejection as rejection:
+                if rejection.passing and self._settings.fallback:
+                    return False
+                await request.answer(rejection.body, status=rejection.status, headers=rejection.headers)
+                return True
+            except Unavailable as error:
+                if trip.first_token is not None:
+                    raise
+                if not left or error.code not in REPEATABLE:
+                    if self._settings.fallback:
+                        return False
+                    raise
+            else:
+                if body is not None:
+                    await request.answer(body)
+                return True
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            left, pause, requests = left - 1, pause * 2, 0
+
+    def _demand(self, request: Request, target: Passthrough, asked: Asked, requests: int) -> Demand:
+        return Demand(
+            target.provider,
+            target.kind,
+            target.model,
+            "embed" if asked.path == EMBEDDINGS_PATH else "chat",
+            request.bound,
+            asked.tokens,
+            requests,
+        )
+
+    async def _call(self, trip: Trip, fields: Fields, asked: Asked) -> bytes | None:
+        """A whole answer, or None when it was streamed. Raises Rejection, Limited, Denied, Unavailable."""
+        request, gate = trip.request, trip.target.gate
+        opened = await self._let_pass(trip)
         try:
             if not gate.try_acquire():
                 await gate.acquire(request.owner)
             try:
-                body = await self._attempts(trip, fields, path, stream, wants_usage)
-            finally:
-                gate.release()
-            if body is not None:
-                await request.answer(body)
-        except Rejection as rejection:
-            trip.failed(rejection.code)
-            if rejection.passing and self._settings.fallback:
-                return False
-            await request.answer(rejection.body, status=rejection.status, headers=rejection.headers)
-        except TerraceError as error:
-            trip.failed(error.code)
-            if isinstance(error, Unavailable) and self._settings.fallback and trip.first_token is None:
-                return False
-            raise
-        except asyncio.CancelledError:
-            trip.outcome = "cancelled"
-            raise
-        finally:
-            if self._meter is not None:
-                self._meter.record(trip.call())
-        return True
-
-    async def _attempts(self, trip: "Trip", fields: Fields, path: str, stream: bool, wants_usage: bool) -> bytes | None:
-        """A whole answer, or None when it was streamed. Once more, after a pause, when the upstream was away or broke
-        off before anything was sent on."""
-        left = self._settings.retries
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                response = await self._ask(fields, trip.target, path, stream, wants_usage)
+                response = await self._ask(trip, fields, asked)
                 try:
-                    if not stream:
-                        return await self._whole(trip, response)
-                    await self._stream(trip, response, drop_usage=not wants_usage)
-                    return None
+                    if not asked.stream:
+                        body = await self._whole(trip, response)
+                    else:
+                        body = None
+                        await self._stream(trip, response, drop_usage=not asked.wants_usage)
                 finally:
                     response.close()
-            except Unavailable as error:
-                if not left or error.code not in REPEATABLE or trip.first_token is not None:
-                    raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            left -= 1
-            pause *= 2
+            finally:
+                gate.release()
+            trip.outcome, trip.code = "ok", ""
+        except (Rejection, TerraceError) as error:
+            trip.failed(error.code, refused=isinstance(error, Rejection))
+            raise
+        except asyncio.CancelledError:
+            trip.outcome, trip.code = "cancelled", ""
+            raise
+        finally:
+            opened.end(trip.call())
+        return body
 
-    async def _ask(self, fields: Fields, target: Passthrough, path: str, stream: bool, wants_usage: bool) -> Response:
+    async def _let_pass(self, trip: Trip) -> OpenCall:
+        request = trip.request
+        if request.patience:
+            opened = await self._limits.wait(request.owner, trip.demand, request.patience)
+        else:
+            opened = self._limits.begin(request.owner, trip.demand)
+        trip.bound = opened.output_tokens
+        return opened
+
+    async def _ask(self, trip: Trip, fields: Fields, asked: Asked) -> Response:
         """The head of a good answer. Raises Rejection for any other."""
+        target, settings = trip.target, self._settings
         fields["model"] = _quoted(target.model)
-        asks = stream and not wants_usage and target.provider not in self._no_usage
-        body = _encode(_asking_usage(fields) if asks else fields)
-        settings = self._settings
+        asks = asked.stream and not asked.wants_usage and target.provider not in self._no_usage
+        sent = _asking_usage(fields) if asks else fields
+        if asked.tokens is None and trip.bound is not None:
+            sent = asked.within(sent, trip.bound, target.url)
+        body = _encode(sent)
+        trip.sent = True
         response = await self._transport.send(
             "POST",
-            target.url if path == CHAT_PATH else target.url.removesuffix(CHAT_PATH) + path,
+            target.url if asked.path == CHAT_PATH else target.url.removesuffix(CHAT_PATH) + asked.path,
             _with_type(target.headers),
             body,
             # Without a stream the first byte comes when the whole answer is written.
-            first_byte_timeout=settings.first_token_timeout if stream else settings.total_timeout,
+            first_byte_timeout=settings.first_token_timeout if asked.stream else settings.total_timeout,
             idle_timeout=settings.idle_timeout,
             total_timeout=settings.total_timeout,
         )
@@ -116,30 +148,32 @@ class Relay:
         rejection = await read_rejection(response, target)
         if asks and rejection.status in (400, 422) and b"stream_options" in rejection.body:
             self._no_usage.add(target.provider)
-            return await self._ask(fields, target, path, stream, wants_usage)
+            return await self._ask(trip, fields, asked)
         raise rejection
 
-    async def _whole(self, trip: "Trip", response: Response) -> bytes:
+    async def _whole(self, trip: Trip, response: Response) -> bytes:
         body = await response.read(self._settings.max_answer_bytes)
         try:
             trip.usage = usage_of(body)
         except BAD_JSON:
             raise _nonsense(trip.target) from None
-        return without_secrets(body, secrets_in(trip.target.headers))
+        if trip.usage is None:
+            trip.answered = -(-len(body) // 4)
+        return without_secrets(body, secrets_in(tuple(trip.target.headers)))
 
-    async def _stream(self, trip: "Trip", response: Response, *, drop_usage: bool) -> None:
+    async def _stream(self, trip: Trip, response: Response, *, drop_usage: bool) -> None:
         framer = Framer(drop_usage=drop_usage)
         request = trip.request
         send, feed = request.piece, framer.feed
         left = self._settings.max_answer_bytes
-        secrets = secrets_in(trip.target.headers)
+        secrets = secrets_in(tuple(trip.target.headers))
         _must_be_events(response, trip.target)
         try:
             async for piece in response:
                 left -= len(piece)
                 if data := feed(piece):
                     if trip.first_token is None:
-                        trip.first_token = request.elapsed()
+                        trip.first_token = trip.elapsed()
                     await send(without_secrets(data, secrets))
                 if left < 0:
                     raise Unavailable("The answer grew too long and was cut.", code="upstream_too_large")
@@ -148,6 +182,8 @@ class Relay:
                 raise
         finally:
             trip.usage = framer.usage
+            if trip.usage is None and trip.first_token is not None:
+                trip.answered = framer.tokens
         if not framer.finished:
             raise Unavailable(
                 f"The model server `{trip.target.provider}` broke off in the middle of its answer.",
@@ -158,45 +194,12 @@ class Relay:
         await request.end()
 
 
-class Trip:
-    """What is measured of one relayed call."""
-
-    __slots__ = ("code", "first_token", "outcome", "request", "target", "usage")
-
-    def __init__(self, request: Request, target: Passthrough) -> None:
-        self.request = request
-        self.target = target
-        self.outcome: Literal["ok", "cancelled", "error"] = "ok"
-        self.code = ""
-        self.first_token: float | None = None
-        self.usage: Usage | None = None
-
-    def failed(self, code: str) -> None:
-        self.outcome = "error"
-        self.code = code
-
-    def call(self) -> Call:
-        target, request = self.target, self.request
-        operation: Literal["chat", "embed"] = "embed" if request.asgi["path"].endswith("/embeddings") else "chat"
-        return Call(
-            target.provider,
-            target.model,
-            operation,
-            self.outcome,
-            self.code,
-            request.elapsed(),
-            self.first_token,
-            self.usage,
-            request.owner.tenant,
-        )
-
-
 @lru_cache(maxsize=64)
 def _typed(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
     return (*headers, (b"content-type", b"application/json"))
 
 
-def _with_type(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
+def _with_type(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
     return _typed(tuple(headers))
 
 

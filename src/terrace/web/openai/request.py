@@ -1,13 +1,17 @@
 """One HTTP request at the /v1 door: its body within bounds, its fields, and the ways to answer it."""
 
+import asyncio
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from terrace.errors import Invalid, TerraceError
+from terrace.models.tokens import bound
 from terrace.types import Scope, new_id
+from terrace.web.access import wait_wanted
 from terrace.web.openai.base import ASGIScope, Receive, Send
 from terrace.web.openai.refusals import error_body, error_event, error_headers, status_of
 
@@ -25,6 +29,7 @@ BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding may raise. A field kept as it was written has only its outline checked: it may still hold any of it."""
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
+_ANYBODY = Scope()
 
 
 class ClientGone(Exception):
@@ -32,21 +37,60 @@ class ClientGone(Exception):
 
 
 class Request:
-    __slots__ = ("_send", "_streaming", "asgi", "identity", "owner", "receive", "started")
+    __slots__ = (
+        "_send",
+        "_streaming",
+        "asgi",
+        "bound",
+        "counted",
+        "identity",
+        "owner",
+        "patience",
+        "receive",
+        "started",
+    )
 
     def __init__(self, asgi: ASGIScope, receive: Receive, send: Send) -> None:
         self.asgi = asgi
         self.started = time.perf_counter()
-        self.owner = Scope()
+        self.owner = _ANYBODY
         self.identity: str | None = asgi["state"].get("request_id") if "state" in asgi else None
         self.receive = receive
+        self.bound = 0  # the most tokens its body can be
+        self.patience = 0.0  # seconds it may wait for room under its owner's limits
+        self.counted = False  # against the limit of requests
         self._send = send
         self._streaming = False
 
+    # The client
+
+    def watch(self) -> None:
+        """From now on its task is cancelled when the client leaves. The body must have been read."""
+        exchange = self.asgi.get("terrace.exchange")
+        if exchange is not None:
+            if exchange.gone:
+                raise ClientGone
+            exchange.watched = True
+
+    def abandoned(self) -> bool:
+        """Whether the cancellation that was just caught is the client's doing."""
+        exchange = self.asgi.get("terrace.exchange")
+        task = asyncio.current_task()
+        if exchange is None or task is None or not (exchange.watched and exchange.gone):
+            return False
+        task.uncancel()
+        return True
+
     # Reading
 
-    async def body(self, limit: int) -> bytes:
-        """Raises Invalid past `limit` bytes."""
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Names in lower case; of several the last."""
+        headers: dict[bytes, bytes] | None = self.asgi.get("terrace.headers")
+        return dict(self.asgi["headers"]) if headers is None else headers
+
+    async def fields(self, limit: int) -> Fields:
+        """Raises Invalid unless the body is a JSON object of at most `limit` bytes."""
         message = await self.receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
@@ -55,7 +99,15 @@ class Request:
             raise ClientGone
         if len(body) > limit:
             raise _too_large(limit)
-        return body
+        self.bound = bound(body)
+        if (prefer := self.headers.get(b"prefer")) is not None:
+            self.patience = wait_wanted(prefer.decode("latin-1"))
+        try:
+            return _decode_fields(body)
+        except msgspec.ValidationError:
+            raise Invalid("The body must be a JSON object.", code="invalid_json") from None
+        except BAD_JSON as error:
+            raise Invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
 
     async def _rest(self, begun: bytes, limit: int) -> bytes:
         body = bytearray(begun)
@@ -69,16 +121,6 @@ class Request:
             if len(body) > limit:
                 raise _too_large(limit)
         return bytes(body)
-
-    async def fields(self, limit: int) -> Fields:
-        """Raises Invalid unless the body is a JSON object."""
-        body = await self.body(limit)
-        try:
-            return _decode_fields(body)
-        except msgspec.ValidationError:
-            raise Invalid("The body must be a JSON object.", code="invalid_json") from None
-        except BAD_JSON as error:
-            raise Invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
 
     # Answering
 
@@ -137,6 +179,11 @@ def typed_field(fields: Fields, name: str, kind: Any, wanted: str) -> Any:
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=kind | None)
+        return _decoder(kind).decode(raw)
     except BAD_JSON:
         raise Invalid(f"`{name}` must be {wanted}.", code="invalid_parameter", param=name) from None
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind | None)

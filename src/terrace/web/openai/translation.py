@@ -6,7 +6,7 @@ from typing import Any
 
 from terrace.errors import Invalid, Missing, Unavailable
 from terrace.models.base import ChatRequest
-from terrace.web.openai.base import Answerer, Models, RAGAnswer, Running
+from terrace.web.openai.base import Answerer, Limits, Models, RAGAnswer, Running
 from terrace.web.openai.chunks import Chunks, Form, Whole
 from terrace.web.openai.request import Fields, Request, typed_field
 
@@ -18,25 +18,33 @@ Messages = list[dict[str, Any]]
 
 
 class Translation:
-    def __init__(self, models: Models, answerer: Answerer | None, max_answer_bytes: int) -> None:
+    def __init__(self, models: Models, answerer: Answerer | None, limits: Limits, max_answer_bytes: int) -> None:
         self._models = models
         self._answerer = answerer
+        self._limits = limits
         self._max_answer_bytes = max_answer_bytes
 
-    def begin(self, request: Request, fields: Fields, model: str, form: Form) -> Running | RAGAnswer:
-        """The deltas of an answer. Raises Invalid for fields that are not OpenAI's."""
+    async def begin(self, request: Request, fields: Fields, model: str, form: Form) -> Running | RAGAnswer:
+        """The deltas of an answer. Raises Invalid for fields that are not OpenAI's, Limited for a request too many."""
         messages = messages_of(fields) if form == "chat" else prompt_of(fields)
         options = _options(fields)
         if (collections := rag_collections(model)) is None:
-            return self._models.stream(ChatRequest(model, messages, options, scope=request.owner))
+            requests = 0 if request.counted else 1  # the call itself is metered by the model room
+            return self._models.stream(
+                ChatRequest(model, messages, options, scope=request.owner, patience=request.patience, requests=requests)
+            )
         if self._answerer is None:
             raise Missing("Answers from documents are not served here.", code="model_unknown", param="model")
+        if request.patience:  # one request, however many models it takes to answer it
+            await self._limits.count_waiting(request.owner, request.patience)
+        else:
+            self._limits.count(request.owner)
         return self._answerer.answer(request.owner, messages, options, collections)
 
     async def run(
         self, request: Request, fields: Fields, model: str, form: Form, *, stream: bool, wants_usage: bool
     ) -> None:
-        answer = self.begin(request, fields, model, form)
+        answer = await self.begin(request, fields, model, form)
         try:
             if stream:
                 await self._stream(request, answer, model, form, wants_usage)
