@@ -125,11 +125,11 @@ async def test_it_expires_and_is_revoked(town: Town) -> None:
     assert len(rows) == 1  # what is over does not pile up
 
 
-@pytest.mark.parametrize("wild", ["", "tri_", "tri_x_y", "\0", "\ud800", "x" * 10**6])
-async def test_what_is_no_token_is_told(town: Town, wild: str) -> None:
-    with pytest.raises(Missing) as told:
-        await town.people.look(wild)
-    assert told.value.code == "invitation_bad"
+async def test_what_is_no_token_is_told(town: Town) -> None:
+    for wild in ("", "tri_", "tri_x_y", "\0", "\ud800", "x" * 10**6):
+        with pytest.raises(Missing) as told:
+            await town.people.look(wild)
+        assert told.value.code == "invitation_bad"
 
 
 async def test_a_secret_of_another_invitation_does_not_fit(town: Town) -> None:

@@ -12,9 +12,9 @@ MAX_LABEL = 63
 
 # What makes text read in another order than it is written; the joiners that Persian and emoji need are left alone.
 _TURNING = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-_UNSEEN = frozenset({"Cc", "Cs", "Cn", "Co", "Zl", "Zp"})
+_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"
 _LOCAL = re.compile(r"[^\s\"(),:;<>@\[\\\]]+")
-_LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 
 
 def person_name(given: str) -> str:
@@ -42,11 +42,11 @@ def email_address(given: str) -> str:
         raise _bad_email()
     email = unicodedata.normalize("NFKC", given.strip())
     local, at, domain = email.rpartition("@")
-    if not at or len(email) > MAX_EMAIL or any(_unseen(character) or ord(character) == 127 for character in email):
+    if not at or len(email) > MAX_EMAIL or any(_unseen(character) for character in email):
         raise _bad_email()
     if len(local) > MAX_LOCAL or not _LOCAL.fullmatch(local) or local[0] == "." or local[-1] == "." or ".." in local:
         raise _bad_email()
-    if not all(len(label) <= MAX_LABEL and _LABEL.fullmatch(label) for label in domain.split(".")):
+    if not all(_is_label(label) for label in domain.split(".")):
         raise _bad_email()
     return email
 
@@ -62,11 +62,19 @@ def _name(given: str, whose: str, code: str) -> str:
     if any(_unseen(character) for character in given):
         raise Invalid(f"{whose} is one line of visible characters.", code=code)
     name = " ".join(unicodedata.normalize("NFC", given).split())
-    if not name:
+    if not any(unicodedata.category(character)[0] in "LNPS" for character in name):
         raise Invalid(f"{whose} may not be empty.", code=code)
     if len(name) > MAX_NAME:
         raise Invalid(f"{whose} has at most {MAX_NAME} characters.", code=code)
     return name
+
+
+def _is_label(text: str) -> bool:
+    """A part of a domain's name, in any script."""
+    fit = all(
+        each.isalnum() or each in _JOINERS or each == "-" or unicodedata.category(each)[0] == "M" for each in text
+    )
+    return fit and 0 < len(text) <= MAX_LABEL and text[0] != "-" != text[-1]
 
 
 def _unseen(character: str) -> bool:

@@ -55,7 +55,8 @@ class Passwords:
             raise Invalid("The password has characters that are none.", code="password_characters")
         if len(normal) < self._min:
             raise Invalid(f"A password has at least {self._min} characters.", code="password_short")
-        own = {part for text in personal for part in (text.casefold(), text.casefold().partition("@")[0])}
+        names = [(_normal(text) or "").casefold() for text in personal]
+        own = {*names, *(name.partition("@")[0] for name in names)}
         return await self._in_thread(self._hash, normal, frozenset(own))
 
     async def verify(self, password: str, hash: str | None) -> bool:

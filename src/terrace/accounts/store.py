@@ -5,13 +5,14 @@ seen.
 """
 
 from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from terrace.accounts.base import Tenant, User
 from terrace.accounts.naming import email_key as email_key
 from terrace.accounts.roles import RANK, Role
 from terrace.accounts.tables import MembershipRow, TenantRow, UserRow
-from terrace.errors import Internal
+from terrace.errors import Internal, Unavailable
 from terrace.types import DEFAULT_TENANT, moment, now
 
 DEFAULT_NAME = "Default"
@@ -52,7 +53,10 @@ def default_tenant(session: Session) -> TenantRow:
     if row is None:
         row = TenantRow(id=DEFAULT_TENANT, name=DEFAULT_NAME, name_key=DEFAULT_TENANT, created_at=now())
         session.add(row)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as error:  # on a database with several writers, somebody was quicker
+            raise Unavailable("The server is being set up just now. Try again.", retry_after=1) from error
     return row
 
 

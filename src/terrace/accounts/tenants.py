@@ -2,7 +2,7 @@
 
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
@@ -130,19 +130,18 @@ def _alter(
         raise Denied("Only an operator decides on a tenant's models, and whether it is open.", code="not_permitted")
     if disabled and row.id == DEFAULT_TENANT:
         raise Conflict("The tenant `default` cannot be disabled: operators belong to it.", code="default_tenant")
-    before = row.name, row.models, row.disabled_at is not None
-    if name is not None:
-        row.name, row.name_key = name, key_of(name)
-    if models is not None:
-        row.models = models
-    if disabled is not None and disabled != before[2]:
+    changed: dict[str, Any] = {}
+    if name is not None and name != row.name:
+        changed["name"] = row.name = name
+        row.name_key = key_of(name)
+    if models is not None and models != row.models:
+        changed["models"] = row.models = models
+    if disabled is not None and disabled != (row.disabled_at is not None):
+        changed["disabled"] = disabled
         row.disabled_at = now() if disabled else None
-    after = row.name, row.models, row.disabled_at is not None
-    changed = [what for what, old, new in zip(("name", "models", "disabled"), before, after, strict=True) if old != new]
     if changed:
         _save(session, row)
-        told = {what: after[2] for what in changed if what == "disabled"}
-        audit.record(session, caller, "tenant.changed", row.id, tenant=row.id, changed=changed, **told)
+        audit.record(session, caller, "tenant.changed", row.id, tenant=row.id, **changed)
     return _with_members(session, [row])[0]
 
 
