@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session
 
 from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavailable
+from terrace.jobs import leaving
 from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.journal import MAX_PAYLOAD
@@ -705,3 +707,90 @@ async def test_closing_lets_followers_go(start: Start, scope: Scope) -> None:
     assert [event.type for event in await following][:2] == ["state", "text"]
     with pytest.raises(Unavailable):
         await waiting
+
+
+# Whose
+
+
+async def test_a_job_is_seen_by_whom_it_belongs_to_and_by_those_who_may_see_all(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo), JobKind("common", echo, shared=True))
+    colleague, nobody = Scope(scope.tenant, "usr_eve"), Scope(scope.tenant)
+    private, common = await put(jobs, scope, "echo"), await put(jobs, scope, "common")
+    await jobs.wait(scope, private, 10)
+    for other in (colleague, nobody):
+        assert [job.id for job in (await jobs.list(other))[0]] == [common]
+        assert (await jobs.get(other, common)).user == scope.user
+        for refused in (
+            jobs.get(other, private),
+            jobs.cancel(other, private),
+            jobs.retry(other, private),
+            jobs.wait(other, private, 5),
+            anext(jobs.events(other, private)),
+        ):
+            with pytest.raises(Missing):
+                await refused
+        assert (await jobs.get(other, private, everyone=True)).id == private
+        assert len((await jobs.list(other, everyone=True))[0]) == 2
+        assert await anext(jobs.events(other, private, everyone=True))
+    with pytest.raises(Missing):
+        await jobs.get(Scope("globex", scope.user), private, everyone=True)
+    assert {job.id for job in (await jobs.list(scope))[0]} == {private, common}
+
+
+async def test_changes_tell_of_what_is_seen(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo), work=False)
+    colleague = Scope(scope.tenant, "usr_eve")
+    told = asyncio.create_task(anext(jobs.changes(colleague)))
+    await asyncio.sleep(0.05)
+    await put(jobs, scope, "echo")
+    mine = await put(jobs, colleague, "echo")
+    assert (await asyncio.wait_for(told, 10)).id == mine
+
+
+async def test_a_handler_knows_on_whose_behalf_and_with_which_key(start: Start) -> None:
+    seen: list[Scope] = []
+
+    async def look(context: Context) -> None:
+        seen.append(context.scope)
+        await context.children("leaf", [{}])
+
+    async def leaf(context: Context) -> None:
+        seen.append(context.scope)
+
+    jobs = await start(JobKind("look", look), JobKind("leaf", leaf))
+    asker = Scope("acme", "usr_ada", "key_1")
+    job_id = await put(jobs, asker, "look")
+    await jobs.wait(asker, job_id, 10)
+    assert seen[0] == Scope("acme", "usr_ada", "key_1", job_id)
+    assert (seen[1].user, seen[1].key) == ("usr_ada", "key_1")
+
+
+async def test_an_idempotency_key_is_its_senders_own(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo), work=False)
+    mine = await put(jobs, scope, "echo", idempotency_key="once")
+    assert await put(jobs, scope, "echo", idempotency_key="once") == mine
+    assert await put(jobs, Scope(scope.tenant, "usr_eve"), "echo", idempotency_key="once") != mine
+
+
+async def test_leaving(start: Start) -> None:
+    """Local mode ends, a person goes, a tenant goes."""
+    jobs = await start(JobKind("echo", echo), JobKind("common", echo, shared=True))
+    local, eve, other = Scope(), Scope("default", "usr_eve"), Scope("globex", "usr_eve")
+    found = await put(jobs, local, "echo")
+    await jobs.wait(local, found, 10)
+    await jobs.database.write(leaving.adopt, "usr_ada")
+    assert (await jobs.get(Scope("default", "usr_ada"), found)).user == "usr_ada"
+    private, common, elsewhere = (
+        await put(jobs, eve, "echo"), await put(jobs, eve, "common"), await put(jobs, other, "echo"),
+    )  # fmt: skip
+    for who, job_id in ((eve, private), (eve, common), (other, elsewhere)):
+        await jobs.wait(who, job_id, 10)
+    await jobs.database.write(jobs.erase_user, "usr_eve")
+    for who, job_id in ((eve, private), (other, elsewhere)):
+        with pytest.raises(Missing):
+            await jobs.get(who, job_id, everyone=True)
+    assert (await jobs.get(eve, common)).user is None
+    await jobs.database.write(leaving.erase_tenant, Scope())
+    assert (await jobs.list(Scope(), everyone=True))[0] == []
+    rows = await jobs.database.read(lambda session: session.execute(text("SELECT COUNT(*) FROM job_events")).scalar())
+    assert rows == 0

@@ -31,7 +31,7 @@ OPEN = ("queued", "parsing", "embedding")
 class SlowEmbedder(HashEmbedder):
     """Leaves time to be killed between two batches."""
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Any = None) -> Any:
         await asyncio.sleep(0.02)
         return await super().embed(texts, query=query)
 

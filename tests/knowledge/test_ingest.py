@@ -27,7 +27,7 @@ class Counting(HashEmbedder):
         self.embedded = 0
         self.before: Any = None
 
-    async def embed(self, texts: Any, *, query: bool = False) -> Any:
+    async def embed(self, texts: Any, *, query: bool = False, scope: Any = None) -> Any:
         if self.before is not None:
             await self.before()
         self.embedded += len(texts)

@@ -113,7 +113,7 @@ async def test_much_text_is_thinned_before_it_is_embedded() -> None:
     class Counting(HashEmbedder):
         most = 0
 
-        async def embed(self, texts: Any, *, query: bool = False) -> Any:
+        async def embed(self, texts: Any, *, query: bool = False, scope: Any = None) -> Any:
             self.most = max(self.most, len(texts))
             return await super().embed(texts, query=query)
 

@@ -132,7 +132,7 @@ async def test_an_embedding_that_fails_does_not_fail_a_search(
     database: Database, index: SQLiteIndex, scope: Scope, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(HashEmbedder):
-        async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+        async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Any = None) -> Any:
             raise Unavailable("It broke.")
 
     assert (await Search(database, index, Broken()).search(scope, "leave")).mode == "text"

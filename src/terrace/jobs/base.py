@@ -147,10 +147,15 @@ class JobKind:
     on_end: OnDead | None = None
     on_retry: OnDead | None = None
     public: bool = False  # may be enqueued by POST /api/jobs
+    shared: bool = False  # the whole tenant sees such jobs; others are seen by whom they belong to
 
 
 class Jobs(Protocol):
-    """What every engine offers. The rows are the truth; an engine only finds and runs them."""
+    """What every engine offers. The rows are the truth; an engine only finds and runs them.
+
+    A caller sees their own jobs and those of shared kinds, unless they ask for `everyone`'s of the tenant: what is not
+    seen is Missing.
+    """
 
     def enqueue(
         self,
@@ -183,7 +188,7 @@ class Jobs(Protocol):
     ) -> list[str]:
         """As `enqueue` for many of one kind, in their order, at a fraction of the cost."""
 
-    async def get(self, scope: Scope, job_id: str) -> Job:
+    async def get(self, scope: Scope, job_id: str, *, everyone: bool = False) -> Job:
         """With position and expected wait. Raises Missing."""
 
     async def list(
@@ -196,23 +201,26 @@ class Jobs(Protocol):
         dead: bool | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        everyone: bool = False,
     ) -> tuple[list[Job], str | None]:
         """Newest first, and the cursor of the next page. Long payloads and results are left out (`abridged`)."""
 
-    async def cancel(self, scope: Scope, job_id: str) -> Job:
+    async def cancel(self, scope: Scope, job_id: str, *, everyone: bool = False) -> Job:
         """Cancel it and its children; a running one stops at its next await. Final states stay."""
 
-    async def retry(self, scope: Scope, job_id: str) -> Job:
+    async def retry(self, scope: Scope, job_id: str, *, everyone: bool = False) -> Job:
         """Put a failed or cancelled job back in the queue (Conflict otherwise, or what `on_retry` raises)."""
 
-    def events(self, scope: Scope, job_id: str, after: EventId | None = None) -> AsyncIterator[JobEvent]:
+    def events(
+        self, scope: Scope, job_id: str, after: EventId | None = None, *, everyone: bool = False
+    ) -> AsyncIterator[JobEvent]:
         """Replay what came after `after`, then follow; ends after the `done` event of the last attempt.
 
         Raises Missing at the first step when there is no such job.
         """
 
-    def changes(self, scope: Scope) -> AsyncIterator[Job]:
-        """The tenant's jobs as they change from now on, coalesced: each as it is, not every state it went through."""
+    def changes(self, scope: Scope, *, everyone: bool = False) -> AsyncIterator[Job]:
+        """Jobs as they change from now on, coalesced: each as it is, not every state it went through."""
 
-    async def wait(self, scope: Scope, job_id: str, timeout: float | None = None) -> Job:
+    async def wait(self, scope: Scope, job_id: str, timeout: float | None = None, *, everyone: bool = False) -> Job:
         """Until it is final (or TimeoutError)."""

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from terrace.jobs.base import Lane
 from terrace.jobs.journal import Journal, stored
-from terrace.types import now
+from terrace.types import Scope, now
 
 PROMOTE_BATCH = 1000
 PAIRS = 500  # (id, attempt) pairs in one statement
@@ -34,8 +34,8 @@ TENANTS = text(
 )
 RUNNING = text("SELECT tenant_id, COUNT(*) AS n FROM jobs WHERE state = 'running' GROUP BY tenant_id")
 HEADS = text(
-    "SELECT id, tenant_id, user_id, kind, lane, attempt, failures, crashes, run_at, parent_id, payload FROM jobs "
-    "WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
+    "SELECT id, tenant_id, user_id, key_id, kind, lane, attempt, failures, crashes, run_at, parent_id, payload "
+    "FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
     "ORDER BY priority DESC, run_at, id LIMIT :limit"
 )
 TAKE = text(
@@ -58,6 +58,7 @@ class Claimed(NamedTuple):
     id: str
     tenant: str
     user: str | None
+    key: str | None
     kind: str
     lane: Lane
     attempt: int
@@ -66,6 +67,11 @@ class Claimed(NamedTuple):
     run_at: float
     parent_id: str | None
     payload: str
+
+    @property
+    def scope(self) -> Scope:
+        """On whose behalf it runs."""
+        return Scope(self.tenant, self.user, self.key, self.id)
 
 
 @dataclass(slots=True)
@@ -172,7 +178,7 @@ def _heads(session: Session, lane: Lane, tenant: str, count: int) -> list[Claime
     rows = session.execute(HEADS, {"lane": lane, "tenant": tenant, "limit": count}).all()
     return [
         Claimed(
-            row.id, row.tenant_id, row.user_id, row.kind, lane, row.attempt + 1,
+            row.id, row.tenant_id, row.user_id, row.key_id, row.kind, lane, row.attempt + 1,
             row.failures, row.crashes, row.run_at, row.parent_id, row.payload,
         )
         for row in rows

@@ -20,6 +20,7 @@ from terrace.errors import Conflict, TerraceError
 from terrace.jobs.base import FINAL, Job, JobError, JobKind, State
 from terrace.jobs.claims import Claimed
 from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
+from terrace.jobs.sight import EVERYTHING, Sight
 from terrace.jobs.store import SELECT, children_of, find, read
 from terrace.types import Scope, now
 
@@ -118,7 +119,7 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
             parents.append((job.tenant, job.id))
     journal.extend(logs)
     for job, outcome, _ in endings:
-        _after_end(session, rules, Scope(job.tenant, job.user), job.kind, job.id, outcome.state)
+        _after_end(session, rules, job.scope, job.kind, job.id, outcome.state)
     advance(session, journal, rules, parents)
 
 
@@ -198,7 +199,7 @@ def advance(session: Session, journal: Journal, rules: Rules, parents: Iterable[
         state, error = _verdict(counts)
         result = (msgspec.json.decode(parent["result"]) if parent["result"] else {}) | {"children": counts}
         _move(session, journal, parent, state, encode(result, MAX_RESULT + 1024, "result"), error)
-        _after_end(session, rules, Scope(tenant, parent["user_id"]), parent["kind"], parent_id, state)
+        _after_end(session, rules, _scope(parent), parent["kind"], parent_id, state)
         if parent["parent_id"] is not None:
             todo.append((tenant, parent["parent_id"]))
 
@@ -246,9 +247,11 @@ def _move(
 # -- cancelling and retrying
 
 
-def cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str) -> Job:
+def cancel(
+    session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str, sight: Sight = EVERYTHING
+) -> Job:
     """End it now, or flag it when it runs; then its children, then tell its parent."""
-    job = find(session, scope, job_id)
+    job = find(session, scope, job_id, sight)
     parents = _cancel(session, journal, rules, scope, job)
     advance(session, journal, rules, parents)
     return read(session, scope, job_id)
@@ -263,7 +266,7 @@ def _cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job:
         journal.notice.tenants.add(scope.tenant)
     else:
         _move(session, journal, job, "cancelled", job["result"], None)
-        _after_end(session, rules, Scope(scope.tenant, job["user_id"]), job["kind"], job["id"], "cancelled")
+        _after_end(session, rules, _scope(job), job["kind"], job["id"], "cancelled")
     parents = [] if job["parent_id"] is None else [(scope.tenant, job["parent_id"])]
     open_states = ["queued", "waiting", "running"]
     for child in session.execute(CHILDREN_IN, {"id": job["id"], "states": open_states}).scalars().all():
@@ -271,12 +274,14 @@ def _cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job:
     return parents
 
 
-def retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str) -> Job:
+def retry(
+    session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str, sight: Sight = EVERYTHING
+) -> Job:
     """A failed or cancelled job from the start, its failed and cancelled children too.
 
     Raises Conflict when it is neither, and what its kind's `on_retry` raises.
     """
-    job = find(session, scope, job_id)
+    job = find(session, scope, job_id, sight)
     if job["state"] not in ("failed", "cancelled"):
         raise Conflict(f"Only a failed or cancelled job can be retried; this one is {job['state']}.", code="not_failed")
     _retry(session, journal, rules, scope, job)
@@ -287,7 +292,7 @@ def retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job_id
 def _retry(session: Session, journal: Journal, rules: Rules, scope: Scope, job: RowMapping) -> None:
     kind = rules.kinds.get(job["kind"])
     if kind is not None and kind.on_retry is not None:
-        kind.on_retry(session, scope, read(session, scope, job["id"]))
+        kind.on_retry(session, _scope(job), read(session, scope, job["id"]))
     children = session.execute(CHILDREN_IN, {"id": job["id"], "states": ["failed", "cancelled"]}).scalars().all()
     waits = (kind is not None and kind.handler is None) or (bool(children) and job["attempt"] == 0)
     state: State = "waiting" if waits else "queued"
@@ -336,9 +341,13 @@ def finish_childless(session: Session, journal: Journal, rules: Rules, before: f
     return len(stuck)
 
 
+def _scope(job: RowMapping) -> Scope:
+    return Scope(job["tenant_id"], job["user_id"], job["key_id"], job["id"])
+
+
 def _claimed(row: RowMapping) -> Claimed:
     return Claimed(
-        row["id"], row["tenant_id"], row["user_id"], row["kind"], row["lane"], row["attempt"],
+        row["id"], row["tenant_id"], row["user_id"], row["key_id"], row["kind"], row["lane"], row["attempt"],
         row["failures"], row["crashes"], row["run_at"], row["parent_id"], row["payload"],
     )  # fmt: skip
 

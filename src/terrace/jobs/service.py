@@ -9,11 +9,12 @@ from sqlmodel import Session
 
 from terrace import settings
 from terrace.errors import Invalid, Limited, Unavailable
-from terrace.jobs import endings, store
+from terrace.jobs import endings, leaving, store
 from terrace.jobs.base import FINAL, EventId, Job, JobEvent, JobKind, State
 from terrace.jobs.endings import Rules
 from terrace.jobs.hub import Hub
 from terrace.jobs.journal import Journal, Notice
+from terrace.jobs.sight import Sight
 from terrace.storage import Database
 from terrace.types import Scope, now
 
@@ -54,6 +55,7 @@ class JobService:
     ) -> str:
         declared = self.kind(kind)
         if idempotency_key is not None:
+            idempotency_key = store.own_key(scope, idempotency_key)
             known = store.same(session, scope, kind, idempotency_key, payload)
             if known is not None:
                 return known
@@ -107,8 +109,13 @@ class JobService:
 
     # -- reading
 
-    async def get(self, scope: Scope, job_id: str) -> Job:
-        job, position, wait = await self.database.read(store.read_queued, scope, job_id)
+    def sight(self, scope: Scope, everyone: bool) -> Sight:
+        shared = [kind.name for kind in self.kinds.values() if kind.shared]
+        return Sight(scope.user, shared, everyone)
+
+    async def get(self, scope: Scope, job_id: str, *, everyone: bool = False) -> Job:
+        sight = self.sight(scope, everyone)
+        job, position, wait = await self.database.read(store.read_queued, scope, job_id, sight)
         return replace(job, position=position, expected_wait=wait)
 
     async def list(
@@ -121,39 +128,49 @@ class JobService:
         dead: bool | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        everyone: bool = False,
     ) -> tuple[list[Job], str | None]:
-        return await self.database.read(
-            store.page, scope, state=state, kind=kind, parent_id=parent_id, dead=dead, limit=limit, cursor=cursor
-        )
+        wanted: dict[str, Any] = {"state": state, "kind": kind, "parent_id": parent_id, "dead": dead}
+        sight = self.sight(scope, everyone)
+        return await self.database.read(store.page, scope, sight, **wanted, limit=limit, cursor=cursor)
 
     async def counts(self, scope: Scope) -> dict[str, int]:
         """{queued, waiting, running, failed}: how many jobs of the tenant are in each."""
         return await self.database.read(store.counts, scope)
 
-    async def cancel(self, scope: Scope, job_id: str) -> Job:
+    async def cancel(self, scope: Scope, job_id: str, *, everyone: bool = False) -> Job:
+        sight = self.sight(scope, everyone)
         return await self.database.write(
-            lambda session: endings.cancel(session, self.journal(session), self.rules, scope, job_id)
+            lambda session: endings.cancel(session, self.journal(session), self.rules, scope, job_id, sight)
         )
 
-    async def retry(self, scope: Scope, job_id: str) -> Job:
+    async def retry(self, scope: Scope, job_id: str, *, everyone: bool = False) -> Job:
+        sight = self.sight(scope, everyone)
         return await self.database.write(
-            lambda session: endings.retry(session, self.journal(session), self.rules, scope, job_id)
+            lambda session: endings.retry(session, self.journal(session), self.rules, scope, job_id, sight)
         )
 
-    async def wait(self, scope: Scope, job_id: str, timeout: float | None = None) -> Job:
+    async def wait(self, scope: Scope, job_id: str, timeout: float | None = None, *, everyone: bool = False) -> Job:
         self.listen()
         async with asyncio.timeout(timeout):
-            return await self._until_final(scope, job_id)
+            return await self._until_final(scope, job_id, self.sight(scope, everyone))
+
+    def erase_user(self, session: Session, user_id: str) -> None:
+        """In a transaction that erases a person: `leaving.erase_user` with the kinds there are."""
+        leaving.erase_user(session, user_id, [kind.name for kind in self.kinds.values() if kind.shared])
 
     # -- following
 
-    async def events(self, scope: Scope, job_id: str, after: EventId | None = None) -> AsyncGenerator[JobEvent, None]:
+    async def events(
+        self, scope: Scope, job_id: str, after: EventId | None = None, *, everyone: bool = False
+    ) -> AsyncGenerator[JobEvent, None]:
         self.listen()
+        sight = self.sight(scope, everyone)
         at = after or BEGINNING
         with self.hub.follow_job(job_id) as following:
             while not following.closed:
                 following.listen()  # first listen, then read; what comes twice is sorted out by its id
-                events, attempt, ended = await self.database.read(store.events_after, scope, job_id, at)
+                events, attempt, ended = await self.database.read(store.events_after, scope, job_id, at, sight)
                 for event in events:
                     at = event.id
                     if event.type != "done" or (ended and at.attempt == attempt):
@@ -168,13 +185,14 @@ class JobService:
                     if live.type == "done":
                         return
 
-    async def changes(self, scope: Scope) -> AsyncGenerator[Job, None]:
+    async def changes(self, scope: Scope, *, everyone: bool = False) -> AsyncGenerator[Job, None]:
         self.listen()
+        sight = self.sight(scope, everyone)
         since = now()
         told: dict[str, float] = {}
         with self.hub.follow_tenant(scope.tenant) as following:
             while not following.closed:
-                changed = await self.database.read(store.changed_since, scope, since - LOOKBACK_SECONDS)
+                changed = await self.database.read(store.changed_since, scope, sight, since - LOOKBACK_SECONDS)
                 for moment, job in changed:
                     if told.get(job.id) != moment:
                         told[job.id] = moment
@@ -211,10 +229,10 @@ class JobService:
         for tenant in notice.tenants:
             self.hub.changed(tenant)
 
-    async def _until_final(self, scope: Scope, job_id: str) -> Job:
+    async def _until_final(self, scope: Scope, job_id: str, sight: Sight) -> Job:
         with self.hub.follow_job(job_id) as following:
             while True:
-                job = await self.database.read(store.read, scope, job_id)
+                job = await self.database.read(store.read, scope, job_id, sight)
                 if job.state in FINAL:
                     return job
                 if following.closed:

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import EventId, Job, JobError, JobEvent, JobKind, Progress, State
 from terrace.jobs.journal import MAX_PAYLOAD, Journal, encode
+from terrace.jobs.sight import EVERYTHING, Sight
 from terrace.types import Scope, moment, new_id, now
 
 MAX_PRIORITY = 1000
@@ -22,24 +23,25 @@ RATE_JOBS = 1000
 
 INSERT = text(
     "INSERT INTO jobs (id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, "
-    "cancel_requested, payload, user_id, parent_id, idempotency_key, created_at, updated_at) VALUES "
-    "(:id, :tenant_id, :kind, :lane, :state, :priority, :run_at, 0, 0, 0, :no, :no, :payload, :user_id, :parent_id, "
-    ":idempotency_key, :now, :now)"
+    "cancel_requested, payload, user_id, key_id, parent_id, idempotency_key, created_at, updated_at) VALUES "
+    "(:id, :tenant_id, :kind, :lane, :state, :priority, :run_at, 0, 0, 0, :no, :no, :payload, :user_id, :key_id, "
+    ":parent_id, :idempotency_key, :now, :now)"
 )
 LISTED_CHARS = 4096  # of a payload or result in a list; what is longer is read with the job itself
 COLUMNS = (
     "id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, cancel_requested, "
-    "error, progress, user_id, parent_id, created_at, updated_at, started_at, finished_at"
+    "error, progress, user_id, key_id, parent_id, created_at, updated_at, started_at, finished_at"
 )
 SELECT = f"SELECT {COLUMNS}, payload, result FROM jobs"
-LIST = (
-    f"SELECT {COLUMNS}, CASE WHEN LENGTH(payload) <= {LISTED_CHARS} THEN payload ELSE '{{}}' END AS payload, "
+LIST = (  # with doubled braces: what it begins is formatted
+    f"SELECT {COLUMNS}, CASE WHEN LENGTH(payload) <= {LISTED_CHARS} THEN payload ELSE '{{{{}}}}' END AS payload, "
     f"CASE WHEN LENGTH(result) <= {LISTED_CHARS} THEN result END AS result, "
     f"(LENGTH(payload) > {LISTED_CHARS} OR COALESCE(LENGTH(result), 0) > {LISTED_CHARS}) AS abridged FROM jobs"
 )
 ONE = text(f"{SELECT} WHERE tenant_id = :tenant AND id = :id")
-CHANGED = text(
-    f"{LIST} WHERE tenant_id = :tenant AND updated_at >= :since ORDER BY updated_at DESC LIMIT {CHANGE_PAGE}"
+CHANGED = (
+    f"{LIST} WHERE tenant_id = :tenant AND updated_at >= :since AND {{sight}} "
+    f"ORDER BY updated_at DESC LIMIT {CHANGE_PAGE}"
 )
 SAME = text("SELECT id, payload FROM jobs WHERE tenant_id = :tenant AND kind = :kind AND idempotency_key = :key")
 CHILDREN = text(
@@ -99,10 +101,10 @@ def job_of(row: RowMapping, children: dict[str, int] | None = None) -> Job:
     )
 
 
-def find(session: Session, scope: Scope, job_id: str) -> RowMapping:
+def find(session: Session, scope: Scope, job_id: str, sight: Sight = EVERYTHING) -> RowMapping:
     """The row. Raises Missing."""
     row = session.execute(ONE, {"tenant": scope.tenant, "id": job_id}).mappings().first()
-    if row is None:
+    if row is None or not sight.sees(row):
         raise Missing("There is no such job. It may have been removed after its time.", code="no_such_job")
     return row
 
@@ -146,6 +148,7 @@ def insert(
             "no": False,
             "payload": encode(payload, MAX_PAYLOAD, "payload"),
             "user_id": scope.user,
+            "key_id": scope.key,
             "parent_id": parent_id,
             "idempotency_key": keys[place] if keys else None,
             "now": moment_,
@@ -159,10 +162,15 @@ def insert(
     return [str(row["id"]) for row in rows]
 
 
-def same(session: Session, scope: Scope, kind: str, key: str, payload: dict[str, Any]) -> str | None:
-    """The job that was put in with this idempotency key. Raises Conflict when it was asked something else."""
+def own_key(scope: Scope, key: str) -> str:
+    """An idempotency key is its sender's own: others may use the same. Raises Invalid."""
     if not 0 < len(key) <= MAX_KEY_CHARS:
         raise Invalid(f"An idempotency key has 1 to {MAX_KEY_CHARS} characters.", code="bad_idempotency_key")
+    return key if scope.user is None else f"{scope.user}/{key}"
+
+
+def same(session: Session, scope: Scope, kind: str, key: str, payload: dict[str, Any]) -> str | None:
+    """The job that was put in with this `own_key`. Raises Conflict when it was asked something else."""
     row = session.execute(SAME, {"tenant": scope.tenant, "kind": kind, "key": key}).first()
     if row is None:
         return None
@@ -185,20 +193,20 @@ def _hold_parent(session: Session, scope: Scope, parent_id: str, moment_: float)
 # -- reading
 
 
-def read(session: Session, scope: Scope, job_id: str) -> Job:
-    return one(session, find(session, scope, job_id))
+def read(session: Session, scope: Scope, job_id: str, sight: Sight = EVERYTHING) -> Job:
+    return one(session, find(session, scope, job_id, sight))
 
 
 def one(session: Session, row: RowMapping) -> Job:
     return job_of(row, children_of(session, [row["id"]]).get(row["id"]))
 
 
-def read_queued(session: Session, scope: Scope, job_id: str) -> tuple[Job, int | None, float | None]:
+def read_queued(session: Session, scope: Scope, job_id: str, sight: Sight) -> tuple[Job, int | None, float | None]:
     """The job and, while it is queued, how many of its tenant and lane are ahead and the seconds that should take.
 
     The wait is what is ahead divided by what the lane finished lately for this tenant; None when that says nothing.
     """
-    row = find(session, scope, job_id)
+    row = find(session, scope, job_id, sight)
     job = one(session, row)
     if job.state != "queued":
         return job, None, None
@@ -221,6 +229,7 @@ def counts(session: Session, scope: Scope) -> dict[str, int]:
 def page(
     session: Session,
     scope: Scope,
+    sight: Sight,
     *,
     state: State | None,
     kind: str | None,
@@ -232,29 +241,32 @@ def page(
     """Newest first; the cursor is the last id of the page."""
     limit = max(1, min(limit, 200))
     wanted: dict[str, Any] = {"state": state, "kind": kind, "parent_id": parent_id, "dead": dead}
-    conditions = ["tenant_id = :tenant"]
+    conditions = ["tenant_id = :tenant", "{sight}"]
     conditions += [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
     if state == "failed":
         conditions.append("state = 'failed'")  # spelled out, so that the partial index can serve it
     if cursor is not None:
         conditions.append("id < :cursor")
-    statement = text(f"{LIST} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :limit")
-    values = {name: value for name, value in wanted.items() if value is not None}
+    statement, values = sight.within(f"{LIST} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :limit")
+    values |= {name: value for name, value in wanted.items() if value is not None}
     values |= {"tenant": scope.tenant, "limit": limit + 1, "cursor": cursor}
     rows = session.execute(statement, values).mappings().all()
     jobs = _with_children(session, rows[:limit])
     return jobs, (jobs[-1].id if len(rows) > limit else None)
 
 
-def changed_since(session: Session, scope: Scope, since: float) -> list[tuple[float, Job]]:
+def changed_since(session: Session, scope: Scope, sight: Sight, since: float) -> list[tuple[float, Job]]:
     """(when, job) for the latest of those that changed at `since` or later, oldest change first."""
-    rows = session.execute(CHANGED, {"tenant": scope.tenant, "since": since}).mappings().all()[::-1]
+    statement, values = sight.within(CHANGED)
+    rows = session.execute(statement, values | {"tenant": scope.tenant, "since": since}).mappings().all()[::-1]
     return [(row["updated_at"], job) for row, job in zip(rows, _with_children(session, rows), strict=True)]
 
 
-def events_after(session: Session, scope: Scope, job_id: str, after: EventId) -> tuple[list[JobEvent], int, bool]:
+def events_after(
+    session: Session, scope: Scope, job_id: str, after: EventId, sight: Sight
+) -> tuple[list[JobEvent], int, bool]:
     """What is stored after `after` (a page of it), the job's attempt and whether it has ended. Raises Missing."""
-    row = find(session, scope, job_id)
+    row = find(session, scope, job_id, sight)
     found = session.execute(
         EVENTS, {"tenant": scope.tenant, "id": job_id, "attempt": after.attempt, "seq": after.seq}
     ).all()

@@ -33,6 +33,7 @@ class JobRow(SQLModel, table=True):
     error: str | None = Field(sa_column=_json())
     progress: str | None = Field(sa_column=_json())
     user_id: str | None
+    key_id: str | None  # the API key it was asked for with
     parent_id: str | None
     idempotency_key: str | None
     worker_id: str | None

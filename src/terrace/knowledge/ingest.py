@@ -128,7 +128,7 @@ class Ingest:
         for start in range(0, len(missing), BATCH):
             context.progress(start, len(missing), f"{start:,} of {len(missing):,} passages embedded")
             batch = missing[start : start + BATCH]
-            vectors = await self._embedder.embed([passage.text for passage in batch])
+            vectors = await self._embedder.embed([passage.text for passage in batch], scope=context.scope)
             await self._store(context, document_id, model, batch, vectors)
         context.progress(1, 1, f"{len(missing):,} of {len(missing):,} passages embedded")
         return model

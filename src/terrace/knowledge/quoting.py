@@ -18,6 +18,7 @@ from terrace.knowledge.base import Span
 from terrace.knowledge.index.words import content_words, words
 from terrace.knowledge.sentences import sentence_spans
 from terrace.models.base import Embedder, Passage, RankedSentence
+from terrace.types import Scope
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,9 @@ class QuotingRanker:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
-    async def rank(self, question: str, passages: Sequence[Passage]) -> list[RankedSentence]:
+    async def rank(
+        self, question: str, passages: Sequence[Passage], scope: Scope | None = None
+    ) -> list[RankedSentence]:
         question = question[:MAX_QUESTION_CHARS]
         sentences = [sentence for passage in passages for sentence in _sentences(passage)]
         if not sentences or not question.strip():
@@ -109,7 +112,7 @@ class QuotingRanker:
             scored = sorted(zip(lexical, sentences, strict=True), key=lambda pair: -pair[0] - pair[1].passage.score)
             lexical = [score for score, _ in scored[:MAX_SENTENCES]]
             sentences = [sentence for _, sentence in scored[:MAX_SENTENCES]]
-        similar = await self._similarities(question, sentences)
+        similar = await self._similarities(question, sentences, scope)
         bar = BY_WORDS if similar is None else BY_MEANING
         pattern = expected_answer(question)
         relevances = [
@@ -124,12 +127,15 @@ class QuotingRanker:
         ]
         return sorted(ranked, key=lambda each: (-each.score, each.passage, each.start))
 
-    async def _similarities(self, question: str, sentences: Sequence[_Sentence]) -> list[float] | None:
+    async def _similarities(
+        self, question: str, sentences: Sequence[_Sentence], scope: Scope | None
+    ) -> list[float] | None:
         """Cosines to the question; None when there is no embedding."""
         from terrace.knowledge.index.bits import dots
 
         try:
-            rows: Any = await self._embedder.embed([question, *(each.text for each in sentences)], query=True)
+            texts = [question, *(each.text for each in sentences)]
+            rows: Any = await self._embedder.embed(texts, query=True, scope=scope)
         except TerraceError as error:
             log.info("quoting by words alone: %s", error.message)
             return None

@@ -55,7 +55,7 @@ class Search:
         query = _bounded(query, k)
         if filter.collections:
             await self._database.read(_check_collections, scope, filter.collections)
-        vector = None if mode == "text" else await self._vector(query, must=mode == "vector")
+        vector = None if mode == "text" else await self._vector(scope, query, must=mode == "vector")
         model = None if vector is None else self._embedder.name
         words = "" if mode == "vector" else query
         found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
@@ -63,10 +63,10 @@ class Search:
         took = (time.perf_counter() - started) * 1000
         return SearchResult(hits, "text" if vector is None else mode, round(took, 2), model)
 
-    async def _vector(self, query: str, *, must: bool) -> Any | None:
+    async def _vector(self, scope: Scope, query: str, *, must: bool) -> Any | None:
         try:
             async with asyncio.timeout(None if must else EMBED_SECONDS):
-                return (await self._embedder.embed([query], query=True))[0]
+                return (await self._embedder.embed([query], query=True, scope=scope))[0]
         except EmbeddingAbsent:
             if must:
                 raise

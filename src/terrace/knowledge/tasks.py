@@ -1,6 +1,6 @@
 """The knowledge room's kinds of job; assembly registers them."""
 
-from terrace.jobs.base import JobKind
+from terrace.jobs.base import Handler, JobKind
 from terrace.knowledge import contents
 from terrace.knowledge.ingest import Ingest
 
@@ -10,9 +10,14 @@ BATCH = "knowledge.batch"
 
 
 def job_kinds(ingest: Ingest, *, timeout: float = 4 * 3600.0) -> tuple[JobKind, ...]:
-    """`timeout`, in seconds, is for one document, the wait for a parser and all its embedding included."""
-    return (
-        JobKind(INGEST, ingest.ingest, lane="cpu", timeout=timeout, on_end=contents.ended, on_retry=contents.again),
-        JobKind(EMBED, ingest.embed, lane="cpu", timeout=timeout, on_end=contents.ended, on_retry=contents.again),
-        JobKind(BATCH),
-    )
+    """`timeout`, in seconds, is for one document, the wait for a parser and all its embedding included.
+
+    They are shared: whoever may read documents sees what becomes of them.
+    """
+
+    def kind(name: str, handler: Handler) -> JobKind:
+        return JobKind(
+            name, handler, lane="cpu", timeout=timeout, on_end=contents.ended, on_retry=contents.again, shared=True
+        )
+
+    return kind(INGEST, ingest.ingest), kind(EMBED, ingest.embed), JobKind(BATCH, shared=True)

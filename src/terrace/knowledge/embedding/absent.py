@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from terrace.knowledge.embedding.base import EmbedderState, EmbeddingAbsent
+from terrace.types import Scope
 
 CHARACTERS_PER_TOKEN = 4  # English prose under WordPiece
 
@@ -27,7 +28,7 @@ class AbsentEmbedder:
     def state(self) -> EmbedderState:
         return self._state
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
         raise EmbeddingAbsent(self._state.why)
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:

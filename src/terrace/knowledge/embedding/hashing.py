@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from terrace.knowledge.embedding.base import EmbedderState
+from terrace.types import Scope
 
 _WORD = re.compile(r"\w+")
 
@@ -30,7 +31,7 @@ class HashEmbedder:
     def state(self) -> EmbedderState:
         return EmbedderState("ready", self.name)
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
         import numpy as np
 
         vectors = np.zeros((len(texts), self._dimensions), np.float32)

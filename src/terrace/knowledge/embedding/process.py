@@ -17,6 +17,7 @@ from terrace.errors import Unavailable
 from terrace.knowledge.embedding.absent import estimate_tokens
 from terrace.knowledge.embedding.base import EmbedderState, EmbeddingAbsent
 from terrace.knowledge.embedding.wire import PREFIX, Answer, Ask, Hello, Model, frame
+from terrace.types import Scope
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ class ProcessEmbedder:
             return EmbedderState("unloaded", self.name, "The model loads again when it is next needed.")
         return self._state
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
         import numpy as np
 
         if query:

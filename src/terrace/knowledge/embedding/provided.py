@@ -7,6 +7,7 @@ from terrace.errors import Unavailable
 from terrace.knowledge.embedding.absent import estimate_tokens
 from terrace.knowledge.embedding.base import EmbedderState
 from terrace.models.base import Embeddings
+from terrace.types import Scope
 
 SLICE = 64  # texts in one call
 
@@ -17,7 +18,7 @@ class Embeds(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings: ...
+    async def embed(self, model: str, texts: Sequence[str], scope: Scope) -> Embeddings: ...
 
 
 class ProvidedEmbedder:
@@ -38,12 +39,13 @@ class ProvidedEmbedder:
     def state(self) -> EmbedderState:
         return EmbedderState("ready", self.name, f"Texts are embedded by {self._provider.name}.")
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
         import numpy as np
 
         rows: list[list[float]] = []
         for start in range(0, len(texts), SLICE):
-            rows += (await self._provider.embed(self._model, texts[start : start + SLICE])).vectors
+            part = texts[start : start + SLICE]
+            rows += (await self._provider.embed(self._model, part, scope or Scope())).vectors
         if len(rows) != len(texts) or len({len(row) for row in rows}) > 1:
             raise Unavailable(f"{self._provider.name} answered with the wrong number of vectors or dimensions.")
         if not rows:

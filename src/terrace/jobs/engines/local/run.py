@@ -12,7 +12,6 @@ from terrace.jobs.base import EventId, JobEvent, LostLease
 from terrace.jobs.claims import Claimed
 from terrace.jobs.endings import Outcome
 from terrace.jobs.journal import MAX_EVENT, Stored, encode
-from terrace.types import Scope
 
 if TYPE_CHECKING:
     from terrace.jobs.engines.local.recorder import Recorder
@@ -28,7 +27,7 @@ class Run:
 
     def __init__(self, job: Claimed, recorder: "Recorder") -> None:
         self.job = job
-        self.scope = Scope(job.tenant, job.user)
+        self.scope = job.scope
         self.outcome: Outcome | None = None
         self.stop: Stop | None = None
         self.task: asyncio.Task[None] | None = None
