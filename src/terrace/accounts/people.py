@@ -216,7 +216,8 @@ class People:
             hash = await self._passwords.hash(password, personal=(newcomer.name, newcomer.email))
             return await self._change(registering.register, self._audit, self._adopt, newcomer, hash, self._clock())
         except (Denied, Missing, Conflict):
-            self._refusals.failed(place)
+            if newcomer.operator is None:
+                self._refusals.failed(place)
             raise
 
     def _check_code(self, given: str | None, address: str) -> bool:
