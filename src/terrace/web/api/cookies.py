@@ -4,11 +4,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 from terrace.accounts.base import Tokens
+from terrace.accounts.oidc import PATIENCE
 from terrace.web.api.origin import Where
 
 ACCESS, REFRESH, CSRF, OIDC = "terrace_access", "terrace_refresh", "terrace_csrf", "terrace_oidc"
 AUTH_PATH, OIDC_PATH = "/api/auth", "/api/auth/oidc"
-OIDC_SECONDS = 600  # to log in at the other provider
 
 
 def keep_login(response: Response, tokens: Tokens, where: Where, seconds: float) -> None:
@@ -35,12 +35,12 @@ def refresh_token(request: Request) -> str | None:
 
 def keep_oidc_state(response: Response, state: str, where: Where) -> None:
     response.set_cookie(
-        OIDC, state, max_age=OIDC_SECONDS, path=OIDC_PATH, httponly=True, samesite="lax", secure=where.secure
+        OIDC, state, max_age=PATIENCE, path=OIDC_PATH, httponly=True, samesite="lax", secure=where.secure
     )
 
 
-def oidc_state(request: Request) -> str:
-    return request.cookies.get(OIDC, "")
+def oidc_state(request: Request) -> str | None:
+    return request.cookies.get(OIDC)
 
 
 def drop_oidc_state(response: Response) -> None:

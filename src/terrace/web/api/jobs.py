@@ -6,8 +6,9 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
+from terrace.accounts.base import Caller
 from terrace.jobs.base import Job, State
-from terrace.web.access import Who, resource
+from terrace.web.access import Me, Who, resource
 from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Cursor, Limit, Page
@@ -32,7 +33,7 @@ class ProcessDocument(BaseModel):
 @router.get("")
 async def list_jobs(
     house: House,
-    who: Who,
+    me: Me,
     state: State | None = None,
     kind: Annotated[str | None, Query(max_length=100)] = None,
     parent_id: Annotated[str | None, Query(max_length=64)] = None,
@@ -40,9 +41,16 @@ async def list_jobs(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[Job]:
-    """Newest first."""
+    """Newest first: one's own and those all share, with the permission `jobs:all` everybody's."""
     items, following = await house.jobs.list(
-        who, state=state, kind=kind, parent_id=parent_id, dead=dead, limit=limit, cursor=cursor
+        me.scope,
+        everyone=sees_all(me),
+        state=state,
+        kind=kind,
+        parent_id=parent_id,
+        dead=dead,
+        limit=limit,
+        cursor=cursor,
     )
     return Page(items=items, next=following)
 
@@ -57,36 +65,40 @@ async def create_job(house: House, who: Who, body: NewJob, idempotency_key: Idem
 
 
 @router.get("/events", response_class=StreamingResponse, responses=produces(EVENTS))
-async def watch_jobs(house: House, who: Who) -> StreamingResponse:
-    """Server-sent events: every change of any job, as `job` events."""
-    return respond(mapped(house.jobs.changes(who), lambda job: frame("job", job)), house.drained)
+async def watch_jobs(house: House, me: Me) -> StreamingResponse:
+    """Server-sent events: every change of any job one sees, as `job` events."""
+    return respond(
+        mapped(house.jobs.changes(me.scope, everyone=sees_all(me)), lambda job: frame("job", job)), house.drained
+    )
 
 
 @router.get("/{job_id}")
 @short.get("/{job_id}/status")
-async def get_job(house: House, who: Who, job_id: str) -> Job:
+async def get_job(house: House, me: Me, job_id: str) -> Job:
     """With its place in the queue and the expected wait while it is queued."""
-    return await house.jobs.get(who, job_id)
+    return await house.jobs.get(me.scope, job_id, everyone=sees_all(me))
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse, responses=produces(EVENTS))
-async def job_events(house: House, who: Who, request: Request, job_id: str, render: str = "") -> StreamingResponse:
+async def job_events(house: House, me: Me, request: Request, job_id: str, render: str = "") -> StreamingResponse:
     """Server-sent events from the beginning, or from `Last-Event-ID`; `?render=html` adds the answer as HTML."""
-    after = position(request)
-    await house.jobs.get(who, job_id)
-    return job_stream(house.jobs.events(who, job_id, after), house.drained, render=render == "html")
+    after, everyone = position(request), sees_all(me)
+    await house.jobs.get(me.scope, job_id, everyone=everyone)
+    return job_stream(
+        house.jobs.events(me.scope, job_id, after, everyone=everyone), house.drained, render=render == "html"
+    )
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(house: House, who: Who, job_id: str) -> Job:
+async def cancel_job(house: House, me: Me, job_id: str) -> Job:
     """Stop it and its children. One that is over stays as it is."""
-    return await house.jobs.cancel(who, job_id)
+    return await house.jobs.cancel(me.scope, job_id, everyone=sees_all(me))
 
 
 @router.post("/{job_id}/retry")
-async def retry_job(house: House, who: Who, job_id: str) -> Job:
+async def retry_job(house: House, me: Me, job_id: str) -> Job:
     """Put a failed or cancelled job back in the queue."""
-    return await house.jobs.retry(who, job_id)
+    return await house.jobs.retry(me.scope, job_id, everyone=sees_all(me))
 
 
 @short.post("/process-document", status_code=202)
@@ -94,3 +106,8 @@ async def process_document(house: House, who: Who, body: ProcessDocument) -> Job
     """Read a stored document again."""
     _, job_id = await house.knowledge.reprocess(who, body.document_id)
     return await house.jobs.get(who, job_id)
+
+
+def sees_all(me: Caller) -> bool:
+    """Everybody's jobs of the tenant."""
+    return "jobs:all" in me.permissions

@@ -12,12 +12,6 @@ from terrace.web.api.origin import Origin, Where
 from terrace.web.services import House, Services
 
 router = resource(prefix="/auth/oidc", tags=["auth"])
-REDIRECT = {
-    302: {
-        "description": "To the provider, or back to the page",
-        "headers": {"Location": {"schema": {"type": "string"}}},
-    }
-}
 
 
 @router.get("/{name}", status_code=302, response_class=RedirectResponse)
@@ -40,7 +34,12 @@ async def finish_oidc(house: House, origin: Origin, request: Request, name: str)
 async def _finished(house: Services, origin: Where, request: Request, name: str) -> RedirectResponse:
     try:
         tokens = await house.oidc.finish(
-            name, dict(request.query_params), oidc_state(request), _callback(origin, name), origin.address, origin.agent
+            name,
+            dict(request.query_params),
+            oidc_state(request),
+            _callback(origin, name),
+            address=origin.address,
+            agent=origin.agent,
         )
     except TerraceError as error:
         return RedirectResponse(f"/login#error={quote(error.code)}", 302)
