@@ -26,10 +26,16 @@ DOORS = {("cli", "assembly"), ("__main__", "cli")}
 
 VENDORS = {
     "aiohttp": {"models/transport"},
+    "aiosmtplib": {"accounts"},
     "alembic": {"storage"},
     "argon2": {"accounts"},
+    "authlib": {"accounts"},
+    "cryptography": {"accounts"},
     "fastapi": {"web"},
     "httptools": {"models/transport", "web"},
+    "httpx2": {"accounts"},
+    "joserfc": {"accounts"},
+    "jwt": {"accounts"},
     "keyring": {"cli"},
     "lxml": {"knowledge/parsers"},
     "markdown_it": {"web"},
