@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlmodel import Session
 
@@ -67,7 +68,7 @@ class Bench:
     make: Make
     options: settings.Limits = field(default_factory=settings.Limits)
     clock: Clock = field(default_factory=Clock)
-    shelf: Shelf = field(default_factory=Shelf)
+    shelf: Any = field(default_factory=Shelf)
     recorded: list[Call] = field(default_factory=list)
     ledger: Ledger = field(init=False)
     limits: Both = field(init=False)

@@ -9,15 +9,17 @@ from typing import Any, Protocol
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from terrace.errors import Conflict, Invalid, Missing, TerraceError
+from terrace.accounts.limits.base import Limits
+from terrace.accounts.limits.unlimited import Unlimited
+from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import Jobs
 from terrace.knowledge import naming, store, tasks, texts, trash
+from terrace.knowledge.admitting import Admitting
 from terrace.knowledge.base import Document, DocumentState, Index, Page
 from terrace.knowledge.media import PDF
 from terrace.knowledge.pages import PageMarks
 from terrace.knowledge.receiving import Door, Received, Refused
 from terrace.knowledge.settling import kept_if_known, to_the_end
-from terrace.knowledge.tables import DocumentRow
 from terrace.knowledge.views import DEFAULT_COLLECTION, BatchItem, Collection, Labels, StoredChunk, Tag, TextSlice
 from terrace.storage import Blobs, Database
 from terrace.types import Scope, now
@@ -37,8 +39,17 @@ class Pictures(Protocol):
 
 
 class Knowledge:
+    """`limits` has the last word on what is taken."""
+
     def __init__(
-        self, database: Database, blobs: Blobs, jobs: Jobs, index: Index, door: Door, pictures: Pictures
+        self,
+        database: Database,
+        blobs: Blobs,
+        jobs: Jobs,
+        index: Index,
+        door: Door,
+        pictures: Pictures,
+        limits: Limits | None = None,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -46,6 +57,7 @@ class Knowledge:
         self._index = index
         self._door = door
         self._pictures = pictures
+        self._admitting = Admitting(jobs, limits or Unlimited())
 
     # -- coming in
 
@@ -81,10 +93,10 @@ class Knowledge:
         """Write the document and have it read; the document, and the job that reads it.
 
         A file whose bytes are in the collection already is that document (`duplicate`); when it had failed, it is
-        read again.
+        read again. Raises Limited when there is no room for one more.
         """
         tags = naming.tag_names(labels.tags)
-        document = await self._write_once(self._add, scope, received, labels.collection, tags, None)
+        document = await self._write_once(self._admitting.one, scope, received, labels.collection, tags)
         if document.duplicate:
             await self._door.drop(received.blob)
         return document, document.job_id
@@ -105,7 +117,7 @@ class Knowledge:
                     async for each in received:
                         got.append(each)  # noqa: PERF401 - what came before a failure must be known
             tags = naming.tag_names(labels.tags)
-            job_id, items = await self._write_once(self._add_batch, scope, got, labels.collection, tags)
+            job_id, items = await self._write_once(self._admitting.batch, scope, got, labels.collection, tags)
         except BaseException:
             async with self.kept_on_success(*(each for each in got if isinstance(each, Received))):
                 raise
@@ -121,61 +133,6 @@ class Knowledge:
             return await to_the_end(self._database.write(work, *arguments))
         except IntegrityError:
             return await to_the_end(self._database.write(work, *arguments))
-
-    def _add_batch(
-        self, session: Session, scope: Scope, got: Sequence[Received | Refused], collection: str, tags: Sequence[str]
-    ) -> tuple[str | None, list[BatchItem]]:
-        parent: list[str] = []
-
-        def parent_id() -> str:
-            """Of the one job above all; there is none before a file needs it."""
-            if not parent:
-                parent.append(self._jobs.enqueue(session, scope, tasks.BATCH, {"files": len(got)}))
-            return parent[0]
-
-        items = [
-            BatchItem(each.name, self._add(session, scope, each, collection, tags, parent_id))
-            if isinstance(each, Received)
-            else _item(each)
-            for each in got
-        ]
-        return (parent[0] if parent else None), items
-
-    def _add(
-        self,
-        session: Session,
-        scope: Scope,
-        received: Received,
-        collection: str,
-        tags: Sequence[str],
-        parent: Callable[[], str] | None,
-    ) -> Document:
-        """The row of a received file and the job that reads it; or the document that is there already."""
-        within = store.ensure_collection(session, scope, collection)
-        row = store.with_content(session, scope, within.id, received.sha256)
-        duplicate = row is not None
-        if row is None:
-            row = DocumentRow(
-                id=received.document_id,
-                tenant_id=scope.tenant,
-                collection_id=within.id,
-                name=received.name,
-                name_key=store.name_key(received.name, ""),
-                media_type=received.media_type,
-                bytes=received.bytes,
-                sha256=received.sha256,
-                blob=received.blob,
-                created_at=now(),
-                updated_at=now(),
-            )
-            session.add(row)
-            session.flush()
-            store.set_tags(session, scope, row.id, tags)
-        if not duplicate or row.state == "failed":
-            parent_id = parent() if parent else None
-            store.enqueue(session, scope, self._jobs, row, tasks.INGEST, parent_id=parent_id)
-        session.flush()
-        return store.shown(session, scope, [row], duplicate=duplicate)[0]
 
     # -- looking
 
@@ -386,8 +343,3 @@ class Knowledge:
     async def tags(self, scope: Scope) -> Sequence[Tag]:
         """The tags in use, by name."""
         return await self._database.read(store.tags, scope)
-
-
-def _item(refused: Refused) -> BatchItem:
-    error: TerraceError = refused.error
-    return BatchItem(refused.name, error={"kind": error.kind, "code": error.code, "message": error.message})

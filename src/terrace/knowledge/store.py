@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, or_
 from sqlmodel import Session, col, select
 
+from terrace.accounts.limits.base import Subject
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import Jobs
 from terrace.knowledge.base import Document, Index, Page, Span
@@ -100,6 +101,17 @@ def get(session: Session, scope: Scope, document_id: str) -> DocumentRow:
     if (row := session.exec(query).one_or_none()) is None:
         raise Missing("There is no such document.", code="document_missing")
     return row
+
+
+def stored(session: Session, subject: Subject) -> tuple[int, int]:
+    """How many documents and bytes a tenant has, or a user or key of it has uploaded."""
+    query = select(func.count(), func.coalesce(func.sum(col(DocumentRow.bytes)), 0))
+    query = query.where(DocumentRow.tenant_id == subject.tenant)
+    if subject.kind != "tenant":
+        owner = DocumentRow.user_id if subject.kind == "user" else DocumentRow.key_id
+        query = query.where(col(owner) == subject.id)
+    count, size = session.exec(query).one()
+    return int(count), int(size)
 
 
 def with_content(session: Session, scope: Scope, collection_id: str, sha256: str) -> DocumentRow | None:

@@ -25,6 +25,8 @@ class DocumentRow(SQLModel, table=True):
         UniqueConstraint("tenant_id", "collection_id", "sha256", name="uq_documents_content"),
         Index("ix_documents_tenant", "tenant_id", "id"),
         Index("ix_documents_state", "tenant_id", "state", "searchable"),
+        Index("ix_documents_user", "tenant_id", "user_id", "bytes"),  # with the bytes: what is stored is summed often
+        Index("ix_documents_key", "tenant_id", "key_id", "bytes"),
     )
 
     id: str = Field(primary_key=True)  # doc_...
@@ -45,6 +47,8 @@ class DocumentRow(SQLModel, table=True):
     warnings: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     job_id: str | None = None  # the one job that may write this document: its fence
+    user_id: str | None = None  # who uploaded it
+    key_id: str | None = None  # the API key it came with
     parsed_by: str | None = None  # the job whose parse the chunks come from: a retry of it need not parse again
     blob: str  # key of the original
     text_blob: str | None = None  # key of the text, UTF-32; replaced together with the chunks

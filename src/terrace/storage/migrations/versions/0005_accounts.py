@@ -133,8 +133,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("key_id", sa.String(), nullable=True))
     op.add_column("documents", sa.Column("user_id", sa.String(), nullable=True))
     op.add_column("documents", sa.Column("key_id", sa.String(), nullable=True))
-    op.create_index("ix_documents_user", "documents", ["tenant_id", "user_id"])
-    op.create_index("ix_documents_key", "documents", ["tenant_id", "key_id"])
+    op.create_index("ix_documents_user", "documents", ["tenant_id", "user_id", "bytes"])
+    op.create_index("ix_documents_key", "documents", ["tenant_id", "key_id", "bytes"])
 
 
 def downgrade() -> None:
