@@ -49,7 +49,8 @@ class Server:
             "TERRACE_KNOWLEDGE__EMBEDDING__MODEL": "none",
             **settings,
         }
-        self._log = (data.parent / f"{data.name}.log").open("ab")
+        self.log = data.parent / f"{data.name}.log"
+        self._log = self.log.open("ab")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -57,7 +58,7 @@ class Server:
         self._process = subprocess.Popen(command, env=self._environment, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, f"the server ended: {Path(self._log.name).read_text()[-2000:]}"
+            assert self._process.poll() is None, f"the server ended: {self.log.read_text()[-2000:]}"
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=2):
                     return
@@ -125,18 +126,19 @@ def browser() -> Iterator[Browser]:
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens a page in a context of its own. Console errors, exceptions and refusals by the policy fail the test.
 
-    `reload_breaks=True` forgives what a killed server must cause: requests that found nobody.
+    `reload_breaks=True` forgives what a killed server must cause: requests that found nobody. `refusals` forgives what
+    the journey itself brings about, such as ("401",).
     """
     contexts, complaints = [], []
 
-    def open_page(url: str, *, reload_breaks: bool = False, **options: object) -> Page:
+    def open_page(url: str, *, reload_breaks: bool = False, refusals: tuple[str, ...] = (), **options: object) -> Page:
         context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **options})  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
 
         def heard(text: str) -> None:
-            if not (reload_breaks and "ERR_" in text):
+            if not (reload_breaks and "ERR_" in text) and not any(f"status of {each}" in text for each in refusals):
                 complaints.append(text)
 
         page.on("console", lambda message: heard(message.text) if message.type == "error" else None)
