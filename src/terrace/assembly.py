@@ -7,25 +7,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
 
 from terrace import __version__
 from terrace.accounts import doctor as accounts_doctor
-from terrace.accounts.audit import Audit
-from terrace.accounts.gatekeeper import Gatekeeper
-from terrace.accounts.keys import Keys
 from terrace.accounts.limits.memory import MemoryLimits
-from terrace.accounts.mail import Mail
-from terrace.accounts.passwords import Passwords
-from terrace.accounts.people import People
+from terrace.accounts.opening import Accounts, open_accounts
 from terrace.accounts.secret import load_secret
-from terrace.accounts.sessions import Sessions
-from terrace.accounts.tenants import Tenants
-from terrace.accounts.throttle import Throttle
+from terrace.chat import leaving as chat_leaving
 from terrace.chat.answering import Answering
 from terrace.chat.library import Library
 from terrace.chat.questions import Questions
@@ -34,6 +29,7 @@ from terrace.chat.service import Chat
 from terrace.chat.tasks import kinds as chat_kinds
 from terrace.errors import Invalid, TerraceError
 from terrace.jobs import doctor as jobs_doctor
+from terrace.jobs import leaving as jobs_leaving
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.processes import Processes
 from terrace.knowledge.doctor import Doctor
@@ -89,15 +85,10 @@ class House:
     chat: Chat
     metrics: Metrics
     ledger: Ledger
+    usage: UsageReport
     prices: Prices
     limits: MemoryLimits
-    gatekeeper: Gatekeeper
-    audit: Audit
-    people: People
-    tenants: Tenants
-    mail: Mail
-    sessions: Sessions
-    keys: Keys
+    accounts: Accounts
     drained: asyncio.Event
 
 
@@ -108,7 +99,7 @@ class _Upstream:
         self.name = name
         self._models = models
 
-    async def embed(self, model: str, texts: Sequence[str], scope: Scope | None = None) -> Embeddings:
+    async def embed(self, model: str, texts: Sequence[str], scope: Scope) -> Embeddings:
         return await self._models().embed(f"{self.name}/{model}", texts, scope)
 
 
@@ -121,6 +112,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         database = await open_database(settings)
         stack.push_async_callback(database.close)
         ledger = Ledger(database, settings.data / "usage")
+        usage = UsageReport(database, ledger)
         prices = Prices(database)
         limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=lambda *_: (0, 0))
         blobs = FolderBlobs(settings.data / "blobs")
@@ -144,33 +136,19 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         ingest = Ingest(database, blobs, files, index, embedder)
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering)):
             jobs.register(kind)
-        audit = Audit(database)
-        secret = load_secret(settings.accounts, settings.data)
-        gatekeeper = Gatekeeper(
-            database, settings.accounts, secret,
-            loopback=_unasked(settings), terminal_token=token,
-        )  # fmt: skip
-        passwords = Passwords(settings.accounts)
-        stack.callback(passwords.close)
-        people = People(
-            database, settings.accounts, passwords, audit,
+
+        def erase_jobs(session: Session, user_id: str) -> None:
+            jobs_leaving.erase_user(session, user_id, [name for name, kind in jobs.kinds.items() if kind.shared])
+
+        accounts = open_accounts(
+            settings,
+            database,
             loopback=is_loopback(settings.host),
-            adopt=(),
-            erase=(ledger.erase,),
-            changed=gatekeeper.changed,
-        )  # fmt: skip
-        tenants = Tenants(
-            database, audit,
-            (ledger.erase_tenant,),
-            changed=gatekeeper.changed,
-        )  # fmt: skip
-        mail = Mail(settings.accounts.smtp)
-        sessions = Sessions(
-            database, settings.accounts, secret, passwords, Throttle(settings.accounts), audit, mail,
-            changed=gatekeeper.changed,
-        )  # fmt: skip
-        stack.push_async_callback(sessions.close)
-        keys = Keys(database, settings.accounts, audit, changed=gatekeeper.changed)
+            terminal_token=token,
+            adopt=(chat_leaving.adopt, jobs_leaving.adopt),
+            erase_user=(chat_leaving.erase_user, erase_jobs, ledger.erase),
+            erase_tenant=(chat_leaving.erase_tenant, jobs_leaving.erase_tenant, ledger.erase_tenant),
+        )
         yield House(
             settings=settings,
             database=database,
@@ -186,15 +164,10 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             chat=chat,
             metrics=metrics,
             ledger=ledger,
+            usage=usage,
             prices=prices,
             limits=limits,
-            gatekeeper=gatekeeper,
-            audit=audit,
-            people=people,
-            tenants=tenants,
-            mail=mail,
-            sessions=sessions,
-            keys=keys,
+            accounts=await stack.enter_async_context(accounts),
             drained=asyncio.Event(),
         )
 
@@ -224,10 +197,14 @@ async def serve(
             def ready() -> None:
                 started(url)
                 if ownerless is not None and needs_owner:
-                    ownerless(house.people.setup_code)
+                    ownerless(house.accounts.people.setup_code)
 
-            needs_owner = not house.gatekeeper.local and not await house.people.exists()
-            with process.announced(settings.data, url, house.gatekeeper.terminal_token) if announced else nullcontext():
+            needs_owner = not house.accounts.gatekeeper.local and not await house.accounts.people.exists()
+            with (
+                process.announced(settings.data, url, house.accounts.gatekeeper.terminal_token)
+                if announced
+                else nullcontext()
+            ):
                 await server.serve(application(house), listener, settings, started=ready, stop=stop)
     finally:
         listener.close()
@@ -247,7 +224,7 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
     await house.prices.load()
     await house.ledger.start()
     await house.limits.start()
-    await house.gatekeeper.start()
+    await house.accounts.gatekeeper.start()
     house.models.start()
     if jobs:
         await house.jobs.start()
@@ -261,7 +238,7 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
             tidying.cancel()
             await asyncio.gather(tidying, return_exceptions=True)
         await draining
-        await house.gatekeeper.close()
+        await house.accounts.gatekeeper.close()
         await house.limits.close()
         await house.ledger.close()
         await house.prices.close()
@@ -280,6 +257,7 @@ async def _keep_house(house: House) -> None:
         try:
             await house.blobs.sweep()
             await library.keep_house()
+            await house.usage.tidy(house.settings.limits.ledger_days)
         except (TerraceError, DBAPIError) as error:
             log.warning("the daily tidying stopped early and is tried again tomorrow: %s", error)
         await asyncio.sleep(DAY)
@@ -290,7 +268,7 @@ def _doctor(house: House) -> Doctor:
 
 
 def application(house: House) -> ASGI:
-    doorkeeper = Doorkeeper(house.gatekeeper, house.settings.web.trusted_proxies)
+    doorkeeper = Doorkeeper(house.accounts.gatekeeper, house.settings.web.trusted_proxies)
     door = OpenAIDoor(
         house.models,
         house.transport,
@@ -308,11 +286,6 @@ def check(settings: Settings) -> None:
     """Raises Invalid when the settings can't be used: a server must not start on them."""
     _own_folder(settings)
     load_secret(settings.accounts, settings.data)
-
-
-def _unasked(settings: Settings) -> bool:
-    """Whether nobody is asked who they are as long as there is no account."""
-    return is_loopback(settings.host) or settings.insecure
 
 
 def _own_folder(settings: Settings) -> None:
@@ -338,7 +311,7 @@ async def doctor(settings: Settings, *, repair: bool) -> list[dict[str, Any]]:
     async with assemble(settings) as house:
         library = _doctor(house)
         found: list[Any] = [
-            *accounts_doctor.examine(settings, accounts=await house.people.exists()),
+            *accounts_doctor.examine(settings, accounts=await house.accounts.people.exists()),
             *await jobs_doctor.examine(house.jobs),
             *await library.examine(),
         ]
@@ -377,25 +350,25 @@ def _services(house: House) -> Services:
             "jobs": await house.jobs.counts(scope),
             "answering": asdict(await house.models.answering()),
             "data": str(house.settings.data),
-            "local": house.gatekeeper.local,
+            "local": house.accounts.gatekeeper.local,
         }
 
-    none: Any = None
+    accounts = house.accounts
     return Services(
         settings=house.settings,
-        gatekeeper=house.gatekeeper,
-        people=house.people,
-        tenants=house.tenants,
-        sessions=house.sessions,
-        keys=house.keys,
-        oidc=none,
-        mail=house.mail,
-        audit=house.audit,
+        gatekeeper=accounts.gatekeeper,
+        people=accounts.people,
+        tenants=accounts.tenants,
+        sessions=accounts.sessions,
+        keys=accounts.keys,
+        oidc=accounts.oidc,
+        mail=accounts.mail,
+        audit=accounts.audit,
         limits=house.limits,
         prices=house.prices,
-        usage=UsageReport(house.database, house.ledger),
+        usage=house.usage,
         questions=Questions(house.database, house.chat),
-        exporters=(),
+        exporters=(partial(chat_leaving.export, house.database), house.usage.export),
         jobs=house.jobs,
         knowledge=house.knowledge,
         search=house.search,

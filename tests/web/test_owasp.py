@@ -56,7 +56,7 @@ async def test_api1_broken_object_level_authorization(owner: Person) -> None:
     made = (await owner.post("/api/keys", {"name": "mine"})).json()["key"]["id"]
     for path in (
         f"/api/documents/{document}",
-        f"/api/documents/{document}/text",
+        f"/api/documents/{document}/original",
         f"/api/conversations/{asked['conversation_id']}",
         f"/api/jobs/{asked['job_id']}",
         f"/api/keys/{made}",
