@@ -17,6 +17,15 @@ export const PERMISSIONS = {
   operator: ["Operate the installation", "All tenants, their limits and bills, prices and models"],
 };
 
+// Short names for several permissions, as programs give them to keys.
+export const FAMILIES = {
+  documents: { name: "All of documents", has: ["documents:read", "documents:write"] },
+  admin: {
+    name: "All of administration",
+    has: ["jobs:all", "members", "limits", "usage:all", "audit", "tenant", "operator"],
+  },
+};
+
 export const ROLES = {
   viewer: ["Viewer", "reads and searches documents"],
   member: ["Member", "asks, adds documents, makes keys of their own"],

@@ -18,46 +18,46 @@ export const KINDS = {
   price: "Prices",
 };
 
-const whom = (entry) => (entry.subject === entry.actor ? "their own account" : nameOf(entry.subject));
+const own = ({ subject, actor }) => subject === actor;
+const named = ({ subject }) => nameOf(subject);
 const key = ({ subject, detail }) => `the key ${detail.name ?? nameOf(subject).replace(/^the key /, "")}`;
-const role = ({ detail }) => roleName(detail.role).toLowerCase();
+const roleWord = (role) => roleName(role).toLowerCase();
 
 // action -> what was done, said after the name of whoever did it.
 const DONE = {
-  "user.registered": () => "made an account",
-  "user.created": () => "made an account",
-  "user.renamed": (entry) => `changed the name of ${whom(entry)}`,
-  "user.disabled": (entry) => `disabled ${nameOf(entry.subject)}`,
-  "user.enabled": (entry) => `enabled ${nameOf(entry.subject)} again`,
-  "user.erased": (entry) => `erased ${entry.subject === entry.actor ? "their account" : "an account"}`,
-  "session.opened": () => "logged in",
-  "session.revoked": () => "ended a login",
+  "user.registered": (act) => `made an account${own(act) ? "" : ` for ${named(act)}`} as ${roleWord(act.detail.role)}`,
+  "user.renamed": (act) => `changed ${own(act) ? "their name" : `the name of ${named(act)}`}`,
+  "user.disabled": (act) => `disabled ${named(act)}`,
+  "user.enabled": (act) => `enabled ${named(act)} again`,
+  "user.erased": (act) => `erased ${own(act) ? "their account" : "an account"}`,
+  "user.reset_link": (act) => `made a link to a new password for ${named(act)}`,
   "session.reused": () => "lost a login: its refresh token was used twice",
   "password.changed": () => "changed their password",
   "password.reset": () => "chose a new password by a link",
-  "password.link": (entry) => `made a link to a new password for ${nameOf(entry.subject)}`,
-  "member.added": (entry) => `became ${role(entry)}`,
-  "member.joined": (entry) => `joined as ${role(entry)}`,
-  "member.role": (entry) => `made ${nameOf(entry.subject)} ${role(entry)}`,
-  "member.removed": (entry) => `removed ${nameOf(entry.subject)}`,
-  "invitation.created": ({ detail }) => `invited ${detail.email ?? "somebody"} as ${roleName(detail.role).toLowerCase()}`,
+  "member.joined": ({ detail }) => `joined as ${roleWord(detail.role)}`,
+  "member.role_changed": (act) => `made ${named(act)} ${roleWord(act.detail.after)} (was ${roleWord(act.detail.before)})`,
+  "member.removed": (act) => (own(act) ? "left" : `removed ${named(act)}`),
+  "invitation.created": ({ detail }) => `invited somebody as ${roleWord(detail.role)}`,
   "invitation.revoked": () => "took back an invitation",
-  "invitation.accepted": () => "accepted an invitation",
-  "key.created": (entry) => `made ${key(entry)}`,
-  "key.changed": (entry) => `changed ${key(entry)}`,
-  "key.rotated": (entry) => `gave ${key(entry)} a new secret`,
-  "key.revoked": (entry) => `revoked ${key(entry)}`,
-  "limits.changed": (entry) => `set limits for ${subject(entry.subject)}${values(entry.detail)}`,
-  "tenant.created": ({ detail }) => `made the tenant ${detail.name ?? ""}`.trim(),
-  "tenant.renamed": ({ detail }) => `renamed the tenant${detail.name ? ` to ${detail.name}` : ""}`,
-  "tenant.changed": () => "changed the tenant",
-  "tenant.disabled": () => "disabled the tenant",
-  "tenant.enabled": () => "enabled the tenant again",
-  "tenant.deleted": ({ detail }) => `deleted the tenant ${detail.name ?? ""}`.trim(),
-  "tenant.exported": () => "exported the tenant",
-  "price.set": ({ subject: model }) => `set the price of ${model}`,
+  "key.created": (act) => `made ${key(act)}`,
+  "key.changed": (act) => `changed ${key(act)}`,
+  "key.rotated": (act) => `gave ${key(act)} a new secret`,
+  "key.revoked": (act) => `revoked ${key(act)}`,
+  "limits.changed": (act) => `set limits for ${subject(act.subject)}${values(act.detail)}`,
+  "tenant.created": ({ detail }) => `made the tenant ${detail.name}`,
+  "tenant.changed": (act) => changed(act),
+  "tenant.deleted": ({ detail }) => `deleted the tenant ${detail.name}`,
+  "price.set": ({ subject: model, detail }) => `set the price of ${model}: $${detail.input} in, $${detail.output} out`,
   "price.removed": ({ subject: model }) => `took away the price of ${model}`,
 };
+
+function changed({ subject: id, detail }) {
+  const tenant = nameOf(id);
+  if (detail.disabled === true) return `disabled the tenant ${tenant}`;
+  if (detail.disabled === false) return `enabled the tenant ${tenant} again`;
+  const models = detail.models && `its models to ${detail.models.join(", ") || "all"}`;
+  return `changed the tenant ${tenant}: ${[detail.name && `its name to ${detail.name}`, models].filter(Boolean).join(", ")}`;
+}
 
 const subject = (text) => (text.includes(":") ? nameOf(text.split(":")[1]) : nameOf(text) === text ? "the tenant" : nameOf(text));
 

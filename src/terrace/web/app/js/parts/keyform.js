@@ -2,8 +2,8 @@
 
 import { h } from "../dom.js";
 import { date } from "../format.js";
-import { can, isLocal } from "../session.js";
-import { PERMISSIONS } from "../words.js";
+import { can } from "../session.js";
+import { FAMILIES, PERMISSIONS } from "../words.js";
 import { snippet } from "./connect.js";
 import { modal } from "./dialog.js";
 import { field, form, group, select } from "./form.js";
@@ -51,7 +51,7 @@ export function keyForm({ key = null, action, submit, cancel }) {
     parts: [name, scopes.element, ends, group(where, models, addresses)],
     action,
     cancel,
-    at: { bad_model_pattern: "models", bad_address: "addresses" },
+    at: { bad_key_name: "name", bad_expiry: "ends", bad_models: "models", bad_model_pattern: "models", bad_address: "addresses" },
     submit: (values) => {
       const at = until(values.ends, key);
       return submit({
@@ -65,7 +65,8 @@ export function keyForm({ key = null, action, submit, cancel }) {
   });
 }
 
-function scopeBoxes(given) {
+function scopeBoxes(scopes) {
+  const given = scopes.flatMap((scope) => FAMILIES[scope]?.has ?? [scope]);
   const offered = Object.entries(PERMISSIONS).filter(([scope]) => can(scope));
   const boxes = offered.map(([scope, [label, means]]) => {
     const input = h("input", { type: "checkbox", value: scope, checked: given.includes(scope) });
@@ -83,7 +84,7 @@ function scopeBoxes(given) {
     "fieldset",
     { class: "formfield" },
     h("legend", null, "What it may do"),
-    all("all", isLocal() ? "Everything" : "Everything I may", "Also what I may later"),
+    all("all", "Everything I may", "Also what I may later"),
     all("some", "Only this", "Nothing else, whatever I may"),
     some,
   );

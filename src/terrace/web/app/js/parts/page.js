@@ -14,7 +14,7 @@ const AREAS = {
   Settings: [
     ["/settings", "General", () => true],
     ["/account", "Account", apart],
-    ["/keys", "API keys", () => can("keys")],
+    ["/keys", "API keys", () => apart() && can("keys")],
     ["/members", "Members", () => apart() && can("members")],
     ["/audit", "Audit log", () => apart() && can("audit")],
     ["/tenants", "Tenants", () => apart() && can("operator")],

@@ -88,9 +88,7 @@ function passwordForm(user, signal) {
     signal,
     at: {
       ...Object.fromEntries(Object.keys(PASSWORD_CODES).map((code) => [code, "fresh"])),
-      bad_login: "current",
-      bad_password: "current",
-      password_wrong: "current",
+      wrong_password: "current",
     },
     submit: async ({ current, fresh }) => {
       await accounts.password(current, fresh);

@@ -4,7 +4,7 @@ import { fill, h } from "../dom.js";
 import { accounts } from "../accounts.js";
 import { ago, date, exact } from "../format.js";
 import { can, isLocal, session } from "../session.js";
-import { PERMISSIONS } from "../words.js";
+import { FAMILIES, PERMISSIONS } from "../words.js";
 import { confirm, modal } from "../parts/dialog.js";
 import { icon } from "../parts/icons.js";
 import { expired, keyForm, showSecret } from "../parts/keyform.js";
@@ -15,6 +15,14 @@ import { attempt, toast } from "../parts/toast.js";
 import { select, form } from "../parts/form.js";
 
 export async function view(main, _params, { signal }) {
+  if (isLocal()) {
+    page(
+      main,
+      { name: "API keys", lead: "Nobody needs a key yet: on this machine every program is let in." },
+      h("div", { class: "row" }, h("a", { href: "/setup", class: "button" }, icon("shield"), "Set up accounts")),
+    );
+    return;
+  }
   const keys = new Keys(signal);
   page(
     main,
@@ -31,6 +39,8 @@ export async function view(main, _params, { signal }) {
   );
   await keys.load();
 }
+
+const mine = (key) => key.user_id === session().user?.id;
 
 class Keys {
   #keys = [];
@@ -127,8 +137,8 @@ class Keys {
       over
         ? h("span", { class: "badge" }, `${over} ${date(key.revoked_at ?? key.expires_at)}`)
         : menuButton(`More about ${key.name}`, () => [
-            { label: "Change", icon: "edit", run: () => this.change(key) },
-            { label: "Rotate", icon: "redo", run: () => this.rotate(key) },
+            mine(key) && { label: "Change", icon: "edit", run: () => this.change(key) },
+            mine(key) && { label: "Rotate", icon: "redo", run: () => this.rotate(key) },
             { label: "Limits", icon: "chart", href: `/limits#key:${key.id}` },
             { label: "Usage", icon: "chart", href: `/usage?key=${key.id}` },
             { label: "Revoke", icon: "trash", bad: true, run: () => this.revoke(key) },
@@ -137,11 +147,10 @@ class Keys {
   }
 
   // What it may do, in a line.
-  may({ scopes, models, addresses }) {
-    const names = scopes.map((scope) => PERMISSIONS[scope]?.[0] ?? scope);
-    const whole = isLocal() ? "Everything" : "Everything you may";
+  may({ scopes, models, addresses, ...key }) {
+    const names = scopes.map((scope) => PERMISSIONS[scope]?.[0] ?? FAMILIES[scope]?.name ?? scope);
     return [
-      names.length ? names.join(", ") : whole,
+      names.length ? names.join(", ") : `Everything ${mine(key) ? "you" : "its owner"} may`,
       models.length && `only ${models.join(", ")}`,
       addresses.length && `from ${addresses.join(", ")}`,
     ]

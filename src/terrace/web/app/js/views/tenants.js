@@ -111,7 +111,7 @@ class Tenants {
         parts: fields,
         action: "Make the tenant",
         cancel: () => dialog.close(),
-        at: { name_taken: "name", tenant_exists: "name", bad_model_pattern: "models" },
+        at: { tenant_name_taken: "name", bad_models: "models", bad_model_pattern: "models" },
         submit: async ({ name, models, money_per_month: most }) => {
           const body = { name, models: patterns(models), ...(most ? { limits: { money_per_month: Number(most) } } : {}) };
           const tenant = await accounts.createTenant(body);
@@ -130,7 +130,7 @@ class Tenants {
         parts: [field({ label: "Name", name: "name", maxlength: 200, value: tenant.name, autocomplete: "off" }), modelsField(tenant.models)],
         action: "Save",
         cancel: () => dialog.close(),
-        at: { name_taken: "name", tenant_exists: "name", bad_model_pattern: "models" },
+        at: { tenant_name_taken: "name", bad_models: "models", bad_model_pattern: "models" },
         submit: async ({ name, models }) => {
           await accounts.changeTenant(tenant.id, { name, models: patterns(models) });
           dialog.close();
