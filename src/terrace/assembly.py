@@ -32,6 +32,7 @@ from terrace.jobs import doctor as jobs_doctor
 from terrace.jobs import leaving as jobs_leaving
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.processes import Processes
+from terrace.knowledge import leaving as knowledge_leaving
 from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding import open_embedder
 from terrace.knowledge.embedding.base import StatefulEmbedder
@@ -42,6 +43,7 @@ from terrace.knowledge.quoting import QuotingRanker
 from terrace.knowledge.receiving import Door
 from terrace.knowledge.search import Search
 from terrace.knowledge.service import Knowledge
+from terrace.knowledge.store import stored
 from terrace.knowledge.tasks import job_kinds as knowledge_kinds
 from terrace.models.base import Embeddings
 from terrace.models.service import Models, open_models
@@ -61,7 +63,7 @@ from terrace.web.edge import ASGI
 from terrace.web.openai import OpenAIDoor
 from terrace.web.openai.base import Sources
 from terrace.web.security import is_loopback
-from terrace.web.services import Services
+from terrace.web.services import Exporter, Services
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class House:
     usage: UsageReport
     prices: Prices
     limits: MemoryLimits
+    exporters: tuple[Exporter, ...]
     accounts: Accounts
     drained: asyncio.Event
 
@@ -114,7 +117,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         ledger = Ledger(database, settings.data / "usage")
         usage = UsageReport(database, ledger)
         prices = Prices(database)
-        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=lambda *_: (0, 0))
+        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored)
         blobs = FolderBlobs(settings.data / "blobs")
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
         stack.push_async_callback(processes.close)
@@ -130,12 +133,14 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         jobs = LocalJobs(database, settings.jobs)
         stack.push_async_callback(jobs.close)
         files = FileParser(settings.knowledge, processes)
-        knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files)
+        knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files, limits)
         answering = Answering(models, Library(database, search), settings.chat)
-        chat = Chat(database, jobs, models, settings.chat)
+        chat = Chat(database, jobs, models, settings.chat, limits)
         ingest = Ingest(database, blobs, files, index, embedder)
-        for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering)):
+        for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits)):
             jobs.register(kind)
+
+        documents = knowledge_leaving.Leaving(database, blobs, index)
 
         def erase_jobs(session: Session, user_id: str) -> None:
             jobs_leaving.erase_user(session, user_id, [name for name, kind in jobs.kinds.items() if kind.shared])
@@ -145,9 +150,14 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             database,
             loopback=is_loopback(settings.host),
             terminal_token=token,
-            adopt=(chat_leaving.adopt, jobs_leaving.adopt),
-            erase_user=(chat_leaving.erase_user, erase_jobs, ledger.erase),
-            erase_tenant=(chat_leaving.erase_tenant, jobs_leaving.erase_tenant, ledger.erase_tenant),
+            adopt=(chat_leaving.adopt, jobs_leaving.adopt, knowledge_leaving.adopt),
+            erase_user=(chat_leaving.erase_user, erase_jobs, knowledge_leaving.erase_user, ledger.erase),
+            erase_tenant=(
+                chat_leaving.erase_tenant,
+                jobs_leaving.erase_tenant,
+                documents.erase_tenant,
+                ledger.erase_tenant,
+            ),
         )
         yield House(
             settings=settings,
@@ -167,6 +177,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             usage=usage,
             prices=prices,
             limits=limits,
+            exporters=(documents.export, partial(chat_leaving.export, database), usage.export),
             accounts=await stack.enter_async_context(accounts),
             drained=asyncio.Event(),
         )
@@ -200,11 +211,8 @@ async def serve(
                     ownerless(house.accounts.people.setup_code)
 
             needs_owner = not house.accounts.gatekeeper.local and not await house.accounts.people.exists()
-            with (
-                process.announced(settings.data, url, house.accounts.gatekeeper.terminal_token)
-                if announced
-                else nullcontext()
-            ):
+            token = house.accounts.gatekeeper.terminal_token
+            with process.announced(settings.data, url, token) if announced else nullcontext():
                 await server.serve(application(house), listener, settings, started=ready, stop=stop)
     finally:
         listener.close()
@@ -368,7 +376,7 @@ def _services(house: House) -> Services:
         prices=house.prices,
         usage=house.usage,
         questions=Questions(house.database, house.chat),
-        exporters=(partial(chat_leaving.export, house.database), house.usage.export),
+        exporters=house.exporters,
         jobs=house.jobs,
         knowledge=house.knowledge,
         search=house.search,
