@@ -75,6 +75,13 @@ def main(client_id: str, secret: str, redirect_uri: str) -> None:
             Backend.instance.save(agreed)
 
     @app.before_request
+    def forget_codes() -> None:
+        """Its memory finds a code by its client alone, any of those waiting: so there is never more than one."""
+        if request.path == "/oauth/authorize":
+            for code in Backend.instance.query(models.AuthorizationCode):
+                Backend.instance.delete(code)
+
+    @app.before_request
     def log_in() -> None:
         user = people.get(request.headers.get("X-User", ""))
         if user is not None:

@@ -234,12 +234,12 @@ async def test_an_answer_is_good_once_and_in_one_browser_only(house: House, prov
 async def test_a_guessed_or_stolen_code_is_worth_nothing(house: House, provider: str) -> None:
     """PKCE: a code is bound to the browser that began."""
     login = house.login(provider)
-    url, _ = await login.start("acme", HOME)
-    stolen = await browse(url, "ada")
+    hers, _ = await login.start("acme", HOME)
     mine, cookie = await login.start("acme", HOME)
-    query = await browse(mine, "bob")
+    stolen = await browse(hers, "ada")
+    state = parse_qs(urlsplit(mine).query)["state"][0]
     for code in (stolen["code"], "guessed"):
-        assert await code_of(login.finish("acme", query | {"code": code}, cookie, HOME)) == "oidc_refused"
+        assert await code_of(login.finish("acme", {"code": code, "state": state}, cookie, HOME)) == "oidc_refused"
 
 
 async def test_it_must_not_take_too_long(house: House, provider: str) -> None:

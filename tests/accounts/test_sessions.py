@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -158,6 +159,23 @@ async def test_one_answer_for_whatever_is_wrong(house: House, email: str, passwo
         await house.login(email, password)
     assert caught.value.code == "bad_login"
     assert caught.value.message == "The e-mail address or the password is wrong."
+
+
+async def test_time_does_not_tell_whether_an_account_exists(house: House, passwords: Passwords) -> None:
+    await add_user(house.database, "ada@example.org", password_hash=await passwords.hash(PASSWORD))
+    await add_user(house.database, "oidc@example.org")
+
+    async def quickest(email: str) -> float:
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            await code_of(house.login(email, "wrong-but-long-enough"))
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    known = await quickest("ada@example.org")
+    for email in ("nobody@example.org", "oidc@example.org", "no address"):
+        assert 0.5 < await quickest(email) / known < 2.0
 
 
 async def test_guessing_is_slowed_down(house: House) -> None:

@@ -1,7 +1,9 @@
 """Mails, through whatever server the settings name. Without one nothing is sent, and links are handed over."""
 
+import asyncio
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from importlib import import_module
 
 from terrace import settings
 from terrace.accounts.naming import email_address
@@ -20,8 +22,7 @@ class Mail:
         """Raises Invalid for what is no address or subject, Unavailable when it cannot be handed to the server."""
         if not self.enabled:
             raise Unavailable("No mail server is set (TERRACE_ACCOUNTS__SMTP__HOST).", code="no_mail")
-        import aiosmtplib
-
+        aiosmtplib = await asyncio.to_thread(import_module, "aiosmtplib")  # it takes a while, the first time
         options = self._options
         try:
             await aiosmtplib.send(

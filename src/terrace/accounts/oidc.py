@@ -63,7 +63,7 @@ class OIDCLogin:
 
     async def start(self, name: str, redirect_uri: str) -> tuple[str, str]:
         """(where the browser goes, the cookie it keeps for PATIENCE seconds). Raises Missing, Unavailable."""
-        provider = self._provider(name)
+        provider = await self._provider(name)
         attempt = _Attempt(name, redirect_uri, int(self._clock()) + PATIENCE, secrets.token_urlsafe(32))
         key = self._secret.key("oidc")
         url = await provider.authorization_url(
@@ -86,7 +86,7 @@ class OIDCLogin:
         Raises Missing, Unavailable, Unauthenticated (oidc_state, oidc_cancelled, oidc_refused), Denied
         (oidc_unverified, oidc_domain, oidc_unknown).
         """
-        provider = self._provider(name)
+        provider = await self._provider(name)
         key = self._secret.key("oidc")
         attempt = self._attempt(key, name, redirect_uri, cookie or "")
         if not hmac.compare_digest(query.get("state", "").encode(), attempt.derived(key, "state").encode()):
@@ -169,9 +169,10 @@ class OIDCLogin:
         self._audit.record(session, caller, "identity.linked", user.id, issuer=person.issuer)
         after_commit(session, self._changed)
 
-    def _provider(self, name: str) -> Provider:
+    async def _provider(self, name: str) -> Provider:
         if name not in self._providers:
             raise Missing("There is no such login provider.", code="oidc_missing")
+        await self._providers[name].ready()
         return self._providers[name]
 
 

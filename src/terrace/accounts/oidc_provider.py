@@ -3,9 +3,12 @@
 OpenID Connect Core 1.0 and Discovery 1.0, the code flow with PKCE (RFC 7636).
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from ipaddress import ip_address
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -45,6 +48,12 @@ class Provider:
         self._metadata_at = 0.0
         self._keys: dict[str, Any] = {}
         self._keys_at = 0.0
+        self._tls: SSLContext | None = None
+
+    async def ready(self) -> None:
+        """Before the first use: the libraries and certificates take a while to load, and nothing else should wait."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(_load)
 
     async def authorization_url(self, redirect_uri: str, state: str, nonce: str, verifier: str) -> str:
         """Raises Unavailable."""
@@ -130,6 +139,7 @@ class Provider:
         """Its metadata. Raises Invalid for one that cannot be trusted, Unavailable."""
         if self._metadata and self._clock() - self._metadata_at < KEEP:
             return self._metadata
+        await self.ready()
         issuer = self._options.issuer.rstrip("/")
         _check_private(issuer)
         metadata = await self._get(f"{issuer}/.well-known/openid-configuration")
@@ -154,7 +164,7 @@ class Provider:
         import httpx2
 
         try:
-            async with httpx2.AsyncClient(timeout=TIMEOUT) as client:
+            async with httpx2.AsyncClient(timeout=TIMEOUT, verify=self._tls or True) as client:
                 response = await client.get(url)
                 response.raise_for_status()
                 content = response.json()
@@ -176,11 +186,20 @@ class Provider:
             token_endpoint_auth_method=basic if secret else "none",
             code_challenge_method="S256",
             timeout=TIMEOUT,
+            verify=self._tls or True,
         )
 
     def _away(self, error: Exception | None) -> Unavailable:
         log.warning("the login provider %s does not answer as it should: %r", self._options.issuer, error)
         return Unavailable("The login provider does not answer. Try again in a moment.", code="oidc_away")
+
+
+def _load() -> SSLContext:
+    for module in ("authlib.integrations.httpx_client", "authlib.oidc.core", "joserfc.jwt"):
+        import_module(module)
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _http_errors() -> type[Exception]:
