@@ -78,6 +78,7 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self._booking = asyncio.Lock()
         self._failures = 0  # in a row
+        self._doubtful = False  # the last booking broke off: who knows whether it was kept
         self._closed = False
         self._erased: dict[str, None] = {}
 
@@ -128,7 +129,9 @@ class Ledger:
             journal = self._journal
             while journal is not None and self._ended:
                 slots = self._ended[:GROUP]
-                await self._book(journal.id, journal.read(slots))
+                first, self._doubtful = not self._doubtful, True
+                await self._book(journal.id, journal.read(slots), first=first)
+                self._doubtful = False
                 del self._ended[: len(slots)]
                 journal.free(slots)
 
@@ -237,10 +240,10 @@ class Ledger:
 
     # -- booking
 
-    async def _book(self, journal: int, slots: Sequence[bytes]) -> list[Entry]:
+    async def _book(self, journal: int, slots: Sequence[bytes], *, first: bool = False) -> list[Entry]:
         erased = frozenset(self._erased)
         return await self._database.write(
-            lambda session: store.book(session, [decode(slot, journal) for slot in slots], erased)
+            lambda session: store.book(session, [decode(slot, journal) for slot in slots], erased, first=first)
         )
 
     async def _take(self, file: Leftover) -> list[Entry]:

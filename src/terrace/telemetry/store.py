@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, insert, text
+from sqlalchemy import Connection, Dialect, bindparam, insert, text
 from sqlmodel import Session
 
 from terrace.telemetry.journal import Entry, id_at
@@ -15,10 +15,10 @@ from terrace.types import Scope
 
 SUMS = ("calls", "failed", "unpriced", "input_tokens", "cached_tokens", "output_tokens", "cost")
 ASKED = 1000  # ids in one statement
+TOGETHER = (50, 10, 1)  # rows in one statement
 TIDIED = 1000  # rows a transaction: nobody waits long behind it
 
 KNOWN = text("SELECT id FROM usage WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
-INSERT = insert(UsageRow)
 ADDING = (
     "ON CONFLICT (tenant_id, day, user_id, key_id, model) DO UPDATE SET "
     + ", ".join(f"{name} = usage_days.{name} + excluded.{name}" for name in SUMS)
@@ -90,21 +90,48 @@ def known(session: Session, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def book(session: Session, entries: Sequence[Entry], erased: Collection[str] = ()) -> list[Entry]:
+def book(
+    session: Session, entries: Sequence[Entry], erased: Collection[str] = (), *, first: bool = False
+) -> list[Entry]:
     """Insert the calls that are not there yet and add them to their days; returns them.
 
-    Doing it again changes nothing. Of the users in `erased` no link is kept.
+    Doing it again changes nothing. `first`: it was surely not tried before. Of the users in `erased` no link is kept.
     """
-    booked = known(session, [entry.id for entry in entries])
+    booked = set() if first else known(session, [entry.id for entry in entries])
     fresh = [entry for entry in entries if entry.id not in booked]
     if not fresh:
         return []
     if erased:
         fresh = [_nameless(entry) if entry.user_id in erased else entry for entry in fresh]
     connection = session.connection()  # to the tables directly: a session would make an object of each row
-    connection.execute(INSERT, [entry._asdict() for entry in fresh])
+    _insert(connection, fresh)
     connection.execute(ADD, _by_day(fresh))
     return fresh
+
+
+def _insert(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Many rows a statement, written once: a fifth of what a statement a row costs, and the event loop's thread is
+    interrupted once instead of once a row."""
+    done = 0
+    for rows in TOGETHER:
+        while len(entries) - done >= rows:
+            statement, names = _statement(connection.dialect, rows)
+            values = [value for entry in entries[done : done + rows] for value in entry]
+            connection.exec_driver_sql(statement, dict(zip(names, values, strict=True)) if names else tuple(values))
+            done += rows
+
+
+@lru_cache(maxsize=8)
+def _statement(dialect: Dialect, rows: int) -> tuple[str, Sequence[str]]:
+    """The statement, and the names of its parameters where the driver wants names."""
+    names = [f"{name}_{row}" for row in range(rows) for name in Entry._fields]
+    fields = len(Entry._fields)
+    values: list[dict[str, Any]] = [
+        dict(zip(Entry._fields, map(bindparam, names[at : at + fields]), strict=True))
+        for at in range(0, len(names), fields)
+    ]
+    compiled = insert(UsageRow).values(values).compile(dialect=dialect)
+    return str(compiled), () if compiled.positiontup == names else names
 
 
 def _nameless(entry: Entry) -> Entry:
