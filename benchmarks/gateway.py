@@ -1,5 +1,7 @@
 """The gateway against nginx: `python -m benchmarks.gateway [--full] [--tls] [--peers] [--door]`.
 
+Terrace runs with everything on: a key is checked, five limits are held, usage is booked, metrics are kept.
+
 Every figure of Terrace is read beside nginx's in the same run, in turns, against the same mock upstream. CPU is what
 the kernel says the server's processes used, which holds on a busy machine; wall-clock times do not. Prints a table with
 the budget of each row and ends with 1 if one is missed.
@@ -49,12 +51,10 @@ class Row:
 HEADER = f"{'':44} {'unit':>8} {'nginx':>11} {'terrace':>11} {'ratio':>8}  {'budget':24}"
 
 
-def chat(model: str, **fields: object) -> bytes:
-    return request_bytes("/v1/chat/completions", json.dumps({"model": model, "messages": MESSAGES, **fields}).encode())
-
-
-def model_for(server: Process) -> str:
-    return "mock" if server.name == "nginx" else "mock/mock"
+def chat(server: Process, **fields: object) -> bytes:
+    model = "mock" if server.name in ("nginx", "upstream") else "mock/mock"
+    body = json.dumps({"model": model, "messages": MESSAGES, **fields}).encode()
+    return request_bytes("/v1/chat/completions", body, server.key)
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Bench:
     ours: Process
     direct: Process  # the upstream itself, for the latency that a gateway adds
     rounds: int = ROUNDS
+    alone: Process | None = None  # ours without accounts, for what they cost
 
     @property
     def pair(self) -> tuple[Process, Process]:
@@ -72,14 +73,13 @@ class Bench:
 
     async def throughput(self, requests: int) -> tuple[dict[str, float], dict[str, float]]:
         """CPU milliseconds a request and requests a second, the median of the rounds."""
-        cpu: dict[str, list[float]] = {server.name: [] for server in self.pair}
-        rate: dict[str, list[float]] = {server.name: [] for server in self.pair}
+        turns = [*self.pair, *([self.alone] if self.alone else ())]
+        cpu: dict[str, list[float]] = {server.name: [] for server in turns}
+        rate: dict[str, list[float]] = {server.name: [] for server in turns}
         for turn in range(self.rounds + 1):
-            for server in self.pair:
+            for server in turns:
                 before = server.cpu()
-                took = await closed_loop(
-                    server.port, chat(model_for(server)), concurrency=CONCURRENCY, requests=requests
-                )
+                took = await closed_loop(server.port, chat(server), concurrency=CONCURRENCY, requests=requests)
                 if turn:  # the first warms up
                     cpu[server.name].append((server.cpu() - before) / requests * 1000)
                     rate[server.name].append(requests / took)
@@ -90,9 +90,8 @@ class Bench:
         seen: dict[str, list[float]] = {}
         for _ in range(3):
             for server in (self.direct, *self.pair):
-                model = "mock" if server is self.direct else model_for(server)
                 seen.setdefault(server.name, []).extend(
-                    await open_loop(server.port, chat(model), rate=100, seconds=seconds)
+                    await open_loop(server.port, chat(server), rate=100, seconds=seconds)
                 )
         base50, base99 = _p(seen[self.direct.name], 50), _p(seen[self.direct.name], 99)
         return {
@@ -107,7 +106,7 @@ class Bench:
         """`count` streams opened over some seconds, then watched for `seconds`."""
         opening = max(2.0, count / 400)
         tokens = int((opening + seconds + 10) / interval)
-        request = chat(model_for(server), stream=True, max_tokens=tokens, interval=interval)
+        request = chat(server, stream=True, max_tokens=tokens, interval=interval)
         memory = server.memory()
         seen, transports = await open_streams(server.port, request, count, rate=count / opening)
         await _until(lambda: seen.opened + seen.broken >= count, 30)
@@ -156,8 +155,12 @@ async def plain_rows(bench: Bench, requests: int) -> list[Row]:
     cpu, rate = await bench.throughput(requests)
     r, o = bench.reference.name, bench.ours.name
     latency = await bench.added_latency(5)
+    without = (
+        [Row("  without accounts and limits", "ms", cpu[r], cpu[bench.alone.name], "", True)] if bench.alone else []
+    )
     return [
         Row(f"CPU a request, {CONCURRENCY} concurrent", "ms", cpu[r], cpu[o], "<= 5x nginx", cpu[o] <= 5 * cpu[r]),
+        *without,
         Row("requests a second", "1/s", rate[r], rate[o], ">= 0.2x nginx", rate[o] >= 0.2 * rate[r]),
         Row("added latency p50, 100 requests/s", "ms", latency[r][0], latency[o][0], "<= 1", latency[o][0] <= 1),
         Row("added latency p99, 100 requests/s", "ms", latency[r][1], latency[o][1], "<= 3", latency[o][1] <= 3),
@@ -230,6 +233,8 @@ async def _run(arguments: argparse.Namespace) -> list[Row]:
         reference = stack.enter_context(servers.nginx(folder / "nginx", mock.port))
         ours = stack.enter_context(servers.terrace(folder / "data", mock.port, door_only=arguments.door))
         bench = Bench(reference, ours, mock)
+        if not arguments.door:
+            bench.alone = stack.enter_context(servers.terrace(folder / "alone", mock.port, alone=True))
         print(HEADER)
         show(await plain_rows(bench, arguments.requests))
         if not arguments.no_streams:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from benchmarks.gateway_accounts import key_with_limits
+
 TICKS = os.sysconf("SC_CLK_TCK")
 NGINX = """
 worker_processes 1;
@@ -50,6 +52,7 @@ class Process:
     def __init__(self, name: str, process: "subprocess.Popen[bytes]", port: int) -> None:
         self.name = name
         self.port = port
+        self.key = "sk-benchmark"  # what clients send
         self._process = process
 
     def _family(self) -> list[int]:
@@ -143,15 +146,18 @@ def nginx(folder: Path, upstream_port: int, *, tls: bool = False) -> AbstractCon
     return running("nginx", [found, "-c", str(conf), "-e", str(folder / "error.log")], port)
 
 
+@contextmanager
 def terrace(
-    folder: Path, upstream_port: int, *, certificate: Path | None = None, door_only: bool = False
-) -> AbstractContextManager[Process]:
-    """`terrace serve` as a person starts it, with one provider added; or the door alone."""
+    folder: Path, upstream_port: int, *, certificate: Path | None = None, door_only: bool = False, alone: bool = False
+) -> Iterator[Process]:
+    """`terrace serve` as a person starts it, with one provider added, an account, and a key with five limits. `alone`:
+    before the first account, when nobody is asked and nothing limited. Or the door by itself."""
     port = free_port()
     scheme = "https" if certificate else "http"
     environ = {
         "TERRACE_DATA": str(folder),
         "TERRACE_PORT": str(port),
+        "TERRACE_LOGS__LEVEL": "warning",
         "TERRACE_MODELS__DISCOVER": "false",
         "TERRACE_MODELS__CONCURRENCY": "20000",
         "TERRACE_MODELS__PROVIDERS__MOCK__KIND": "openai",
@@ -161,4 +167,8 @@ def terrace(
     if certificate:
         environ["SSL_CERT_FILE"] = str(certificate)
     module = ["-m", "benchmarks.gateway_door"] if door_only else ["-m", "terrace", "serve"]
-    return running("door" if door_only else "terrace", [sys.executable, *module], port, environ=environ)
+    name = "door" if door_only else "alone" if alone else "terrace"
+    with running(name, [sys.executable, *module], port, environ=environ) as process:
+        if not (door_only or alone):
+            process.key = key_with_limits(port)
+        yield process
