@@ -12,7 +12,7 @@ from terrace.chat.answering import Answering
 from terrace.chat.base import Ask, Message, Started
 from terrace.chat.service import Chat
 from terrace.chat.tasks import kinds
-from terrace.errors import Missing
+from terrace.errors import Denied, Missing
 from terrace.jobs.base import Job, JobEvent
 from terrace.jobs.engines.local import LocalJobs
 from terrace.knowledge.base import Filter, Hit, Page
@@ -44,12 +44,15 @@ class Models:
         self.provider = Fake()
         self.context: int | None = None
 
-    async def resolve(self, model: str | None = None) -> Any:
+    async def resolve(self, model: str | None, scope: Scope) -> Any:
         if model not in (None, "auto", "fake/echo", "fake/other"):
             raise Missing(f"No model is called {model}.", code="model_unknown")
-        return SimpleNamespace(id=model if model and model != "auto" else "fake/echo")
+        if scope.models and model == "fake/other":
+            raise Denied("Not with this key.", code="model_not_allowed")
+        chosen = model if model and model != "auto" else "fake/echo"
+        return SimpleNamespace(id=chosen, model=chosen.removeprefix("fake/"), provider=self.provider, kind="fake")
 
-    async def context_tokens(self, model: str | None = None) -> int | None:
+    async def context_tokens(self, model: str | None, scope: Scope) -> int | None:
         return self.context
 
     def stream(self, request: ChatRequest) -> Running:

@@ -89,7 +89,7 @@ class Answering:
             history,
             candidates(hits),
             searched=searched,
-            context_tokens=await self._models.context_tokens(model) or self._options.context_tokens,
+            context_tokens=await self._models.context_tokens(model, scope) or self._options.context_tokens,
             answer_tokens=self._options.answer_tokens,
             dropped=dropped,
             instructions=instructions,

@@ -90,10 +90,25 @@ class Retrieval:
     passages: int | None = None
 
 
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
 class Choice(Protocol):
     @property
     def id(self) -> str:
         """What users call the model."""
+
+    @property
+    def model(self) -> str:
+        """What its provider calls it."""
+
+    @property
+    def provider(self) -> Named: ...
+    @property
+    def kind(self) -> str:
+        """Of the provider, as in the settings."""
 
 
 class Answer(Deltas, Protocol):
@@ -105,10 +120,11 @@ class Answer(Deltas, Protocol):
 class Answers(Protocol):
     """Models, as chat needs them: `terrace.models.service.Models` is one."""
 
-    async def resolve(self, model: str | None = None) -> Choice:
-        """The model a name means, the default's for None. Raises Missing or Invalid for an unknown one."""
+    async def resolve(self, model: str | None, scope: Scope) -> Choice:
+        """The model a name means, the default's for None. Raises Missing or Invalid for an unknown one, Denied for one
+        that the caller may not use."""
 
-    async def context_tokens(self, model: str | None = None) -> int | None:
+    async def context_tokens(self, model: str | None, scope: Scope) -> int | None:
         """None where nobody knows."""
 
     def stream(self, request: ChatRequest) -> Answer: ...

@@ -2,19 +2,26 @@
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from sqlmodel import Session
 
 from terrace import settings
+from terrace.accounts.limits.base import Hold, Limits
+from terrace.accounts.limits.unlimited import Unlimited
 from terrace.chat import store
-from terrace.chat.base import GENERATE, Answers, Ask, Conversation, Message, Started
+from terrace.chat.base import GENERATE, Answers, Ask, Choice, Conversation, Message, Started
 from terrace.chat.export import as_json, as_markdown, branch
 from terrace.chat.tables import ConversationRow, MessageRow
 from terrace.chat.text import storable
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import Jobs
-from terrace.storage import Database
+from terrace.models.tokens import bound
+from terrace.storage import Database, after_commit
+from terrace.telemetry.calls import Demand
 from terrace.types import Scope, now
 
 __all__ = ["Ask", "Chat", "Conversation", "Message", "Started"]
@@ -26,10 +33,17 @@ MAX_QUERY = 500
 MAX_FILTERS = 100
 MAX_NAME = 200
 UNTITLED = "New conversation"
+RULES_TOKENS = 500  # of the instructions around a question, about
+PASSAGE_TOKENS = 320  # of a passage with what marks it as data, about
 
 
 class Chat:
-    def __init__(self, database: Database, jobs: Jobs, models: Answers, options: settings.Chat) -> None:
+    """`limits` keeps room for each answer before it is asked for, so that who has none left hears at once."""
+
+    def __init__(
+        self, database: Database, jobs: Jobs, models: Answers, options: settings.Chat, limits: Limits | None = None
+    ) -> None:
+        self._limits: Limits = limits or Unlimited()
         self._database = database
         self._jobs = jobs
         self._models = models
@@ -39,18 +53,24 @@ class Chat:
         """Keep the question, its answer to be, and the job that writes it, all or nothing.
 
         Raises Invalid (empty, too long, unknown model), Missing (conversation, parent), Conflict (full; parent is
-        being written), Limited (too many waiting jobs).
+        being written), Denied (a model they may not use), Limited (no room under their limits, too many waiting jobs).
         """
         text = self._checked(ask)
-        model = (await self._models.resolve(ask.model)).id
-        return await self._database.write(self._ask, scope, ask, text, model)
+        if (known := await self._database.read(store.asked, scope, ask.key)) is not None:
+            return _asked_before(text, *known)
+        choice = await self._models.resolve(ask.model, scope)
+        with self._held(scope, choice, text, ask) as hold:
+            return await self._database.write(self._ask, scope, ask, text, choice.id, hold)
 
     async def regenerate(
         self, scope: Scope, conversation_id: str, message_id: str, model: str | None = None
     ) -> Started:
         """Another answer beside the one named (or to the user's message named), asked for in the same way."""
-        default = (await self._models.resolve(model)).id
-        return await self._database.write(self._regenerate, scope, conversation_id, message_id, model, default)
+        choice = await self._models.resolve(model, scope)
+        with self._held(scope, choice) as hold:
+            return await self._database.write(
+                self._regenerate, scope, conversation_id, message_id, model, choice.id, hold
+            )
 
     async def list(
         self, scope: Scope, *, q: str = "", limit: int = 50, cursor: str | None = None
@@ -103,10 +123,23 @@ class Chat:
             raise Invalid("A conversation is exported as md or json.", code="bad_format")
         return conversation.title, as_markdown(conversation, branch(messages, conversation.head_id))
 
+    @contextmanager
+    def _held(self, scope: Scope, choice: Choice, text: str = "", ask: Ask | None = None) -> Iterator[Hold]:
+        """Room for an answer, until its job has it. Raises Limited, Denied."""
+        passages = 0 if ask is not None and ask.use_rag is False else (ask and ask.passages) or self._options.passages
+        expected = bound(text.encode()) + RULES_TOKENS + passages * PASSAGE_TOKENS
+        hold = self._limits.hold(scope, Demand(choice.provider.name, choice.kind, choice.model, "chat", expected))
+        try:
+            yield hold
+        except BaseException:
+            hold.release()
+            raise
+
     # -- in a transaction
 
-    def _ask(self, session: Session, scope: Scope, ask: Ask, text: str, model: str) -> Started:
+    def _ask(self, session: Session, scope: Scope, ask: Ask, text: str, model: str, hold: Hold) -> Started:
         if (known := store.asked(session, scope, ask.key)) is not None:
+            after_commit(session, hold.release)
             return _asked_before(text, *known)
         if ask.conversation_id is None:
             if ask.parent_id is not None:
@@ -122,15 +155,23 @@ class Chat:
             request_key=store.request_key(scope, ask.key),
         )  # fmt: skip
         options = {key: value for key, value in asdict(ask).items() if key in _KEPT and value not in (None, ())}
-        return self._start(session, scope, conversation, question, model, options)
+        return self._start(session, scope, conversation, question, model, options, hold)
 
     def _regenerate(
-        self, session: Session, scope: Scope, conversation_id: str, message_id: str, wanted: str | None, default: str
+        self,
+        session: Session,
+        scope: Scope,
+        conversation_id: str,
+        message_id: str,
+        wanted: str | None,
+        default: str,
+        hold: Hold,
     ) -> Started:
         conversation = store.conversation(session, scope, conversation_id)
         question, answer = store.question_of(session, scope, conversation_id, message_id)
         chosen = default if wanted or answer is None or answer.model is None else answer.model
-        return self._start(session, scope, conversation, question, chosen, (answer.options if answer else None) or {})
+        options = (answer.options if answer else None) or {}
+        return self._start(session, scope, conversation, question, chosen, options, hold)
 
     def _start(
         self,
@@ -140,17 +181,22 @@ class Chat:
         question: MessageRow,
         model: str,
         options: "dict[str, object]",
+        hold: Hold,
     ) -> Started:
         answer = store.add(
             session, scope, conversation.id, question.id, "assistant",
             content="", state="running", model=model, options=options,
         )  # fmt: skip
-        payload = {"conversation_id": conversation.id, "message_id": answer.id}
-        answer.job_id = self._jobs.enqueue(session, scope, GENERATE, payload, priority=PRIORITY)
+        payload: dict[str, Any] = {"conversation_id": conversation.id, "message_id": answer.id}
+        if scope.models:  # the job is held to what whoever asked may use
+            payload["models"] = [sorted(wall) for wall in scope.models]
+        job_id = self._jobs.enqueue(session, scope, GENERATE, payload, priority=PRIORITY)
+        after_commit(session, lambda: hold.bind(job_id))
+        answer.job_id = job_id
         conversation.head_id, conversation.updated_at = answer.id, now()
         session.add_all((answer, conversation))
         session.flush()
-        return Started(conversation.id, question.id, answer.id, answer.job_id, model)
+        return Started(conversation.id, question.id, answer.id, job_id, model)
 
     def _checked(self, ask: Ask) -> str:
         text = storable(ask.message).strip()

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlmodel import Session
 
+from terrace.accounts.limits.base import Limits
+from terrace.accounts.limits.unlimited import Unlimited
 from terrace.chat import store
 from terrace.chat.answering import Answered, Answering, Prepared, Reasoning, Text
 from terrace.chat.base import GENERATE, Retrieval, Turn
@@ -18,17 +20,26 @@ from terrace.jobs.base import Context, Done, Job, JobKind
 from terrace.knowledge.base import Filter
 from terrace.knowledge.citations import numbers_cited
 from terrace.models.base import Usage
+from terrace.storage import after_commit
 from terrace.types import JSONObject, Scope
 
 GROUP_SECONDS = 0.03  # text of this long goes into one event
 TIMEOUT = 1800.0
 
 
-def kinds(answering: Answering) -> tuple[JobKind, ...]:
-    """What assembly registers."""
+def kinds(answering: Answering, limits: Limits | None = None) -> tuple[JobKind, ...]:
+    """What assembly registers. What `limits` keep for a job is given back when it is over."""
+    kept: Limits = limits or Unlimited()
 
     async def generate(context: Context) -> Done | dict[str, Any]:
-        return await Generation(context, answering).run()
+        try:
+            return await Generation(context, answering).run()
+        finally:
+            kept.release(context.job_id)
+
+    def ended(session: Session, scope: Scope, job: Job) -> None:
+        after_commit(session, lambda: kept.release(job.id))
+        keep_shown(session, scope, job)
 
     return (
         # A model's failure is told at once, with what was shown; whoever asked may ask again. Only a crash repeats it.
@@ -41,6 +52,8 @@ class Generation:
 
     def __init__(self, context: Context, answering: Answering) -> None:
         self._context = context
+        walls = context.payload.get("models", ())
+        self._scope = replace(context.scope, models=tuple(frozenset(wall) for wall in walls))
         self._answering = answering
         self._text = Grouped(lambda text: context.emit("text", {"text": text}))
         self._reasoning = Grouped(lambda text: context.emit("reasoning", {"text": text}))
@@ -87,7 +100,7 @@ class Generation:
         filter = Filter(collections=tuple(options.get("collections", ())), tags=tuple(options.get("tags", ())))
         retrieval = Retrieval(options.get("use_rag"), filter, options.get("passages"))
         prepared = await self._answering.prepare(
-            self._context.scope, message.model or "auto", question, history, retrieval, dropped=dropped
+            self._scope, message.model or "auto", question, history, retrieval, dropped=dropped
         )
         self._context.emit("sources", {"sources": [source.to_json() for source in prepared.sources]})
         return prepared
@@ -201,7 +214,7 @@ def again(session: Session, scope: Scope, job: Job) -> None:
     store.rewrite(session, scope, job.payload["message_id"])
 
 
-def ended(session: Session, scope: Scope, job: Job) -> None:
+def keep_shown(session: Session, scope: Scope, job: Job) -> None:
     """In the transaction that ends the job as failed or cancelled: the answer keeps exactly what its events showed."""
     text, candidates = store.seen(session, scope, job.id)
     by_number = {source["n"]: source for source in candidates}

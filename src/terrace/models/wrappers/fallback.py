@@ -37,7 +37,8 @@ class Fallback:
             self._answering(choice.id)
             begun = False
             try:
-                async with aclosing(choice.provider.stream(replace(request, model=choice.model))) as deltas:
+                request = replace(request, model=choice.model, requests=request.requests if first is None else 0)
+                async with aclosing(choice.provider.stream(request)) as deltas:
                     async for delta in deltas:
                         begun = True
                         yield delta
