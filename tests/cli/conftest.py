@@ -87,6 +87,17 @@ class Done:
     err: str
 
 
+def invoke(environment: dict[str, str], *arguments: str, input: str | None = None) -> Done:
+    """A command in this process, which is quicker than one of its own."""
+    others = dict.fromkeys(name for name in os.environ if name.startswith("TERRACE_"))
+    done = CliRunner().invoke(app, arguments, input=input, env={**others, **environment})
+    if isinstance(done.exception, TerraceError):
+        return Done(EXIT[done.exception.kind], done.stdout, done.stderr + done.exception.message)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
 @dataclass
 class Here:
     """Commands in this process, against the stub: quick. Each `Here` is a person with a home of their own."""
@@ -106,13 +117,7 @@ class Here:
         return environment(self.data, **{"TERRACE_SERVER": self.server.url, **more})
 
     def __call__(self, *arguments: str, input: str | None = None, **more: str) -> Done:
-        removed = dict.fromkeys(name for name in os.environ if name.startswith("TERRACE_"))
-        done = CliRunner().invoke(app, arguments, input=input, env={**removed, **self.environment(**more)})
-        if isinstance(done.exception, TerraceError):
-            return Done(EXIT[done.exception.kind], done.stdout, done.stderr + done.exception.message)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Done(done.exit_code, done.stdout, done.stderr)
+        return invoke(self.environment(**more), *arguments, input=input)
 
     def log_in(self) -> None:
         assert self("login", "--email", "ada@example.org", "--password-stdin", input="correct horse\n").code == 0

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import environment, start
+from tests.cli.conftest import Done, environment, invoke, start
 
 PASSWORD = "seven metres of quay"
 SHOWN_CODE = re.compile(r"the code ([0-9A-Z]{8})")
@@ -22,44 +20,26 @@ class Person:
     """Somebody on a machine of their own: no data folder in common with the server."""
 
     home: Path
-    server: str
+    server: str = ""
 
     def __call__(self, *arguments: str, input: str = "", code: int = 0, **more: str) -> str:
-        env = environment(self.home / "data", TERRACE_SERVER=self.server, **more)
-        return run(env, *arguments, input=input, code=code)
+        """What is printed by a command that ends with `code`."""
+        done = self._done(*arguments, input=input, **more)
+        assert done.code == code, done.out + done.err
+        return done.out
 
-    def told(self, *arguments: str, **more: str) -> str:
-        """What is said to a person, of a command that is refused with 3."""
-        env = environment(self.home / "data", TERRACE_SERVER=self.server, **more)
-        done = subprocess.run(
-            [sys.executable, "-m", "terrace", *arguments], env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 3, done.stderr
-        return done.stderr
+    def refused(self, *arguments: str, **more: str) -> str:
+        """What a command says that ends with 3."""
+        done = self._done(*arguments, **more)
+        assert done.code == 3, done.out + done.err
+        return done.err
 
-
-def run(env: dict[str, str], *arguments: str, input: str = "", code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "terrace", *arguments],
-        env=env, input=input, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-@dataclass
-class Terminal:
-    """Whoever owns the data folder."""
-
-    data: Path
-
-    def __call__(self, *arguments: str, input: str = "", code: int = 0, **more: str) -> str:
-        return run(environment(self.data, **more), *arguments, input=input, code=code)
+    def _done(self, *arguments: str, input: str = "", **more: str) -> Done:
+        return invoke(environment(self.home / "data", TERRACE_SERVER=self.server, **more), *arguments, input=input)
 
 
 @pytest.fixture(scope="module")
-def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Terminal, str, str]]:
+def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Person, str, str]]:
     """A server that listens beyond loopback, before anybody has an account; with its address and setup code."""
     data = tmp_path_factory.mktemp("server") / "data"
     with start(data, "serve", "--host", "0.0.0.0") as process:
@@ -71,16 +51,16 @@ def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Term
         patience.cancel()
         assert code
         port = ready.split("ready at ")[1].split()[0].rpartition(":")[2]
-        yield Terminal(data), f"http://127.0.0.1:{port}", code[1]
+        yield Person(data.parent), f"http://127.0.0.1:{port}", code[1]
         process.terminate()
         assert process.wait(20) == 0
 
 
 @pytest.fixture(scope="module")
-def terminal(open_to_all: tuple[Terminal, str, str]) -> Terminal:
+def terminal(open_to_all: tuple[Person, str, str]) -> Person:
     """After the first account was made."""
     terminal, url, _ = open_to_all
-    assert "wants to know who you are" in Person(terminal.data.parent / "stranger", url).told("jobs")
+    assert "wants to know who you are" in Person(terminal.home / "stranger", url).refused("jobs")
     terminal("user", "add", "eve@example.org", "--password-stdin", input=PASSWORD, code=2)  # not the owner
     made = terminal("user", "add", "ada@example.org", "--name", "Ada", "--owner", "--password-stdin", input=PASSWORD)
     assert "ada@example.org is here as owner" in made
@@ -88,7 +68,7 @@ def terminal(open_to_all: tuple[Terminal, str, str]) -> Terminal:
 
 
 @pytest.fixture
-def ada(terminal: Terminal, open_to_all: tuple[Terminal, str, str], tmp_path: Path) -> Person:
+def ada(terminal: Person, open_to_all: tuple[Person, str, str], tmp_path: Path) -> Person:
     """The owner, logged in from elsewhere."""
     ada = Person(tmp_path, open_to_all[1])
     ada("login", "--email", "ada@example.org", "--password-stdin", input=PASSWORD)
@@ -101,22 +81,22 @@ def test_an_owner_logs_in_asks_and_leaves(ada: Person) -> None:
     assert ada("ask", "Anything?", "--no-documents")  # with the refresh token that the first one left
     assert ada("jobs").count("chat.generate") >= 2
     ada("logout")
-    assert "terrace login" in ada.told("jobs")
+    assert "terrace login" in ada.refused("jobs")
 
 
-def test_the_terminal_is_the_operator(terminal: Terminal) -> None:
+def test_the_terminal_is_the_operator(terminal: Person) -> None:
     assert "The operator" in terminal("whoami")
     assert "ada@example.org" in terminal("user", "list")
 
 
 def test_keys(ada: Person, tmp_path: Path) -> None:
     secret = ada(
-        "key", "create", "ci", "--scope", "chat", "--expires", "1d", "--limit", "requests_per_minute=2"
+        "key", "create", "ci", "--scope", "chat", "--expires", "1d", "--limit", "requests_per_minute=1"
     ).strip()
     assert secret.startswith("trc_")
     job = Person(tmp_path / "job", ada.server)
     assert job("ask", "Anything?", "--no-documents", TERRACE_API_KEY=secret)
-    assert "permission" in job.told("search", "quay", TERRACE_API_KEY=secret)
+    assert "permission" in job.refused("search", "quay", TERRACE_API_KEY=secret)
     job("ask", "Anything?", "--no-documents", code=6, TERRACE_API_KEY=secret)
     assert "requests_per_minute" in ada("limits", "ci")
 
@@ -124,29 +104,29 @@ def test_keys(ada: Person, tmp_path: Path) -> None:
     for each in (secret, newer):
         job("models", TERRACE_API_KEY=each)
     ada("key", "revoke", "ci", "--yes")
-    assert "TERRACE_API_KEY" in job.told("models", TERRACE_API_KEY=newer)
+    assert "TERRACE_API_KEY" in job.refused("models", TERRACE_API_KEY=newer)
     assert "revoked" in ada("key", "list")
 
 
-def test_people(terminal: Terminal, ada: Person, tmp_path: Path) -> None:
+def test_people(terminal: Person, ada: Person, tmp_path: Path) -> None:
     ada("user", "add", "bob@example.org", "--role", "viewer", "--password-stdin", input=PASSWORD)
     ada("user", "add", "bob@example.org", "--password-stdin", input=PASSWORD, code=5)
     assert "[]" in ada("user", "invitations", "--json")
     bob = Person(tmp_path / "bob", ada.server)
     bob("login", "--email", "bob@example.org", "--password-stdin", input=PASSWORD)
-    assert "viewer" in bob.told("ask", "Anything?")
+    assert "viewer" in bob.refused("ask", "Anything?")
     ada("user", "role", "bob@example.org", "member")
     bob("ask", "Anything?", "--no-documents")
     assert "/join#" in ada("user", "invite", "carol@example.org")
     assert "/reset#" in ada("user", "reset-link", "bob@example.org")
     terminal("user", "disable", "bob@example.org")
-    assert "has ended" in bob.told("jobs")
+    assert "has ended" in bob.refused("jobs")
     terminal("user", "disable", "bob@example.org", "--enable")
     terminal("user", "erase", "bob@example.org", "--yes")
     assert "bob@example.org" not in ada("user", "list")
 
 
-def test_tenants(terminal: Terminal, ada: Person, tmp_path: Path) -> None:
+def test_tenants(terminal: Person, ada: Person, tmp_path: Path) -> None:
     made = json.loads(terminal("tenant", "create", "--count", "3", "--prefix", "shop", "--json"))
     assert [each["name"] for each in made] == ["shop-1", "shop-2", "shop-3"]
     terminal("tenant", "create", "shop-2", code=5)
@@ -163,7 +143,7 @@ def test_tenants(terminal: Terminal, ada: Person, tmp_path: Path) -> None:
     to = tmp_path / "shop-1.zip"
     ada("tenant", "export", "shop-1", "-o", str(to))
     with zipfile.ZipFile(to) as archive:
-        assert any(name.endswith("quay.txt") for name in archive.namelist())
+        assert any("quay" in name for name in archive.namelist()), archive.namelist()
     terminal("tenant", "disable", "shop-3")
     assert "disabled" in terminal("tenant", "show", "shop-3")
     terminal("tenant", "delete", "shop-1", "--yes")
@@ -184,7 +164,7 @@ def test_usage(ada: Person) -> None:
 
 def test_a_private_server_is_the_terminals(tmp_path: Path) -> None:
     """With accounts, and no server running: a command that starts one is its operator."""
-    terminal = Terminal(tmp_path / "data")
+    terminal = Person(tmp_path)
     terminal("user", "add", "ada@example.org", "--owner", "--password-stdin", input=PASSWORD)
     assert "ada@example.org" in terminal("user", "list")
     assert terminal("ask", "Anything?", "--no-documents")

@@ -77,8 +77,8 @@ def run() -> None:
 
 
 def _sentence(error: TerraceError) -> str:
-    """What it says, and when there is room again where the server knows."""
-    if error.kind == "limited" and error.retry_after:
+    """What it says, and when there is room again where the server knows and has not said so."""
+    if error.kind == "limited" and error.retry_after and "again" not in error.message:
         return f"{error.message} There is room in {lasting(error.retry_after)}."
     return error.message
 

@@ -60,11 +60,11 @@ def find(server: str | None) -> Found | None:
     return _running(data) or Found(url, None)
 
 
-def _place(url: str) -> tuple[str, int]:
-    """Host and port; every name of this machine is the same."""
+def _place(url: str) -> tuple[str, int, str]:
+    """Host, port and path; every name of this machine is the same."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return NEAR[0] if host in NEAR else host, parts.port or {"https": 443}.get(parts.scheme, 80)
+    return NEAR[0] if host in NEAR else host, parts.port or {"https": 443}.get(parts.scheme, 80), parts.path
 
 
 def _client(url: str, token: str | None, tenant: str | None) -> Client:
