@@ -33,17 +33,21 @@ class Client(httpx.AsyncClient):
         raise TimeoutError(document["state"])
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def in_folder(data: Path) -> Settings:
     return Settings(
         host="127.0.0.1",
         port=0,
-        data=tmp_path,
+        data=data,
         models={"discover": False},
         knowledge={"max_file_bytes": 1_000_000, "embedding": {"model": "none"}},
         web={"max_json_bytes": 200_000},
         storage={"durability": "normal"},
     )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return in_folder(tmp_path)
 
 
 @asynccontextmanager

@@ -3,10 +3,13 @@ a route without an example fails."""
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.web.conftest import Client
+import pytest
+import pytest_asyncio
+from tests.web.conftest import in_folder, served
 from tests.web.people import PASSWORD, Person, invited, register, tenant
 from tests.web.routes import BODIES, ENDLESS, QUERIES, Call, every
 
@@ -81,12 +84,27 @@ async def things(person: Person, mark: str, home: Home) -> dict[str, str]:
     }
 
 
-async def two(client: Client) -> tuple[Person, Home, Home]:
-    """An operator, and the homes of two tenants that have nothing to do with each other."""
-    operator = await register(client, "Root")
-    acme = await furnished(await tenant(operator, "AcmeMark", "AcmeMarkOwner"), "AcmeMark")
-    globex = await furnished(await tenant(operator, "GlobexMark", "GlobexMarkOwner"), "GlobexMark")
-    return operator, acme, globex
+@dataclass
+class World:
+    """Two tenants that have nothing to do with each other, and a member of the first who is nobody's friend."""
+
+    operator: Person
+    acme: Home
+    globex: Home
+    eve: Person
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with served(in_folder(tmp_path_factory.mktemp("data"))) as client:
+        operator = await register(client, "Root")
+        acme = await furnished(await tenant(operator, "AcmeMark", "AcmeMarkOwner"), "AcmeMark")
+        globex = await furnished(await tenant(operator, "GlobexMark", "GlobexMarkOwner"), "GlobexMark")
+        yield World(operator, acme, globex, await invited(acme.owner, "Eve", "member"))
+
+
+together = pytest.mark.asyncio(loop_scope="module")
+"""All that is tried here is refused, so one world serves all tests."""
 
 
 async def call(person: Person, route: Call, values: dict[str, str]) -> tuple[int, str]:
@@ -116,8 +134,9 @@ CHANGING = {"GET /api/usage", "GET /api/usage/calls", "GET /api/audit", "GET /ap
 """Answers that differ from one reading to the next: times and counts of their own."""
 
 
-async def test_anothers_ids_do_not_exist(client: Client) -> None:
-    _, acme, globex = await two(client)
+@together
+async def test_anothers_ids_do_not_exist(world: World) -> None:
+    acme, globex = world.acme, world.globex
     before = await state_of(globex)
     wrong = []
     for route in every():
@@ -131,8 +150,9 @@ async def test_anothers_ids_do_not_exist(client: Client) -> None:
     assert await state_of(globex) == before
 
 
-async def test_lists_hold_nothing_of_another_tenant(client: Client) -> None:
-    _, acme, globex = await two(client)
+@together
+async def test_lists_hold_nothing_of_another_tenant(world: World) -> None:
+    acme, globex = world.acme, world.globex
     wrong = []
     for route in every():
         if route.method != "GET" or route.names or str(route) in ENDLESS:
@@ -147,9 +167,10 @@ async def test_lists_hold_nothing_of_another_tenant(client: Client) -> None:
     assert "AcmeMark" in own  # the marks would show
 
 
-async def test_ids_elsewhere_than_in_the_path(client: Client) -> None:
+@together
+async def test_ids_elsewhere_than_in_the_path(world: World) -> None:
     """In bodies and queries."""
-    _, acme, globex = await two(client)
+    acme, globex = world.acme, world.globex
     ids, me = globex.ids, acme.owner
     own = acme.ids["conversation_id"]
     refused: list[tuple[str, str, Any]] = [
@@ -168,7 +189,7 @@ async def test_ids_elsewhere_than_in_the_path(client: Client) -> None:
     for method, path, body in refused:
         answer = await me.request(method, path, json=body)
         assert answer.status_code == 404, (path, body, answer.status_code, answer.text)
-    entered = await client.post(
+    entered = await me.client.post(
         "/api/auth/login", json={"email": me.email, "password": PASSWORD, "tenant": ids["tenant_id"]}
     )
     assert entered.status_code in (401, 403, 404)
@@ -192,14 +213,15 @@ async def test_ids_elsewhere_than_in_the_path(client: Client) -> None:
     assert moved.status_code in (200, 404)
 
 
-async def test_changes_of_jobs_are_told_to_their_own_tenant_alone(client: Client) -> None:
-    _, acme, globex = await two(client)
+@together
+async def test_changes_of_jobs_are_told_to_their_own_tenant_alone(world: World) -> None:
+    acme, globex = world.acme, world.globex
     seen: list[str] = []
     listening = asyncio.Event()
 
     async def listen() -> None:
         headers = {"authorization": f"Bearer {acme.owner.access}"}
-        async with client.stream("GET", "/api/jobs/events", headers=headers) as stream:
+        async with acme.owner.client.stream("GET", "/api/jobs/events", headers=headers) as stream:
             async for line in stream.aiter_lines():
                 listening.set()
                 seen.append(line)
@@ -215,11 +237,9 @@ async def test_changes_of_jobs_are_told_to_their_own_tenant_alone(client: Client
     assert globex.owner.tenant not in "".join(seen)
 
 
-async def test_what_is_a_persons_alone_is_hidden_from_colleagues(client: Client) -> None:
-    operator = await register(client, "Root")
-    owner = await tenant(operator, "AcmeMark", "AcmeMarkOwner")
-    home = await furnished(owner, "AcmeMark")
-    eve = await invited(owner, "Eve", "member")
+@together
+async def test_what_is_a_persons_alone_is_hidden_from_colleagues(world: World) -> None:
+    home, eve = world.acme, world.eve
     may = set((await eve.get("/api/auth/session")).json()["permissions"])
     wrong = []
     for route in every():
@@ -240,10 +260,10 @@ async def test_what_is_a_persons_alone_is_hidden_from_colleagues(client: Client)
         assert name in home.ids
 
 
-async def test_even_owners_do_not_read_what_others_asked(client: Client) -> None:
-    operator = await register(client, "Root")
-    home = await furnished(await tenant(operator, "AcmeMark", "AcmeMarkOwner"), "AcmeMark")
-    for person in (home.owner, operator):
+@together
+async def test_even_owners_do_not_read_what_others_asked(world: World) -> None:
+    home = world.acme
+    for person in (home.owner, world.operator):
         for path in (
             f"/api/conversations/{home.private['conversation_id']}",
             f"/api/conversations/{home.private['conversation_id']}/export",

@@ -1,12 +1,13 @@
 """RULES x ROLES: each route as each role, refused exactly where the table says so."""
 
 import pytest
+from fastapi import APIRouter, FastAPI
 from tests.web.conftest import Client
 from tests.web.people import Person, invited, register, tenant
 from tests.web.routes import Call, every
 
 from terrace.accounts.roles import ROLES, permissions
-from terrace.web.access import RULES
+from terrace.web.access import RULES, check_rules, resource
 
 NOTHING = {
     name: f"{name[:3]}_none"
@@ -73,3 +74,16 @@ def test_every_rule_is_of_a_route_that_is_there() -> None:
         route.canonical if route.path not in ("/health", "/ready", "/metrics") else str(route) for route in every()
     }
     assert there == set(RULES)
+
+
+def test_a_route_nobody_thought_of_keeps_the_server_from_starting() -> None:
+    async def handler() -> None: ...
+
+    unknown, open = resource(prefix="/nowhere"), APIRouter()
+    unknown.get("/{id}")(handler)
+    open.get("/health")(handler)
+    for router, told in ((unknown, "no rule"), (open, "not guarded")):
+        whole = FastAPI()
+        whole.include_router(router, prefix="/api")
+        with pytest.raises(RuntimeError, match=told):
+            check_rules(whole.routes)
