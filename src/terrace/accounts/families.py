@@ -85,9 +85,9 @@ def found(session: Session, shown: Credential) -> tuple[SessionRow | None, bool]
     """The session a refresh token belongs to, and whether the token is the latest of its family.
 
     An older generation is known by its number alone: of the tokens before only this is left. Session ids are told to
-    nobody but who is logged in, so nobody else can make one up. Neither is anything told about a wrong secret.
+    nobody but who is logged in, so nobody else can make one up. A wrong secret of the latest is none at all.
     """
-    row = session.get(SessionRow, shown.id)
+    row = session.get(SessionRow, shown.id, with_for_update=True)  # of two at once one comes second
     if row is None or shown.generation > row.generation:
         return None, False
     if shown.generation == row.generation:

@@ -120,8 +120,6 @@ class Gatekeeper:
         self._refused.clear()
         self._local_checked = 0.0
 
-    forget = changed
-
     def csrf(self, session: str) -> str:
         """What a page logged in by cookie must send as X-CSRF-Token."""
         return csrf_token(self._secret, session)

@@ -47,9 +47,9 @@ def by_email(session: Session, key: str, at: float, seconds: float) -> tuple[str
     return None if waiting >= MAX_OPEN else (user.email, _make(session, user, at, seconds))
 
 
-def whose(session: Session, shown: Credential, at: float) -> UserRow:
+def whose(session: Session, shown: Credential, at: float, *, lock: bool = False) -> UserRow:
     """Raises Missing when the link is not good."""
-    row = session.get(ResetRow, shown.id)
+    row = session.get(ResetRow, shown.id, with_for_update=lock)
     if row is None or not same(shown.secret, row.secret_hash) or row.used_at is not None or row.expires_at <= at:
         raise bad_link()
     user = store.user_by_id(session, row.user_id)
@@ -60,7 +60,7 @@ def whose(session: Session, shown: Credential, at: float) -> UserRow:
 
 def use(session: Session, audit: Audit, shown: Credential, password_hash: str, address: str, at: float) -> None:
     """The new password holds, every session ends, every other link too. Raises Missing."""
-    user = whose(session, shown, at)
+    user = whose(session, shown, at, lock=True)  # of two at once one comes second
     user.password_hash = password_hash
     session.add(user)
     families.end(session, user.id, at)
