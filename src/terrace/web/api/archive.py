@@ -3,18 +3,37 @@
 import asyncio
 import zipfile
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import BinaryIO, cast
 from urllib.parse import quote
 
+import msgspec
 from starlette.responses import StreamingResponse
 
 from terrace.types import Scope
-from terrace.web.services import Exporter
+from terrace.web.services import Exporter, Services
+
+MEMBERS = 200  # read at a time
 
 
-def archive(name: str, scope: Scope, exporters: Iterable[Exporter]) -> StreamingResponse:
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}", "Cache-Control": "no-store"}
+def archive(house: Services, scope: Scope) -> StreamingResponse:
+    name = quote(f"{scope.tenant}.zip")
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "Cache-Control": "no-store"}
+    exporters = (partial(_people, house), *house.exporters)
     return StreamingResponse(_zipped(scope, exporters), media_type="application/zip", headers=headers)
+
+
+async def _people(house: Services, scope: Scope) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+    yield "members.jsonl", _members(house, scope)
+
+
+async def _members(house: Services, scope: Scope) -> AsyncIterator[bytes]:
+    cursor: str | None = None
+    while True:
+        found, cursor = await house.people.members(scope, limit=MEMBERS, cursor=cursor)
+        yield b"".join(msgspec.json.encode(each) + b"\n" for each in found)
+        if cursor is None:
+            return
 
 
 class _Pipe:

@@ -45,7 +45,7 @@ async def rename_tenant(house: House, me: Me, body: NewName) -> TenantShown:
 @router.get("/export", response_class=StreamingResponse, responses=produces("application/zip"))
 async def export_tenant(house: House, who: Who) -> StreamingResponse:
     """Everything: documents as they were uploaded, conversations, members, usage."""
-    return archive(f"{who.tenant}.zip", who, house.exporters)
+    return archive(house, who)
 
 
 async def with_limits(house: Services, tenant: Tenant) -> TenantShown:

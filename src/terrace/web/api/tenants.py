@@ -118,4 +118,4 @@ async def invite_to_tenant(house: House, me: Me, origin: Origin, tenant_id: str,
 @router.get("/{tenant_id}/export", response_class=StreamingResponse, responses=produces("application/zip"))
 async def export_tenant(house: House, tenant_id: str) -> StreamingResponse:
     tenant = await house.tenants.get(tenant_id)
-    return archive(f"{tenant.id}.zip", Scope(tenant.id), house.exporters)
+    return archive(house, Scope(tenant.id))
