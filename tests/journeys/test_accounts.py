@@ -193,9 +193,11 @@ def test_from_registration_to_a_limit_and_what_it_cost(house: Server, tortoise: 
     expect(page.locator(".keylist li", has_text="Reports")).to_be_visible()
     assert secret not in page.content()
 
-    question = {"model": "slow/tortoise", "messages": [{"role": "user", "content": "Who wins?"}]}
+    question = {"model": "slow/tortoise", "messages": [{"role": "user", "content": "Who wins?"}], "stream": True}
     with httpx.Client(base_url=house.url, headers={"Authorization": f"Bearer {secret}"}) as program:
-        assert program.post("/v1/chat/completions", json=question).status_code == 200
+        answered = program.post("/v1/chat/completions", json=question)
+        assert answered.status_code == 200
+        assert "steady" in answered.text
         assert program.get("/api/documents").status_code == 403  # it may only ask
 
     with client_of(house, ADA) as owner:

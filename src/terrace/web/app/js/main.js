@@ -47,11 +47,11 @@ guarded(({ outside }) => {
   return outside ? null : `/login?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`;
 });
 
+listenKeys({ focusSearch });
 try {
   await load();
   if (session().user || session().mode === "local") {
     build();
-    listenKeys({ focusSearch });
     if (can("documents:write")) listenDrops();
   }
   await start();

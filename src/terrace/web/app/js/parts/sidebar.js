@@ -152,6 +152,7 @@ export function drawer(open) {
 }
 
 export function focusSearch() {
+  if (!search) return; // nobody is in
   if (narrow.matches) drawer(true);
   search.focus();
   search.select();

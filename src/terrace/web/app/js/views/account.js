@@ -172,7 +172,9 @@ function erase(user) {
       word: user.email,
       action: "Erase for good",
     });
-    if (sure && (await attempt(() => accounts.erase(user.id)))) turn("/login");
+    if (!sure || !(await attempt(() => accounts.erase(user.id)))) return;
+    await accounts.logout().catch(() => {}); // only the cookies are left to go
+    turn("/login");
   };
   return [
     h("p", { class: "soft" }, "Everything that is yours alone goes, and can't be brought back."),
