@@ -236,6 +236,21 @@ async def test_an_operator_makes_limits_bills_and_deletes_tenants(client: Client
     assert (await ada.delete("/api/tenants/default")).status_code == 409
 
 
+async def test_a_tenant_is_shown_the_models_it_may_use_and_nothing_of_the_machine(client: Client) -> None:
+    ada = await register(client, "Ada")
+    gina = await tenant(ada, "Globex", "Gina")
+    assert [each["id"] for each in (await gina.get("/api/models")).json()["items"]] == ["quote"]
+    await ada.patch(f"/api/tenants/{gina.tenant}", {"models": ["openai/*"]})
+    seen = (await gina.get("/api/models")).json()
+    assert (seen["items"], seen["answering"]["model"]) == ([], None)
+    assert "openai/*" in seen["answering"]["why"]
+    assert all(not each["base_url"] for each in seen["providers"])
+    refused = await gina.post("/api/chat", {"message": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "model_not_allowed")
+    assert (await gina.get("/api/status")).json()["data"] is None
+    assert (await ada.get("/api/status")).json()["data"]
+
+
 async def test_every_act_is_in_the_audit_log(client: Client) -> None:
     ada = await register(client, "Ada")
     gina = await tenant(ada, "Globex", "Gina")

@@ -19,7 +19,7 @@ MEMBERS = 200  # read at a time
 def archive(house: Services, scope: Scope) -> StreamingResponse:
     name = quote(f"{scope.tenant}.zip")
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "Cache-Control": "no-store"}
-    exporters = (partial(_people, house), *house.exporters)
+    exporters: list[Exporter] = [partial(_people, house), *house.exporters]
     return StreamingResponse(_zipped(scope, exporters), media_type="application/zip", headers=headers)
 
 

@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from terrace.web.access import Who, resource
+from terrace.web.access import Me, resource
 from terrace.web.services import House
 
 router = resource(tags=["status"])
 
 
 @router.get("/status")
-async def status(house: House, who: Who) -> dict[str, Any]:
-    """Version, counts, the embedding model's state, jobs waiting and running, and which model answers."""
-    return await house.status(who)
+async def status(house: House, me: Me) -> dict[str, Any]:
+    """Version, counts, the embedding model's state, jobs waiting and running, and which model answers.
+
+    Where the data is, operators alone are told.
+    """
+    told = await house.status(me.scope)
+    return told if "operator" in me.permissions else {**told, "data": None}
