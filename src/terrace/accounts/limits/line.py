@@ -17,14 +17,20 @@ LOOK_SECONDS = 0.25  # the longest between two looks, whatever the clock does
 
 
 class Waiter:
-    __slots__ = ("attempt", "blocked", "future", "job", "tenant", "why")
+    __slots__ = ("_until", "attempt", "blocked", "future", "job", "tenant", "why")
 
-    def __init__(self, tenant: str, attempt: Callable[[], Any], why: NoRoom, *, job: bool) -> None:
+    def __init__(self, tenant: str, attempt: Callable[[], Any], why: NoRoom, patience: float, *, job: bool) -> None:
+        loop = asyncio.get_running_loop()
         self.tenant = tenant
         self.attempt = attempt
         self.job = job
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self._until = loop.time() + patience
         self.stuck(why)
+
+    def hopeless(self, why: NoRoom) -> bool:
+        """Whether there will be no room while this one waits."""
+        return why.hopeless(self._until - asyncio.get_running_loop().time())
 
     def stuck(self, why: NoRoom) -> None:
         self.why = why
@@ -69,7 +75,7 @@ class Line:
         the patience ends or the line is full. `undo` takes back a result that nobody waits for any more."""
         if not job and self._counted >= self._places and not self._make_way(tenant):
             raise why.told()
-        waiter = Waiter(tenant, attempt, why, job=job)
+        waiter = Waiter(tenant, attempt, why, patience, job=job)
         self._lines.setdefault(tenant, []).append(waiter)
         self._counted += not job
         self._look_in(why.wait)
@@ -134,7 +140,7 @@ class Line:
         try:
             result = waiter.attempt()
         except NoRoom as why:
-            if why.wait is not None:
+            if not waiter.hopeless(why):
                 waiter.stuck(why)
                 return
             _fail(waiter, why.told())
