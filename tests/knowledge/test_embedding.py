@@ -25,6 +25,7 @@ from terrace.knowledge.embedding.hashing import HashEmbedder
 from terrace.knowledge.embedding.process import ProcessEmbedder
 from terrace.models.base import Embeddings, Usage
 from terrace.settings import Embedding
+from terrace.types import Scope
 
 TEXTS = ["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose by half a percent."]
 PUBLISHED = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
@@ -367,7 +368,11 @@ class OneProvider:
 
     name = "lengths"
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    def __init__(self) -> None:
+        self.asked: list[Scope] = []
+
+    async def embed(self, model: str, texts: Sequence[str], scope: Scope) -> Embeddings:
+        self.asked.append(scope)
         rows = [[float(len(text)), float(text.count("a"))] for text in texts]
         return Embeddings(rows if model == "good" else rows[1:], Usage(1, 0))
 
@@ -379,6 +384,16 @@ async def test_a_providers_model(tmp_path: Path) -> None:
     short = open_embedder(Embedding(model="lengths/short"), tmp_path, {"lengths": OneProvider()})  # type: ignore[dict-item]
     with pytest.raises(Unavailable, match="wrong number"):
         await short.embed(["aaa", "bbbb"])
+
+
+async def test_a_providers_model_is_paid_by_whoever_asked(tmp_path: Path) -> None:
+    """And is the operator's choice: what models a caller may use says nothing about it."""
+    provider = OneProvider()
+    embedder = open_embedder(Embedding(model="lengths/good"), tmp_path, {"lengths": provider})  # type: ignore[dict-item]
+    who = Scope("acme", "usr_ada", "key_ada", "job_1", (frozenset({"openai/*"}),))
+    await embedder.embed(["aaa"], scope=who)
+    await embedder.embed(["aaa"])
+    assert provider.asked == [Scope("acme", "usr_ada", "key_ada", "job_1"), Scope()]
 
 
 async def test_hashed_vectors_know_spelling() -> None:

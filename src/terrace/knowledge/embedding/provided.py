@@ -1,6 +1,7 @@
 """Embeddings from a provider's endpoint: `<provider>/<model>` in the settings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from terrace.errors import Unavailable
@@ -42,10 +43,11 @@ class ProvidedEmbedder:
     async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
         import numpy as np
 
+        payer = replace(scope or Scope(), models=())  # the model is the operator's choice, whatever a caller may use
         rows: list[list[float]] = []
         for start in range(0, len(texts), SLICE):
             part = texts[start : start + SLICE]
-            rows += (await self._provider.embed(self._model, part, scope or Scope())).vectors
+            rows += (await self._provider.embed(self._model, part, payer)).vectors
         if len(rows) != len(texts) or len({len(row) for row in rows}) > 1:
             raise Unavailable(f"{self._provider.name} answered with the wrong number of vectors or dimensions.")
         if not rows:
