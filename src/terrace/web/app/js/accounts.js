@@ -45,6 +45,7 @@ export const accounts = {
   revokeInvitation: (invitation) => remove(`/api/invitations/${id(invitation)}`),
   audit: (params, signal) => get("/api/audit", params, signal),
 
+  exportUrl: "/api/tenant/export",
   renameTenant: (name) => patch("/api/tenant", { name }),
   tenants: (params, signal) => get("/api/tenants", params, signal),
   createTenant: (body) => post("/api/tenants", body),

@@ -50,7 +50,10 @@ export function columns({ label, points, series, format, axis = format, others =
     const picture = s("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true" });
     for (const step of steps) {
       const text = s("text", { x: left - 8, y: y(step) + 4, class: "axis", "text-anchor": "end" }, axis(step));
-      picture.append(s("line", { x1: left, x2: width, y1: y(step), y2: y(step), class: step ? "grid" : "ground" }), text);
+      picture.append(
+        s("line", { x1: left, x2: width, y1: y(step), y2: y(step), class: step ? "grid" : "ground" }),
+        text,
+      );
     }
     points.forEach(({ parts }, index) => {
       const x = left + slot * index + (slot - bar) / 2;
@@ -72,7 +75,9 @@ export function columns({ label, points, series, format, axis = format, others =
       if ((points.length - 1 - index) % every) return;
       const x = left + slot * (index + 0.5);
       const anchor = x > width - 24 ? "end" : "middle";
-      picture.append(s("text", { x: anchor === "end" ? width : x, y: HEIGHT - 8, class: "axis", "text-anchor": anchor }, short));
+      picture.append(
+        s("text", { x: anchor === "end" ? width : x, y: HEIGHT - 8, class: "axis", "text-anchor": anchor }, short),
+      );
     });
     fill(place, picture, tip);
     if (at >= 0) point(at);
@@ -80,7 +85,8 @@ export function columns({ label, points, series, format, axis = format, others =
 
   function point(index, aloud = false) {
     at = Math.max(-1, Math.min(points.length - 1, index));
-    for (const each of place.querySelectorAll(".column")) each.classList.toggle("lit", Number(each.dataset.index) === at);
+    for (const each of place.querySelectorAll(".column"))
+      each.classList.toggle("lit", Number(each.dataset.index) === at);
     place.querySelector("svg")?.classList.toggle("pointing", at >= 0);
     tip.hidden = at < 0;
     if (at < 0) return;
@@ -93,9 +99,16 @@ export function columns({ label, points, series, format, axis = format, others =
       tip,
       h("b", null, day),
       lines.map(([which, part]) =>
-        h("p", null, h("i", { class: `swatch ${colour(which)}` }), h("span", { class: "clip" }, series[which]), h("span", { class: "nums" }, format(part))),
+        h(
+          "p",
+          null,
+          h("i", { class: `swatch ${colour(which)}` }),
+          h("span", { class: "clip" }, series[which]),
+          h("span", { class: "nums" }, format(part)),
+        ),
       ),
-      (lines.length !== 1 || note) && h("p", { class: "sum" }, h("span", null, "Together"), h("span", { class: "nums" }, format(totals[at]))),
+      (lines.length !== 1 || note) &&
+        h("p", { class: "sum" }, h("span", null, "Together"), h("span", { class: "nums" }, format(totals[at]))),
       note && h("p", { class: "faint" }, note),
     );
     const x = geometry.left + geometry.slot * (at + 0.5);
@@ -103,10 +116,18 @@ export function columns({ label, points, series, format, axis = format, others =
     const beside = x + 14 > room ? x - tip.offsetWidth - 14 : x + 14;
     tip.style.left = `${Math.max(0, Math.min(room, beside))}px`;
     if (aloud)
-      spoken.textContent = [day, format(totals[at]), ...lines.map(([which, part]) => `${series[which]} ${format(part)}`), note].filter(Boolean).join(", ");
+      spoken.textContent = [
+        day,
+        format(totals[at]),
+        ...lines.map(([which, part]) => `${series[which]} ${format(part)}`),
+        note,
+      ]
+        .filter(Boolean)
+        .join(", ");
   }
 
-  const under = (event) => Math.floor((event.clientX - place.getBoundingClientRect().left - geometry.left) / geometry.slot);
+  const under = (event) =>
+    Math.floor((event.clientX - place.getBoundingClientRect().left - geometry.left) / geometry.slot);
   place.addEventListener("pointermove", (event) => {
     const index = under(event);
     point(index < 0 || index >= points.length ? -1 : index);
@@ -125,7 +146,12 @@ export function columns({ label, points, series, format, axis = format, others =
       "aria-roledescription": "chart",
       "aria-label": `${label}. Arrow keys move over the days; the table below has all of it.`,
       onkeydown: (event) => {
-        const to = { ArrowLeft: at < 0 ? points.length - 1 : at - 1, ArrowRight: at + 1, Home: 0, End: points.length - 1 }[event.key];
+        const to = {
+          ArrowLeft: at < 0 ? points.length - 1 : at - 1,
+          ArrowRight: at + 1,
+          Home: 0,
+          End: points.length - 1,
+        }[event.key];
         if (event.key === "Escape") point(-1);
         if (to === undefined) return;
         event.preventDefault();
@@ -141,7 +167,9 @@ export function columns({ label, points, series, format, axis = format, others =
     h(
       "ul",
       { class: "legendlist", "aria-label": "Colours" },
-      series.map((name, index) => h("li", null, h("i", { class: `swatch ${colour(index)}` }), h("span", { class: "clip" }, name))),
+      series.map((name, index) =>
+        h("li", null, h("i", { class: `swatch ${colour(index)}` }), h("span", { class: "clip" }, name)),
+      ),
     );
   place.style.height = `${HEIGHT}px`;
   new ResizeObserver(([entry]) => draw(Math.floor(entry.contentRect.width))).observe(place);

@@ -20,6 +20,9 @@ export async function send(path, init = {}) {
   const sent = Date.now();
   const response = await fetch(path, dressed(init));
   if (response.status !== 401) return response;
-  const { code } = await response.clone().json().catch(() => ({}));
+  const { code } = await response
+    .clone()
+    .json()
+    .catch(() => ({}));
   return (await revived(401, code, sent)) ? fetch(path, dressed(init)) : response;
 }

@@ -24,7 +24,11 @@ export function csrf() {
 
 const headers = () => {
   const token = csrf();
-  return { Accept: "application/json", "Content-Type": "application/json", ...(token ? { "X-CSRF-Token": token } : {}) };
+  return {
+    Accept: "application/json",
+    "Content-Type": "application/json",
+    ...(token ? { "X-CSRF-Token": token } : {}),
+  };
 };
 
 async function look() {
@@ -36,7 +40,8 @@ async function look() {
 // Reads the session at the start. A login whose access token has ended meanwhile goes on with a new one.
 export async function load() {
   await look();
-  if (known.mode === "accounts" && !known.user && COOKIE.test(document.cookie) && (await renew(Date.now()))) await look();
+  if (known.mode === "accounts" && !known.user && COOKIE.test(document.cookie) && (await renew(Date.now())))
+    await look();
   if (known.user) setInterval(keep, 15_000);
   if (known.user) document.addEventListener("visibilitychange", keep);
 }
@@ -59,7 +64,12 @@ function keep() {
 export function renew(since) {
   renewing ??= alone(async () => {
     if ((remember.get("login")?.at ?? 0) >= since) return true;
-    const response = await fetch("/api/auth/refresh", { method: "POST", cache: "no-store", headers: headers(), body: "{}" });
+    const response = await fetch("/api/auth/refresh", {
+      method: "POST",
+      cache: "no-store",
+      headers: headers(),
+      body: "{}",
+    });
     if (response.ok) fresh(await response.json());
     else if (response.status === 429 || response.status >= 500) throw new TypeError("The login could not be renewed.");
     return response.ok;

@@ -35,7 +35,8 @@ const DONE = {
   "password.changed": () => "changed their password",
   "password.reset": () => "chose a new password by a link",
   "member.joined": ({ detail }) => `joined as ${roleWord(detail.role)}`,
-  "member.role_changed": (act) => `made ${named(act)} ${roleWord(act.detail.after)} (was ${roleWord(act.detail.before)})`,
+  "member.role_changed": (act) =>
+    `made ${named(act)} ${roleWord(act.detail.after)} (was ${roleWord(act.detail.before)})`,
   "member.removed": (act) => (own(act) ? "left" : `removed ${named(act)}`),
   "invitation.created": ({ detail }) => `invited somebody as ${roleWord(detail.role)}`,
   "invitation.revoked": () => "took back an invitation",
@@ -59,7 +60,8 @@ function changed({ subject: id, detail }) {
   return `changed the tenant ${tenant}: ${[detail.name && `its name to ${detail.name}`, models].filter(Boolean).join(", ")}`;
 }
 
-const subject = (text) => (text.includes(":") ? nameOf(text.split(":")[1]) : nameOf(text) === text ? "the tenant" : nameOf(text));
+const subject = (text) =>
+  text.includes(":") ? nameOf(text.split(":")[1]) : nameOf(text) === text ? "the tenant" : nameOf(text);
 
 // ": 60 requests a minute, no more limit of documents", from {name: value or null}.
 function values(detail) {
@@ -76,5 +78,7 @@ export function sentence(entry) {
   const who = h("b", null, nameOf(entry.actor));
   const by = entry.key_id && entry.key_id !== entry.subject ? ` (with ${nameOf(entry.key_id)})` : "";
   const done = DONE[entry.action];
-  return done ? [who, by, ` ${done(entry)}`] : [who, by, " ", h("code", null, entry.action), ` ${nameOf(entry.subject)}`];
+  return done
+    ? [who, by, ` ${done(entry)}`]
+    : [who, by, " ", h("code", null, entry.action), ` ${nameOf(entry.subject)}`];
 }

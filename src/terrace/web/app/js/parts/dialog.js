@@ -141,7 +141,12 @@ export function typed({ title, text, word, action }) {
         { class: "ask", method: "dialog" },
         h("h2", { id: "typed-title" }, title),
         h("p", { class: "soft" }, text),
-        h("div", { class: "formfield" }, h("label", { for: "typed-word" }, "Type ", h("b", null, word), " to go on"), input),
+        h(
+          "div",
+          { class: "formfield" },
+          h("label", { for: "typed-word" }, "Type ", h("b", null, word), " to go on"),
+          input,
+        ),
         h(
           "div",
           { class: "row" },

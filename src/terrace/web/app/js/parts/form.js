@@ -31,7 +31,17 @@ export function field({ label, name, hint = "", required = true, value = "", che
     wrong,
     hint && h("p", { class: "small faint", id: `${key}-hint` }, hint),
   );
-  return { element, input, name, fail, check, label, get value() { return given.type === "password" ? input.value : input.value.trim(); } };
+  return {
+    element,
+    input,
+    name,
+    fail,
+    check,
+    label,
+    get value() {
+      return given.type === "password" ? input.value : input.value.trim();
+    },
+  };
 }
 
 // A password with a button that shows it.
@@ -95,10 +105,8 @@ export function form({ parts, action, submit, at = {}, cancel = null, wide = fal
     const hit = fields.filter((each) => byField.has(each.name));
     for (const each of hit) each.fail(byField.get(each.name));
     if (hit.length) hit[0].input.focus();
-    else fill(told, error.limit || error.retryAfter ? waiting(error) : bad(error.message));
+    else fill(told, error.limit ? limitNotice(error.limit, { signal }) : bad(error.message));
   };
-  const waiting = (error) =>
-    error.limit ? limitNotice(error.limit, { signal }) : bad(error.message);
   const run = async (event) => {
     event.preventDefault();
     if (button.getAttribute("aria-disabled") === "true") return;

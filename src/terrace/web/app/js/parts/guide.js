@@ -104,12 +104,7 @@ export const readersWelcome = () =>
   h(
     "div",
     { class: "welcome" },
-    h(
-      "div",
-      null,
-      h("h1", null, "Read and search the documents"),
-      h("p", null, lacks({ permission: "chat" })),
-    ),
+    h("div", null, h("h1", null, "Read and search the documents"), h("p", null, lacks({ permission: "chat" }))),
     h(
       "div",
       { class: "row" },
@@ -134,7 +129,10 @@ export function quoteBanner(answer) {
         "The built-in ",
         h("b", null, "quote"),
         " model answers by quoting your documents. ",
-        can("operator") && [h("a", { href: "/settings#connect" }, "Connect Ollama or an API key"), " for written answers."],
+        can("operator") && [
+          h("a", { href: "/settings#connect" }, "Connect Ollama or an API key"),
+          " for written answers.",
+        ],
       ),
       h(
         "button",

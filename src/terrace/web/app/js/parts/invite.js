@@ -39,10 +39,25 @@ export function showLink({ title, text, url }) {
     h(
       "div",
       { class: "secret" },
-      h("input", { class: "field", readonly: true, value: url, "aria-label": "Link", onfocus: (event) => event.target.select() }),
-      h("button", { type: "button", class: "button primary", onclick: () => copy(url, "Link copied") }, icon("copy"), "Copy"),
+      h("input", {
+        class: "field",
+        readonly: true,
+        value: url,
+        "aria-label": "Link",
+        onfocus: (event) => event.target.select(),
+      }),
+      h(
+        "button",
+        { type: "button", class: "button primary", onclick: () => copy(url, "Link copied") },
+        icon("copy"),
+        "Copy",
+      ),
     ),
-    h("div", { class: "row formacts" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Done")),
+    h(
+      "div",
+      { class: "row formacts" },
+      h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Done"),
+    ),
   );
   dialog.querySelector(".secret .button").focus();
 }

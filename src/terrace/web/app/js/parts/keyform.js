@@ -17,7 +17,14 @@ export const expired = (key) => Boolean(key.expires_at && new Date(key.expires_a
 
 // `submit` gets the body of POST or PATCH.
 export function keyForm({ key = null, action, submit, cancel }) {
-  const name = field({ label: "Name", name: "name", maxlength: 100, placeholder: "Reports", value: key?.name ?? "", autocomplete: "off" });
+  const name = field({
+    label: "Name",
+    name: "name",
+    maxlength: 100,
+    placeholder: "Reports",
+    value: key?.name ?? "",
+    autocomplete: "off",
+  });
   const scopes = scopeBoxes(key?.scopes ?? []);
   const models = field({
     label: "Models",
@@ -51,7 +58,13 @@ export function keyForm({ key = null, action, submit, cancel }) {
     parts: [name, scopes.element, ends, group(where, models, addresses)],
     action,
     cancel,
-    at: { bad_key_name: "name", bad_expiry: "ends", bad_models: "models", bad_model_pattern: "models", bad_address: "addresses" },
+    at: {
+      bad_key_name: "name",
+      bad_expiry: "ends",
+      bad_models: "models",
+      bad_model_pattern: "models",
+      bad_address: "addresses",
+    },
     submit: (values) => {
       const at = until(values.ends, key);
       return submit({
@@ -77,7 +90,13 @@ function scopeBoxes(scopes) {
     h(
       "label",
       { class: "check" },
-      h("input", { type: "radio", name: "reach", value, checked: (value === "some") === given.length > 0, onchange: paint }),
+      h("input", {
+        type: "radio",
+        name: "reach",
+        value,
+        checked: (value === "some") === given.length > 0,
+        onchange: paint,
+      }),
       h("span", null, label, h("span", { class: "small faint" }, means)),
     );
   const element = h(
@@ -123,17 +142,38 @@ export function showSecret(key, secret) {
   const example = `curl ${location.origin}/v1/chat/completions \\\n  -H "Authorization: Bearer ${secret}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"model": "rag:default", "messages": [{"role": "user", "content": "What do my documents say about notice?"}]}'`;
   const dialog = modal(
     `The secret of ${key.name}`,
-    h("div", { class: "notice warn" }, icon("warn"), h("p", null, "Copy it now: it is shown this once. Nobody can look it up later, we keep only a print of it.")),
+    h(
+      "div",
+      { class: "notice warn" },
+      icon("warn"),
+      h("p", null, "Copy it now: it is shown this once. Nobody can look it up later, we keep only a print of it."),
+    ),
     h(
       "div",
       { class: "secret" },
-      h("input", { class: "field", readonly: true, value: secret, "aria-label": "Secret", spellcheck: "false", onfocus: (event) => event.target.select() }),
-      h("button", { type: "button", class: "button primary", onclick: () => copy(secret, "Secret copied") }, icon("copy"), "Copy"),
+      h("input", {
+        class: "field",
+        readonly: true,
+        value: secret,
+        "aria-label": "Secret",
+        spellcheck: "false",
+        onfocus: (event) => event.target.select(),
+      }),
+      h(
+        "button",
+        { type: "button", class: "button primary", onclick: () => copy(secret, "Secret copied") },
+        icon("copy"),
+        "Copy",
+      ),
     ),
     h("h3", null, "Try it"),
     snippet(example, "curl example"),
     h("p", { class: "small faint" }, "Keep it out of code and chats. If it gets out, revoke it here."),
-    h("div", { class: "row formacts" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "I have kept it")),
+    h(
+      "div",
+      { class: "row formacts" },
+      h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "I have kept it"),
+    ),
   );
   dialog.querySelector(".secret .button").focus();
 }

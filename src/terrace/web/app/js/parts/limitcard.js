@@ -14,16 +14,15 @@ export function limitCard({ subject, name, kind, limits: given, save }) {
   const id = `limits-${count}`;
   let limits = given;
   const body = h("div", { class: "limitbody" });
-  const change = h("button", { type: "button", class: "button little", "aria-label": `Change the limits of ${name}`, onclick: edit }, "Change");
+  const change = h(
+    "button",
+    { type: "button", class: "button little", "aria-label": `Change the limits of ${name}`, onclick: edit },
+    "Change",
+  );
   const element = h(
     "section",
     { class: "limitcard", "aria-labelledby": id, "data-subject": subject },
-    h(
-      "header",
-      null,
-      h("h2", { id }, name, kind && h("span", { class: "small faint" }, ` ${kind}`)),
-      save && change,
-    ),
+    h("header", null, h("h2", { id }, name, kind && h("span", { class: "small faint" }, ` ${kind}`)), save && change),
     body,
   );
 
@@ -31,9 +30,7 @@ export function limitCard({ subject, name, kind, limits: given, save }) {
     change.hidden = false;
     fill(
       body,
-      limits.length
-        ? h("ul", { class: "limitlist" }, limits.map(bar))
-        : h("p", { class: "soft" }, "No limits."),
+      limits.length ? h("ul", { class: "limitlist" }, limits.map(bar)) : h("p", { class: "soft" }, "No limits."),
     );
   }
 
@@ -53,7 +50,12 @@ export function limitCard({ subject, name, kind, limits: given, save }) {
         placeholder: "none",
       });
       if (now.has(limit)) input.value = now.get(limit) / factor;
-      return h("div", { class: "formfield" }, h("label", { for: input.id }, label, unit && h("span", { class: "faint" }, ` (${unit})`)), input);
+      return h(
+        "div",
+        { class: "formfield" },
+        h("label", { for: input.id }, label, unit && h("span", { class: "faint" }, ` (${unit})`)),
+        input,
+      );
     });
     const told = h("div", { role: "alert" });
     fill(
@@ -124,7 +126,12 @@ function bar({ name, value, used, resets_in: resets, set_by: by, set_at: at }) {
   return h(
     "li",
     null,
-    h("p", { class: "row spread" }, h("b", null, label), h("span", { class: "nums" }, `${format(used)} of ${format(value)}`)),
+    h(
+      "p",
+      { class: "row spread" },
+      h("b", null, label),
+      h("span", { class: "nums" }, `${format(used)} of ${format(value)}`),
+    ),
     h(
       "div",
       {

@@ -31,11 +31,8 @@ export function whenRoom(seconds, from = Date.now()) {
 
 const AGAIN = / There (is|may be) room again? [^.]*\.$/; // told by the countdown instead
 
-// The server's sentence, with the name of whoever set the limit in the place of an id.
-export function limitSentence({ detail, set_by: by }) {
-  const named = by ? detail.replace(`by ${by}`, nameOf(by, { by: true })) : detail;
-  return named.replace(AGAIN, "");
-}
+// The server's sentence, with the name of whoever set a limit in the place of an id.
+export const withNames = (text) => text.replace(/\bby (usr_\w+)/g, (_, id) => nameOf(id, { by: true }));
 
 // A notice with the sentence, a countdown where waiting helps, and what may be done: `acts` are buttons; those in
 // `later` wait for room.
@@ -67,7 +64,12 @@ export function limitNotice(problem, { later = [], acts = [], signal } = {}) {
     "div",
     { class: "notice warn limitnotice" },
     icon("clock"),
-    h("div", { class: "grow" }, h("p", null, limitSentence(problem)), h("p", { class: "soft" }, when)),
+    h(
+      "div",
+      { class: "grow" },
+      h("p", null, withNames(problem.detail).replace(AGAIN, "")),
+      h("p", { class: "soft" }, when),
+    ),
     [...later, ...acts],
   );
 }

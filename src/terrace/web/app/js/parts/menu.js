@@ -84,9 +84,15 @@ function move(event, element) {
 
 function item(entry) {
   if (entry.legend) return h("p", { class: "legend clip", "aria-hidden": "true" }, entry.legend);
-  const shared = { role: "menuitem", tabindex: "-1", class: entry.bad && "bad", "aria-current": entry.chosen && "true" };
+  const shared = {
+    role: "menuitem",
+    tabindex: "-1",
+    class: entry.bad && "bad",
+    "aria-current": entry.chosen && "true",
+  };
   const inside = [icon(entry.icon), h("span", { class: "clip" }, entry.label)];
-  if (entry.href) return h("a", { ...shared, href: entry.href, download: entry.download, onclick: () => hide() }, inside);
+  if (entry.href)
+    return h("a", { ...shared, href: entry.href, download: entry.download, onclick: () => hide() }, inside);
   const run = () => {
     hide(true);
     entry.run();
@@ -109,9 +115,7 @@ export function menuButton(label, entries, { class: name = "iconbutton little", 
         const element = h(
           "div",
           { class: "menu", role: "menu", "aria-label": label, onkeydown: (event) => move(event, element) },
-          entries()
-            .filter(Boolean)
-            .map(item),
+          entries().filter(Boolean).map(item),
         );
         popup(button, element);
       },

@@ -4,7 +4,6 @@ import { fill, h, rendered, outer } from "../dom.js";
 import { plural } from "../format.js";
 import { icon } from "./icons.js";
 import { limitNotice } from "./limitwords.js";
-import { learnNames } from "./names.js";
 import { copy } from "./toast.js";
 
 // Around code: a copy button. Around tables: their own scrolling. `source` keeps what the server sent, to compare.
@@ -129,11 +128,14 @@ export function userMessage(message, place, act) {
   return { element };
 }
 
-const againButton = (label, run) => h("button", { type: "button", class: "button little", onclick: run }, label);
+export const againButton = (label, run) => h("button", { type: "button", class: "button little", onclick: run }, label);
 
 function failure({ error }, again) {
   if (error?.code === "limit_reached")
-    return limitNotice({ detail: error.message, ...error.extra, ...error }, { later: [againButton("Try again", again)] });
+    return limitNotice(
+      { detail: error.message, ...error.extra, ...error },
+      { later: [againButton("Try again", again)] },
+    );
   return h(
     "div",
     { class: "notice bad" },
@@ -141,19 +143,6 @@ function failure({ error }, again) {
     h("div", { class: "grow" }, error?.message ?? "Something went wrong while answering."),
     againButton("Try again", again),
   );
-}
-
-// A question that was not taken because there is no room now: it stays where it was written, with what may be done.
-export function refusedMessage(text, limit, { again, edit, signal }) {
-  const place = h("div", { role: "alert" });
-  const draw = () =>
-    fill(place, limitNotice(limit, { later: [againButton("Send again", again)], acts: [againButton("Edit", edit)], signal }));
-  draw();
-  learnNames().then(() => !signal.aborted && draw());
-  return [
-    h("article", { class: "message user", "aria-label": "You, not sent" }, h("div", { class: "bubble" }, text)),
-    h("article", { class: "message assistant refused", "aria-label": "Not sent" }, place),
-  ];
 }
 
 // An answer. While it is written, `stream.*` change it in place.

@@ -45,5 +45,10 @@ export const newPassword = (label = "Password") => ({
   minlength: 8,
   hint: "At least 8 characters. A few words you remember are better than one with odd signs.",
 });
-export const PASSWORD_CODES = { password_short: "password", password_long: "password", password_common: "password", password_characters: "password" };
+export const PASSWORD_CODES = {
+  password_short: "password",
+  password_long: "password",
+  password_common: "password",
+  password_characters: "password",
+};
 export const secretOf = () => decodeURIComponent(location.hash.slice(1));

@@ -12,9 +12,22 @@ export function priceDialog(model, changed) {
   const both = [amount("Input", "input"), amount("Output", "output")];
   const dialog = modal(
     `The price of ${model}`,
-    h("p", { class: "soft" }, "In dollars for a million tokens, as the provider lists it. It counts from the next call on."),
+    h(
+      "p",
+      { class: "soft" },
+      "In dollars for a million tokens, as the provider lists it. It counts from the next call on.",
+    ),
     form({
-      parts: [group(h("div", { class: "pair" }, both.map(({ element }) => element)), ...both)],
+      parts: [
+        group(
+          h(
+            "div",
+            { class: "pair" },
+            both.map(({ element }) => element),
+          ),
+          ...both,
+        ),
+      ],
       action: "Set the price",
       cancel: () => dialog.close(),
       submit: async ({ input, output }) => {

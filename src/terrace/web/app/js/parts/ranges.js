@@ -19,4 +19,6 @@ export function range(name, now = Date.now()) {
 
 const options = { timeZone: "UTC", day: "numeric", month: "short" };
 export const shortDay = (day) => new Date(day).toLocaleDateString(undefined, options);
-export const longDay = (day) => new Date(day).toLocaleDateString(undefined, { ...options, weekday: "long", month: "long", year: "numeric" });
+export const plainDay = (day) => new Date(day).toLocaleDateString(undefined, { ...options, year: "numeric" });
+export const longDay = (day) =>
+  new Date(day).toLocaleDateString(undefined, { ...options, weekday: "long", month: "long", year: "numeric" });

@@ -22,8 +22,7 @@ const PLACES = [
   ["/usage", "Usage", "chart"],
   ["/settings", "Settings", "settings"],
 ];
-const here = (href) =>
-  href !== "/" && (path().startsWith(href) || areaOf(path())?.toLowerCase() === href.slice(1));
+const here = (href) => href !== "/" && (path().startsWith(href) || areaOf(path())?.toLowerCase() === href.slice(1));
 const narrow = matchMedia("(max-width: 53.75em)");
 
 let listed = [];

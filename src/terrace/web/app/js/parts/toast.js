@@ -1,12 +1,13 @@
 // Short messages at the bottom. Errors stay until dismissed or ten seconds have passed.
 
 import { $, h } from "../dom.js";
+import { withNames } from "./limitwords.js";
 
 export function toast(text, { error = false, action = null } = {}) {
   const item = h(
     "div",
     { class: error ? "toast error" : "toast" },
-    h("span", null, text),
+    h("span", null, withNames(text)),
     action &&
       h(
         "button",

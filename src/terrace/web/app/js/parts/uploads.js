@@ -7,6 +7,7 @@ import { csrf } from "../session.js";
 import { bytes, plural } from "../format.js";
 import { watchJobs } from "../feed.js";
 import { icon } from "./icons.js";
+import { withNames } from "./limitwords.js";
 
 const AT_A_TIME = 3;
 const entries = [];
@@ -44,8 +45,8 @@ async function send(entry) {
     changes.dispatchEvent(new CustomEvent("uploaded", { detail: document }));
   } catch (error) {
     entry.state = "failed";
-    entry.note = error.message;
-    announce(`${entry.file.name}: ${error.message}`);
+    entry.note = withNames(error.message);
+    announce(`${entry.file.name}: ${entry.note}`);
   }
   running -= 1;
   pump();
@@ -84,7 +85,6 @@ function post(entry) {
             new Problem(call.response?.detail ?? `The server answered ${call.status}.`, {
               status: call.status,
               code: call.response?.code,
-              limit: call.response?.limit ? call.response : null,
             }),
           );
     call.onerror = () => reject(new Problem("The upload broke off. Check that the server runs, then try again."));

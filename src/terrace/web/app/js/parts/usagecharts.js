@@ -6,12 +6,17 @@ import { compact, money, number, plural } from "../format.js";
 import { can } from "../session.js";
 import { nameOf } from "./names.js";
 import { priceDialog } from "./price.js";
-import { longDay, shortDay } from "./ranges.js";
+import { longDay, plainDay, shortDay } from "./ranges.js";
 import { icon } from "./icons.js";
 
 const MEASURES = {
   cost: { label: "Cost", of: (row) => row.cost, format: money, axis: money },
-  tokens: { label: "Tokens", of: (row) => row.input_tokens + row.output_tokens, format: (value) => `${number(value)} tokens`, axis: compact },
+  tokens: {
+    label: "Tokens",
+    of: (row) => row.input_tokens + row.output_tokens,
+    format: (value) => `${number(value)} tokens`,
+    axis: compact,
+  },
   calls: { label: "Calls", of: (row) => row.calls, format: (value) => plural(value, "call"), axis: compact },
 };
 const tokens = MEASURES.tokens.of;
@@ -23,14 +28,23 @@ export function costOf({ cost, unpriced, calls }) {
 }
 
 export function summary(total) {
-  const fact = (label, value, more) => h("div", null, h("dt", null, label), h("dd", null, value, more && h("small", null, more)));
+  const fact = (label, value, more) =>
+    h("div", null, h("dt", null, label), h("dd", null, value, more && h("small", null, more)));
   const known = total.unpriced < total.calls;
   return h(
     "dl",
     { class: "figures" },
-    fact("Cost", known ? money(total.cost) : "Unknown", total.unpriced > 0 && known && `and ${plural(total.unpriced, "call")} of unknown price`),
+    fact(
+      "Cost",
+      known ? money(total.cost) : "Unknown",
+      total.unpriced > 0 && known && `and ${plural(total.unpriced, "call")} of unknown price`,
+    ),
     fact("Tokens", compact(tokens(total)), `${compact(total.input_tokens)} in, ${compact(total.output_tokens)} out`),
-    fact("Cached", total.input_tokens ? `${Math.round((100 * total.cached_tokens) / total.input_tokens)}%` : "–", "of what was read"),
+    fact(
+      "Cached",
+      total.input_tokens ? `${Math.round((100 * total.cached_tokens) / total.input_tokens)}%` : "–",
+      "of what was read",
+    ),
     fact("Calls", number(total.calls), total.failed ? `${number(total.failed)} failed` : "none failed"),
   );
 }
@@ -44,12 +58,20 @@ export function unpricedNotice(total, models, changed) {
     h(
       "div",
       { class: "grow" },
-      h("p", null, `Nobody knows what ${plural(total.unpriced, "call")} cost: there is no price for ${names.slice(0, 3).join(", ") || "their model"}${names.length > 3 ? " and others" : ""}.`),
+      h(
+        "p",
+        null,
+        `Nobody knows what ${plural(total.unpriced, "call")} cost: there is no price for ${names.slice(0, 3).join(", ") || "their model"}${names.length > 3 ? " and others" : ""}.`,
+      ),
       h("p", { class: "soft" }, "The sums leave them out. A price counts from the next call on."),
     ),
     can("operator") &&
       names.length > 0 &&
-      h("button", { type: "button", class: "button little", onclick: () => priceDialog(names[0], changed) }, "Set a price"),
+      h(
+        "button",
+        { type: "button", class: "button little", onclick: () => priceDialog(names[0], changed) },
+        "Set a price",
+      ),
   );
 }
 
@@ -63,9 +85,15 @@ export function byDay({ rows }, stacks, span, measure) {
   const points = rows.map((row) => {
     const parts = byName.map((days) => days.get(row.group) ?? 0);
     const rest = of(row) - parts.reduce((total, part) => total + part, 0);
-    const unknown = measure === "cost" && row.unpriced > 0 ? `and ${plural(row.unpriced, "call")} of unknown price` : "";
+    const unknown =
+      measure === "cost" && row.unpriced > 0 ? `and ${plural(row.unpriced, "call")} of unknown price` : "";
     const dust = of(row) * 1e-9; // sums of fractions differ in the last digits
-    return { label: longDay(row.group), short: shortDay(row.group), parts: [...parts, rest > dust ? rest : 0], note: unknown };
+    return {
+      label: longDay(row.group),
+      short: shortDay(row.group),
+      parts: [...parts, rest > dust ? rest : 0],
+      note: unknown,
+    };
   });
   const others = points.some(({ parts }) => parts.at(-1) > 0);
   if (!others) for (const { parts } of points) parts.pop();
@@ -91,7 +119,7 @@ function dayTable(rows) {
     table(
       "Usage by day",
       "Day",
-      used.map((row) => [longDay(row.group), row]),
+      used.map((row) => [plainDay(row.group), row]),
     ),
   );
 }
@@ -106,10 +134,23 @@ export function breakdown({ rows, by, total }, heading, changed) {
   };
   const price = (row) =>
     changed && row.unpriced > 0 && can("operator")
-      ? h("button", { type: "button", class: "linkbutton small", "aria-label": `Set a price for ${name(row)}`, onclick: () => priceDialog(name(row), changed) }, "Set a price")
+      ? h(
+          "button",
+          {
+            type: "button",
+            class: "linkbutton small",
+            "aria-label": `Set a price for ${name(row)}`,
+            onclick: () => priceDialog(name(row), changed),
+          },
+          "Set a price",
+        )
       : null;
   const whole = weight(sorted[0] ?? total);
-  return table(`Usage by ${heading.toLowerCase()}`, heading, sorted.map((row) => [[h("span", { class: "rowname" }, name(row)), share(weight(row), whole)], row, price(row)]));
+  return table(
+    `Usage by ${heading.toLowerCase()}`,
+    heading,
+    sorted.map((row) => [[h("span", { class: "rowname" }, name(row)), share(weight(row), whole)], row, price(row)]),
+  );
 }
 
 function table(caption, heading, rows) {
@@ -121,7 +162,17 @@ function table(caption, heading, rows) {
       "table",
       { class: "table" },
       h("caption", { class: "quiet" }, caption),
-      h("thead", null, h("tr", null, [heading, "Cost", "Tokens in", "Tokens out", "Calls"].map((text, index) => h("th", { scope: "col", class: index && "nums" }, text)))),
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          [heading, "Cost", "Tokens in", "Tokens out", "Calls"].map((text, index) =>
+            h("th", { scope: "col", class: index && "nums" }, text),
+          ),
+        ),
+      ),
       h(
         "tbody",
         null,

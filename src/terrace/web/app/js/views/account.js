@@ -80,7 +80,14 @@ function passwordForm(user, signal) {
     return h("p", { class: "soft" }, "You log in with another provider, so there is no password here.");
   const made = form({
     parts: [
-      h("input", { class: "quiet", autocomplete: "username", value: user.email, readonly: true, tabindex: "-1", "aria-hidden": "true" }),
+      h("input", {
+        class: "quiet",
+        autocomplete: "username",
+        value: user.email,
+        readonly: true,
+        tabindex: "-1",
+        "aria-hidden": "true",
+      }),
       field({ label: "Password now", name: "current", autocomplete: "current-password", ...PASSWORD }),
       field({ name: "fresh", ...newPassword("New password") }),
     ],
@@ -117,7 +124,11 @@ async function drawLogins(list, signal) {
           "p",
           { class: "small faint" },
           `${login.address || "This machine"} · since ${date(login.created_at)} · `,
-          h("span", { title: exact(login.last_used_at) }, login.current ? "in use now" : `last used ${ago(login.last_used_at)}`),
+          h(
+            "span",
+            { title: exact(login.last_used_at) },
+            login.current ? "in use now" : `last used ${ago(login.last_used_at)}`,
+          ),
         ),
       ),
       login.current
@@ -178,6 +189,10 @@ function erase(user) {
   };
   return [
     h("p", { class: "soft" }, "Everything that is yours alone goes, and can't be brought back."),
-    h("div", { class: "row" }, h("button", { type: "button", class: "button quietdanger", onclick: run }, "Erase my account…")),
+    h(
+      "div",
+      { class: "row" },
+      h("button", { type: "button", class: "button quietdanger", onclick: run }, "Erase my account…"),
+    ),
   ];
 }

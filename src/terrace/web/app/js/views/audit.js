@@ -14,7 +14,11 @@ export async function view(main, _params, { signal, search }) {
   let entries = [];
   let next = null;
   const list = h("ol", { class: "acts-log", "aria-label": "Acts, newest first" });
-  const more = h("button", { type: "button", class: "button", hidden: true, onclick: () => attempt(() => load(true)) }, "Show older");
+  const more = h(
+    "button",
+    { type: "button", class: "button", hidden: true, onclick: () => attempt(() => load(true)) },
+    "Show older",
+  );
   const kind = select({
     label: "Show",
     name: "action",
@@ -29,7 +33,12 @@ export async function view(main, _params, { signal, search }) {
   page(
     main,
     { name: "Audit log", lead: "Who did what, and when. Nobody can change or delete a line, not even here." },
-    h("div", { class: "toolbar" }, h("label", { class: "inlinelabel", for: kind.input.id }, "Show"), kind.element.querySelector(".selectwrap")),
+    h(
+      "div",
+      { class: "toolbar" },
+      h("label", { class: "inlinelabel", for: kind.input.id }, "Show"),
+      kind.element.querySelector(".selectwrap"),
+    ),
     list,
     h("div", { class: "row" }, more),
   );
@@ -40,13 +49,24 @@ export async function view(main, _params, { signal, search }) {
     next = answer.next;
     more.hidden = !next;
     fill(list, byDay(entries));
-    if (!entries.length) fill(list, h("li", { class: "empty" }, icon("shield"), h("h2", null, "Nothing here"), h("p", null, "No such act was done yet.")));
+    if (!entries.length)
+      fill(
+        list,
+        h(
+          "li",
+          { class: "empty" },
+          icon("shield"),
+          h("h2", null, "Nothing here"),
+          h("p", null, "No such act was done yet."),
+        ),
+      );
   }
   await Promise.all([learnNames(), load()]);
   fill(list, entries.length ? byDay(entries) : [...list.children]); // the names are here now
 }
 
-const dayOf = (moment) => new Date(moment).toLocaleDateString(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const dayOf = (moment) =>
+  new Date(moment).toLocaleDateString(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 const timeOf = (moment) => new Date(moment).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 
 function byDay(entries) {

@@ -5,17 +5,17 @@ import { api } from "../api.js";
 import { path, readdress, title } from "../router.js";
 import { connection } from "../connection.js";
 import { can } from "../session.js";
-import { lacks } from "../words.js";
 import { models, onModels } from "../parts/answering.js";
 import { composer } from "../parts/composer.js";
 import { ask, watch } from "../parts/generation.js";
 import { firstRun, ideas, quoteBanner, readersWelcome } from "../parts/guide.js";
 import { icon } from "../parts/icons.js";
-import { answerMessage, refusedMessage, userMessage } from "../parts/message.js";
+import { answerMessage, userMessage } from "../parts/message.js";
 import { refresh as refreshSidebar } from "../parts/sidebar.js";
 import { peek, sourcesPanel, sourcesSheet, viewSource, wide } from "../parts/sources.js";
 import { attempt, toast } from "../parts/toast.js";
 import { tree } from "../parts/tree.js";
+import { Unsent } from "../parts/unsent.js";
 import { onUploaded } from "../parts/uploads.js";
 
 const NEAR = 80; // pixels from the end within which new text keeps the end in sight
@@ -28,12 +28,12 @@ export async function chatView(main, { id }, { signal }) {
 
 class Chat {
   conversation = null;
+  unsent = new Unsent();
   #drawn = new Map(); // message id -> {key, element, stream}
   #watched = new Map(); // message id -> AbortController
   #panelFor = null; // a message id, or "closed"
   #latest = null; // the last answer drawn
   #sending = false;
-  #refused = []; // elements of a question that was not taken
 
   constructor(main, signal) {
     this.signal = signal;
@@ -70,9 +70,11 @@ class Chat {
         h(
           "div",
           { class: "dock" },
-          can("chat")
-            ? [this.banner, this.composer.element, h("p", { class: "hint" }, "Answers can be wrong. Open the sources.")]
-            : h("p", { class: "hint" }, lacks({ permission: "chat" })),
+          can("chat") && [
+            this.banner,
+            this.composer.element,
+            h("p", { class: "hint" }, "Answers can be wrong. Open the sources."),
+          ],
         ),
       ),
       this.panel.element,
@@ -198,7 +200,7 @@ class Chat {
         line.abort();
         this.#watched.delete(id);
       } // on another branch now
-    const elements = [...[...fresh.values()].map((each) => each.element), ...this.#refused];
+    const elements = [...[...fresh.values()].map((each) => each.element), ...this.unsent.elements];
     const focused = this.messages.contains(document.activeElement);
     if (
       elements.length !== this.messages.childElementCount ||
@@ -270,7 +272,7 @@ class Chat {
   }
 
   async send(text, options, extra = {}) {
-    this.forget();
+    this.unsent.forget();
     const before = [...this.messages.children];
     if (!this.conversation) fill(this.messages);
     const waiting = [
@@ -314,33 +316,22 @@ class Chat {
     }
   }
 
-  // There is no room for it now: the question stays in its place, to be sent when there is.
+  // There is no room for it now.
   refuse(text, options, limit) {
     if (!this.conversation) {
       fill(this.messages);
-      this.name.textContent = "New chat";
-      this.name.hidden = false;
+      this.entitle("New chat");
     }
-    this.#refused = refusedMessage(text, limit, {
-      signal: this.signal,
-      again: () => this.send(text, options),
-      edit: () => {
-        this.forget();
-        this.composer.write(text);
-        if (!this.conversation) {
-          this.entitle("");
-          this.welcome();
-        }
-      },
-    });
-    this.messages.append(...this.#refused);
+    const again = () => this.send(text, options);
+    const edit = () => {
+      this.composer.write(text);
+      if (this.conversation) return;
+      this.entitle("");
+      this.welcome();
+    };
+    this.messages.append(...this.unsent.show(text, limit, { again, edit, signal: this.signal }));
     this.toEnd();
     return true;
-  }
-
-  forget() {
-    for (const each of this.#refused) each.remove();
-    this.#refused = [];
   }
 
   async stop() {
@@ -406,6 +397,9 @@ class Chat {
   }
 
   toEnd(smooth = false) {
-    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smooth && !this.running() ? "smooth" : "instant" }); // a growing answer outruns a smooth scroll
+    this.scroller.scrollTo({
+      top: this.scroller.scrollHeight,
+      behavior: smooth && !this.running() ? "smooth" : "instant",
+    }); // a growing answer outruns a smooth scroll
   }
 }

@@ -266,7 +266,11 @@ class Library {
               { class: "empty" },
               icon("search"),
               h("h2", null, filtered ? "Nothing matches" : "No documents yet"),
-              h("p", null, filtered ? "No document has this name, collection or tag." : "Somebody who may add them will."),
+              h(
+                "p",
+                null,
+                filtered ? "No document has this name, collection or tag." : "Somebody who may add them will.",
+              ),
             )
           : h(
               "div",

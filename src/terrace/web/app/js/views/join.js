@@ -18,7 +18,11 @@ export async function view(main, _params, { signal }) {
     if (error.status !== 404 && error.status !== 422) throw error;
     outside(
       main,
-      { name: "Invitation", heading: "This invitation is no longer good", lead: "It was used, taken back, or its time is over. Ask whoever sent it for another." },
+      {
+        name: "Invitation",
+        heading: "This invitation is no longer good",
+        lead: "It was used, taken back, or its time is over. Ask whoever sent it for another.",
+      },
       h("a", { class: "button wide", href: "/" }, "To Terrace"),
     );
     return;

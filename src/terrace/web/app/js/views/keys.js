@@ -99,7 +99,10 @@ class Keys {
 
   draw() {
     this.more.hidden = !this.#next;
-    fill(this.list, this.#keys.map((key) => this.line(key)));
+    fill(
+      this.list,
+      this.#keys.map((key) => this.line(key)),
+    );
     if (!this.#keys.length)
       fill(
         this.list,

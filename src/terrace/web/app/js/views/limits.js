@@ -36,7 +36,10 @@ export async function view(main, _params, { signal }) {
         .filter((item) => item.limits.length || item.subject === open || mayChange(item.subject))
         .map((item) => [item.subject, card(item)]),
     );
-    fill(list, [...cards.values()].map(({ element }) => element));
+    fill(
+      list,
+      [...cards.values()].map(({ element }) => element),
+    );
     if (!cards.size) fill(list, nothing());
     drawAdding(items);
     if (open) cards.get(open)?.edit();
@@ -58,7 +61,12 @@ export async function view(main, _params, { signal }) {
       .filter((key) => !key.revoked_at)
       .map(({ id, name }) => [`key:${id}`, name]);
     const group = (label, options) =>
-      options.length > 0 && h("optgroup", { label }, options.map(([value, text]) => h("option", { value }, text)));
+      options.length > 0 &&
+      h(
+        "optgroup",
+        { label },
+        options.map(([value, text]) => h("option", { value }, text)),
+      );
     const choice = h(
       "select",
       {
@@ -68,7 +76,10 @@ export async function view(main, _params, { signal }) {
       },
       h("option", { value: "" }, "Add limits for…"),
       group("People", isLocal() ? [] : people.filter(([value]) => !there.has(value))),
-      group("Keys", keys.filter(([value]) => !there.has(value))),
+      group(
+        "Keys",
+        keys.filter(([value]) => !there.has(value)),
+      ),
     );
     adding.hidden = choice.options.length < 2;
     fill(adding, choice, icon("down"));
@@ -83,4 +94,10 @@ const rank = ({ subject }) => RANK[subject.split(":")[0]];
 const mayChange = (subject) => can("limits") && (subject !== "tenant" || can("operator"));
 
 const nothing = () =>
-  h("div", { class: "empty" }, icon("chart"), h("h2", null, "No limits"), h("p", null, "Nothing bounds what you use here."));
+  h(
+    "div",
+    { class: "empty" },
+    icon("chart"),
+    h("h2", null, "No limits"),
+    h("p", null, "Nothing bounds what you use here."),
+  );

@@ -8,8 +8,12 @@ import { PASSWORD, outside, providers } from "../parts/outside.js";
 
 const REFUSED = {
   registration_closed: "Nobody with this login has an account here, and only the invited may make one.",
-  denied: "The other provider did not let you in.",
-  expired: "That took too long. Try again.",
+  account_disabled: "Your account is disabled. Ask an administrator.",
+  oidc_cancelled: "You did not log in at the other provider. Try again, or log in here.",
+  oidc_state: "That took too long, or was begun in another window. Try again.",
+  oidc_domain: "Addresses like yours may not log in here this way.",
+  oidc_unverified: "The other provider has not verified your address, so it can't be trusted here.",
+  oidc_away: "The other provider can't be reached now. Try again later.",
 };
 
 export async function view(main, _params, { signal }) {
@@ -50,7 +54,8 @@ function forgot(main, known) {
     inputmode: "email",
     value: known,
   });
-  const back = () => h("div", { class: "doorlinks" }, h("a", { href: `/login${location.search}` }, "Back to logging in"));
+  const back = () =>
+    h("div", { class: "doorlinks" }, h("a", { href: `/login${location.search}` }, "Back to logging in"));
   const lead = "We send you a link with which you choose a new one.";
   outside(
     main,

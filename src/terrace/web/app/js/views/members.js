@@ -3,9 +3,10 @@
 import { fill, h } from "../dom.js";
 import { accounts } from "../accounts.js";
 import { ago, date } from "../format.js";
-import { isLocal, session } from "../session.js";
+import { can, isLocal, session, turn } from "../session.js";
 import { ROLES, roleName, rolesToGive } from "../words.js";
 import { confirm, modal } from "../parts/dialog.js";
+import { field, form } from "../parts/form.js";
 import { icon } from "../parts/icons.js";
 import { inviteForm, showLink } from "../parts/invite.js";
 import { menuButton } from "../parts/menu.js";
@@ -18,7 +19,11 @@ export async function view(main, _params, { signal }) {
   const { tenant } = session();
   const members = h("ul", { class: "lines", "aria-label": "Members" });
   const invited = h("ul", { class: "lines", "aria-label": "Invitations" });
-  const more = h("button", { type: "button", class: "button", hidden: true, onclick: () => attempt(() => load(true)) }, "Show more");
+  const more = h(
+    "button",
+    { type: "button", class: "button", hidden: true, onclick: () => attempt(() => load(true)) },
+    "Show more",
+  );
   let all = [];
   let next = null;
 
@@ -27,11 +32,17 @@ export async function view(main, _params, { signal }) {
     all = add ? [...all, ...answer.items] : answer.items;
     next = answer.next;
     more.hidden = !next;
-    fill(members, all.map((each) => member(each, () => attempt(() => load()))));
+    fill(
+      members,
+      all.map((each) => member(each, () => attempt(() => load()))),
+    );
   }
   async function loadInvited() {
     const { items } = await accounts.invitations(signal);
-    fill(invited, items.map((each) => invitation(each, () => attempt(loadInvited))));
+    fill(
+      invited,
+      items.map((each) => invitation(each, () => attempt(loadInvited))),
+    );
     if (!items.length) fill(invited, h("li", { class: "soft small" }, "Nobody is invited at the moment."));
   }
 
@@ -56,6 +67,7 @@ export async function view(main, _params, { signal }) {
       section("people", "People", members, h("div", { class: "row" }, more)),
       section("invitations", "Invitations", invited),
       section("roles", "What the roles may do", roles()),
+      can("tenant") && section("tenant", "This tenant", ...own(tenant)),
     ),
   );
   await learnNames();
@@ -74,7 +86,12 @@ function member({ user, role, joined_at: joined }, changed) {
       "aria-label": `Role of ${user.name}`,
       disabled: me || above,
       onchange: async () => {
-        if (!(await attempt(() => accounts.setRole(user.id, choice.value), `${user.name} is ${roleName(choice.value).toLowerCase()} now`)))
+        if (
+          !(await attempt(
+            () => accounts.setRole(user.id, choice.value),
+            `${user.name} is ${roleName(choice.value).toLowerCase()} now`,
+          ))
+        )
           choice.value = role;
         changed();
       },
@@ -178,6 +195,27 @@ function invite(changed) {
 
 const words = ({ email, expires_at: end }) =>
   `Send this link to ${email ?? "whoever should join"}. It is shown this once, good for one person until ${date(end)}.`;
+
+// For its owners: what it is called, and all of it as one file.
+function own(tenant) {
+  return [
+    form({
+      parts: [field({ label: "Name", name: "name", value: tenant.name, maxlength: 200, autocomplete: "off" })],
+      action: "Rename",
+      at: { tenant_name_taken: "name" },
+      submit: async ({ name }) => {
+        await accounts.renameTenant(name);
+        turn("/members");
+      },
+    }),
+    h(
+      "div",
+      { class: "row spread" },
+      h("p", { class: "soft" }, "Documents, conversations, members and usage, as one archive."),
+      h("a", { class: "button", href: accounts.exportUrl, download: "" }, icon("download"), "Export"),
+    ),
+  ];
+}
 
 const roles = () =>
   h(

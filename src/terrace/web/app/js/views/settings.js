@@ -24,7 +24,13 @@ export async function settingsView(main, _params, { signal }) {
     h(
       "div",
       { class: "settings" },
-      section("answering", "Who answers", who(answer), providers(answer), can("operator") && ollama(answer) && pull(answer, signal)),
+      section(
+        "answering",
+        "Who answers",
+        who(answer),
+        providers(answer),
+        can("operator") && ollama(answer) && pull(answer, signal),
+      ),
       can("operator") && section("connect", "Connect a model", connectWays()),
       section("embedding", "Search", embedding(status)),
       section("looks", "Appearance", appearance()),

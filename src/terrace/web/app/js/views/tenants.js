@@ -22,7 +22,14 @@ export async function view(main, _params, { signal }) {
     {
       name: "Tenants",
       lead: "Each has documents, people, keys, limits and a bill of its own, and sees nothing of the others.",
-      actions: [h("button", { type: "button", class: "button primary", onclick: () => tenants.create() }, icon("plus"), "New tenant")],
+      actions: [
+        h(
+          "button",
+          { type: "button", class: "button primary", onclick: () => tenants.create() },
+          icon("plus"),
+          "New tenant",
+        ),
+      ],
     },
     h("div", { class: "toolbar" }, h("div", { class: "searchfield" }, icon("search"), tenants.search)),
     tenants.list,
@@ -39,7 +46,11 @@ class Tenants {
   constructor(signal) {
     this.signal = signal;
     this.list = h("ul", { class: "lines tenantlist", "aria-label": "Tenants" });
-    this.more = h("button", { type: "button", class: "button", hidden: true, onclick: () => attempt(() => this.load(true)) }, "Show more");
+    this.more = h(
+      "button",
+      { type: "button", class: "button", hidden: true, onclick: () => attempt(() => this.load(true)) },
+      "Show more",
+    );
     this.search = h("input", {
       class: "field",
       type: "search",
@@ -59,8 +70,12 @@ class Tenants {
     this.#items = add ? [...this.#items, ...items] : items;
     this.#next = next;
     this.more.hidden = !next;
-    fill(this.list, this.#items.map((tenant) => this.line(tenant)));
-    if (!this.#items.length) fill(this.list, h("li", { class: "empty" }, icon("house"), h("h2", null, "Nothing found")));
+    fill(
+      this.list,
+      this.#items.map((tenant) => this.line(tenant)),
+    );
+    if (!this.#items.length)
+      fill(this.list, h("li", { class: "empty" }, icon("house"), h("h2", null, "Nothing found")));
   }
 
   line(tenant) {
@@ -71,7 +86,12 @@ class Tenants {
       h(
         "div",
         { class: "grow" },
-        h("p", { class: "row" }, h("b", null, tenant.name), tenant.disabled && h("span", { class: "badge warn" }, "Disabled")),
+        h(
+          "p",
+          { class: "row" },
+          h("b", null, tenant.name),
+          tenant.disabled && h("span", { class: "badge warn" }, "Disabled"),
+        ),
         h(
           "p",
           { class: "small faint" },
@@ -93,7 +113,11 @@ class Tenants {
         { label: "Invite its owner", icon: "plus", run: () => this.invite(tenant) },
         { label: "Name and models", icon: "edit", run: () => this.change(tenant) },
         { label: "Export", icon: "download", href: accounts.tenantExportUrl(tenant.id), download: "" },
-        !home && { label: tenant.disabled ? "Enable" : "Disable", icon: tenant.disabled ? "check" : "stop", run: () => this.disable(tenant) },
+        !home && {
+          label: tenant.disabled ? "Enable" : "Disable",
+          icon: tenant.disabled ? "check" : "stop",
+          run: () => this.disable(tenant),
+        },
         !home && { label: "Delete", icon: "trash", bad: true, run: () => this.remove(tenant) },
       ]),
     );
@@ -103,7 +127,17 @@ class Tenants {
     const fields = [
       field({ label: "Name", name: "name", maxlength: 200, autocomplete: "off" }),
       modelsField(),
-      field({ label: "Money a month ($)", name: "money_per_month", required: false, type: "number", min: 0, step: "any", inputmode: "decimal", autocomplete: "off", hint: "Empty: no limit. All limits can be set later." }),
+      field({
+        label: "Money a month ($)",
+        name: "money_per_month",
+        required: false,
+        type: "number",
+        min: 0,
+        step: "any",
+        inputmode: "decimal",
+        autocomplete: "off",
+        hint: "Empty: no limit. All limits can be set later.",
+      }),
     ];
     const dialog = modal(
       "New tenant",
@@ -113,7 +147,11 @@ class Tenants {
         cancel: () => dialog.close(),
         at: { tenant_name_taken: "name", bad_models: "models", bad_model_pattern: "models" },
         submit: async ({ name, models, money_per_month: most }) => {
-          const body = { name, models: patterns(models), ...(most ? { limits: { money_per_month: Number(most) } } : {}) };
+          const body = {
+            name,
+            models: patterns(models),
+            ...(most ? { limits: { money_per_month: Number(most) } } : {}),
+          };
           const tenant = await accounts.createTenant(body);
           dialog.close();
           await attempt(() => this.load());
@@ -127,7 +165,10 @@ class Tenants {
     const dialog = modal(
       `Change ${tenant.name}`,
       form({
-        parts: [field({ label: "Name", name: "name", maxlength: 200, value: tenant.name, autocomplete: "off" }), modelsField(tenant.models)],
+        parts: [
+          field({ label: "Name", name: "name", maxlength: 200, value: tenant.name, autocomplete: "off" }),
+          modelsField(tenant.models),
+        ],
         action: "Save",
         cancel: () => dialog.close(),
         at: { tenant_name_taken: "name", bad_models: "models", bad_model_pattern: "models" },
@@ -165,7 +206,11 @@ class Tenants {
           const { url, invitation } = await accounts.inviteOwner(tenant.id, body);
           dialog.close();
           const whom = invitation.email ?? "whoever should join";
-          showLink({ title: "The invitation", text: `Send this link to ${whom}. It is shown this once, good for one person until ${date(invitation.expires_at)}.`, url });
+          showLink({
+            title: "The invitation",
+            text: `Send this link to ${whom}. It is shown this once, good for one person until ${date(invitation.expires_at)}.`,
+            url,
+          });
         },
       }),
     );
@@ -180,7 +225,10 @@ class Tenants {
         text: "Its people and keys are refused at once. Nothing is deleted.",
         action: "Disable",
       }));
-    if (sure && (await attempt(() => accounts.changeTenant(tenant.id, { disabled }), disabled ? "Disabled" : "Enabled")))
+    if (
+      sure &&
+      (await attempt(() => accounts.changeTenant(tenant.id, { disabled }), disabled ? "Disabled" : "Enabled"))
+    )
       await attempt(() => this.load());
   }
 
@@ -191,7 +239,8 @@ class Tenants {
       word: tenant.name,
       action: "Delete for good",
     });
-    if (sure && (await attempt(() => accounts.deleteTenant(tenant.id), `${tenant.name} was deleted`))) await attempt(() => this.load());
+    if (sure && (await attempt(() => accounts.deleteTenant(tenant.id), `${tenant.name} was deleted`)))
+      await attempt(() => this.load());
   }
 }
 
@@ -209,11 +258,20 @@ const modelsField = (models = []) =>
 
 function useOf(use) {
   if (!use?.calls) return "nothing";
-  const cost = use.unpriced ? (use.unpriced >= use.calls ? "price unknown" : `${money(use.cost)} and more`) : money(use.cost);
+  const cost = use.unpriced
+    ? use.unpriced >= use.calls
+      ? "price unknown"
+      : `${money(use.cost)} and more`
+    : money(use.cost);
   return `${cost} · ${compact(use.input_tokens + use.output_tokens)} tokens`;
 }
 
 const limitsOf = ({ limits }) =>
   limits.length
-    ? limits.map(({ name, value, used }) => `${LIMITS[name]?.label ?? name}: ${LIMITS[name]?.format(used) ?? used} of ${LIMITS[name]?.format(value) ?? value}`).join(" · ")
+    ? limits
+        .map(
+          ({ name, value, used }) =>
+            `${LIMITS[name]?.label ?? name}: ${LIMITS[name]?.format(used) ?? used} of ${LIMITS[name]?.format(value) ?? value}`,
+        )
+        .join(" · ")
     : "No limits";

@@ -32,7 +32,10 @@ class Usage {
       main,
       {
         name: "Usage",
-        lead: isLocal() || can("usage:all") ? "Tokens and money, each model call counted." : "What you used, each model call counted.",
+        lead:
+          isLocal() || can("usage:all")
+            ? "Tokens and money, each model call counted."
+            : "What you used, each model call counted.",
         actions: [this.download],
       },
       h("div", { class: "toolbar spread" }, this.ranges, this.filters),
@@ -138,7 +141,10 @@ class Usage {
     if (!total.calls) {
       const ask = h("a", { class: "button", href: "/" }, "Ask something");
       const text = "In these days no model was asked. What you use will show here at once.";
-      fill(this.body, h("div", { class: "empty" }, icon("chart"), h("h2", null, "Nothing used"), h("p", null, text), ask));
+      fill(
+        this.body,
+        h("div", { class: "empty" }, icon("chart"), h("h2", null, "Nothing used"), h("p", null, text), ask),
+      );
       return;
     }
     const chart = h("div");
@@ -153,10 +159,18 @@ class Usage {
         total.unpriced > 0 && unpricedNotice(total, groups.model.rows, () => this.load()),
       ),
       section("days", "By day", this.measures(paint), chart),
-      section("models", "By model", breakdown(groups.model, "Model", () => this.load())),
+      section(
+        "models",
+        "By model",
+        breakdown(groups.model, "Model", () => this.load()),
+      ),
       groups.user && section("users", "By person", breakdown(groups.user, "Person")),
       groups.key?.rows.some((row) => row.group) && section("keys", "By key", breakdown(groups.key, "Key")),
-      h("p", { class: "small faint" }, `Days are UTC. ${plural(total.calls, "model call")}, ${number(total.failed)} of them failed.`),
+      h(
+        "p",
+        { class: "small faint" },
+        `Days are UTC. ${plural(total.calls, "model call")}, ${number(total.failed)} of them failed.`,
+      ),
     );
   }
 
