@@ -1,9 +1,11 @@
 """`terrace` as a person and as a script uses it, beside a running server."""
 
+import fcntl
 import json
 import signal
 import subprocess
 import sys
+import termios
 import time
 import zipfile
 from pathlib import Path
@@ -128,8 +130,12 @@ def test_a_port_that_is_taken(terrace: Run, served: str) -> None:
 
 
 def test_interrupted_before_the_question(data: Path) -> None:
-    with start(data, "ask", "-") as asking:  # waits for standard input
-        time.sleep(0.5)
+    with start(data, "ask", "-") as asking:
+        assert asking.stdin is not None
+        asking.stdin.write("How")
+        asking.stdin.flush()
+        while fcntl.ioctl(asking.stdin, termios.FIONREAD, b"\0" * 4) != b"\0" * 4:  # until it is being read
+            time.sleep(0.05)
         asking.send_signal(signal.SIGINT)
         assert asking.wait(20) == 130
         assert asking.stderr is not None

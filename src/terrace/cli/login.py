@@ -42,7 +42,7 @@ def login(
         _end(client, logins)
         where = logins.put(Saved(client.url, tokens["user"]["email"], tokens["refresh_token"]))
     say(f"Logged in to {client.url} as {tokens['user']['email']}, {tokens['role']} of {tokens['tenant']['name']}.")
-    say(f"The login is kept in {where}.")
+    say(f"The login is kept in {where}")
 
 
 def _switched(url: str, tokens: dict[str, Any], tenant: str) -> dict[str, Any]:

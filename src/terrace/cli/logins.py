@@ -44,14 +44,14 @@ class Logins:
         return Saved(url, email, token) if token else None
 
     def put(self, saved: Saved) -> str:
-        """Kept at once and whole. Returns where."""
+        """Kept at once and whole. Returns where, and why not in the keyring."""
         told = {"url": saved.url, "email": saved.email}
         try:
             self._keyring.put(saved.url, saved.refresh_token)
-            where = "the system's keyring"
-        except Unavailable:
+            where = "the system's keyring."
+        except Unavailable as error:
             told["refresh_token"] = saved.refresh_token
-            where = str(self._path(saved.url))
+            where = f"{self._path(saved.url)}, since: {error.message}"
         _write(self._path(saved.url), json.dumps(told))
         return where
 
