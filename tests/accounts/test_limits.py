@@ -185,3 +185,19 @@ async def test_patience_is_bounded_by_the_settings_but_not_for_jobs(bench: Bench
     assert not job.done()
     first.end(unused())
     (await asyncio.wait_for(job, 2)).end(unused())
+
+
+async def test_those_who_keep_coming_do_not_put_off_those_who_wait(bench: Bench) -> None:
+    await bench.limits.change(ACME, {"requests_per_minute": 1}, "x")
+    bench.limits.count(ADA)
+    first = asyncio.create_task(bench.limits.count_waiting(ADA, 60))
+    await asyncio.sleep(0)
+    bench.clock.advance(60)
+    more = []
+    for _ in range(30):
+        more.append(asyncio.create_task(bench.limits.count_waiting(ADA, 60)))
+        await asyncio.sleep(0.02)
+    assert first.done()
+    for each in more:
+        each.cancel()
+    await asyncio.gather(*more, return_exceptions=True)

@@ -27,10 +27,10 @@ class Slow:
 
     model = "fake/slow"
 
-    async def resolve(self, model: str | None = None) -> Any:
-        return SimpleNamespace(id=self.model)
+    async def resolve(self, model: str | None, scope: Scope) -> Any:
+        return SimpleNamespace(id=self.model, model="slow", provider=SimpleNamespace(name="fake"), kind="fake")
 
-    async def context_tokens(self, model: str | None = None) -> int | None:
+    async def context_tokens(self, model: str | None, scope: Scope) -> int | None:
         return None
 
     def stream(self, request: ChatRequest) -> "Running":

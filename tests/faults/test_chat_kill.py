@@ -6,6 +6,7 @@ import random
 import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,13 +36,10 @@ Line = tuple[str, int, int, str, dict[str, Any]]
 class OneModel:
     """Enough of the model room to ask; the server is who answers."""
 
-    async def resolve(self, model: str | None = None) -> Any:
-        class Choice:
-            id = "fake/slow"
+    async def resolve(self, model: str | None, scope: Scope) -> Any:
+        return SimpleNamespace(id="fake/slow", model="slow", provider=SimpleNamespace(name="fake"), kind="fake")
 
-        return Choice()
-
-    async def context_tokens(self, model: str | None = None) -> int | None:
+    async def context_tokens(self, model: str | None, scope: Scope) -> int | None:
         return None
 
     def stream(self, request: Any) -> Any:

@@ -89,7 +89,7 @@ class Line:
             self._give_up(waiter)
             raise waiter.why.told() from None
         except asyncio.CancelledError:
-            if future.cancelled():
+            if future.cancelled() or not future.done():
                 self._give_up(waiter)
             elif future.exception() is None:
                 undo(future.result())
@@ -151,10 +151,14 @@ class Line:
         self._leave(waiter)
 
     def _look_in(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """Unless somebody looks sooner: those who keep coming must not put it off."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(seconds or LOOK_SECONDS, LOOK_SECONDS), self._timed)
+        when = loop.time() + min(seconds or LOOK_SECONDS, LOOK_SECONDS)
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._timed)
 
     def _timed(self) -> None:
         self._timer = None

@@ -178,7 +178,7 @@ class MemoryLimits:
         if self._factors:
             inwards, outwards = self._factors.applied(demand, outwards)
         tokens = inwards + outwards
-        money = 0 if price is None else price.input * inwards + price.output * outwards
+        money = 0 if price is None else _dearest(price, inwards, outwards)
         moment = self._clock()
         if not room.limited:
             slot = self._ledger.begin(scope, demand, inwards, outwards, price, None if price is None else money)
@@ -203,7 +203,7 @@ class MemoryLimits:
 
         def need(bound: int | None) -> Need:
             inwards, outwards = self._factors.applied(demand, bound or 0)
-            money = 0 if price is None else price.input * inwards + price.output * outwards
+            money = 0 if price is None else _dearest(price, inwards, outwards)
             return Need(requests, inwards + outwards, money, calls)
 
         def answer_fits(bound: int) -> bool:
@@ -329,6 +329,12 @@ class MemoryLimits:
         if (ahead := self._line.ahead(scope.tenant, meters)) is not None:
             wait = max(SOON, ahead.why.wait or 0.0)
             raise NoRoom([Refusal(ahead.why.worst.meter, needed, wait)], queued=True)
+
+
+def _dearest(price: Price, inwards: int, outwards: int) -> int:
+    """Picodollars, whatever the provider has in its cache."""
+    dearer = price.input if price.input >= price.cached else price.cached
+    return dearer * inwards + price.output * outwards
 
 
 def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:

@@ -1,5 +1,7 @@
 """The sentences of limits: which one, whose, who set it, and when there is room."""
 
+from math import ceil
+
 from terrace.accounts.limits.base import LimitName, SubjectKind
 from terrace.accounts.limits.meters import Rule
 from terrace.accounts.limits.room import Refusal
@@ -50,7 +52,7 @@ class NoRoom(Exception):
         else:
             needed = f" and this call may need {shown(rule.name, worst.amount)}" if worst.amount > 1 else ""
             taken = "spent or reserved" if rule.name in MONEY else "used or reserved"
-            why = f"{shown(rule.name, used)} are {taken}{needed}. {_again(rule.name, worst.wait)}"
+            why = f"{shown(rule.name, used)} are {taken}{needed}. {_again(rule.name, worst)}"
         return limited(rule, used, why, worst.wait)
 
 
@@ -104,10 +106,11 @@ def _never(rule: Rule, needed: int, demand: Demand | None) -> str:
     )
 
 
-def _again(name: LimitName, wait: float) -> str:
+def _again(name: LimitName, refusal: Refusal) -> str:
+    wait = refusal.wait or 0.0
     if name.endswith("minute"):
-        return f"There is room again in {max(1, round(wait))} s."
-    if wait <= 60:
+        return f"There is room again in {max(1, ceil(wait))} s."
+    if not refusal.firm:
         return "There may be room as soon as a call under way ends."
     when = "at the end of the month" if name == "money_per_month" else "at midnight"
     return f"There is room again {when} UTC, in {_hours(wait)}."
