@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from tests.web.conftest import in_folder, served
-from tests.web.people import PASSWORD, Person, invited, register, tenant
+from tests.web.people import PASSWORD, Person, invited, person, register, tenant
 from tests.web.routes import BODIES, ENDLESS, QUERIES, Call, every
 
 PUBLIC_NAMES = {"name", "model"}  # of an OIDC provider, of a model with a price: nobody's
@@ -72,14 +73,14 @@ async def things(person: Person, mark: str, home: Home) -> dict[str, str]:
     headers = {"authorization": f"Bearer {key['secret']}"}
     body = {"model": "auto", "messages": [{"role": "user", "content": mark}]}
     assert (await person.client.post("/v1/chat/completions", json=body, headers=headers)).status_code == 200
-    [session] = (await person.get("/api/auth/sessions")).json()["items"]
+    sessions = (await person.get("/api/auth/sessions")).json()["items"]
     return {
         "user_id": person.id,
         "conversation_id": told["conversation_id"],
         "job_id": told["job_id"],
         "question_id": asked["id"],
         "key_id": key["key"]["id"],
-        "session_id": session["id"],
+        "session_id": next(each["id"] for each in sessions if each["current"]),
         "subject": f"key:{key['key']['id']}",
     }
 
@@ -138,7 +139,7 @@ CHANGING = {"GET /api/usage", "GET /api/usage/calls", "GET /api/audit", "GET /ap
 async def test_anothers_ids_do_not_exist(world: World) -> None:
     acme, globex = world.acme, world.globex
     before = await state_of(globex)
-    wrong = []
+    wrong: list[tuple[Any, ...]] = []
     for route in every():
         if not route.names or set(route.names) <= PUBLIC_NAMES:
             continue
@@ -153,7 +154,7 @@ async def test_anothers_ids_do_not_exist(world: World) -> None:
 @together
 async def test_lists_hold_nothing_of_another_tenant(world: World) -> None:
     acme, globex = world.acme, world.globex
-    wrong = []
+    wrong: list[tuple[Any, ...]] = []
     for route in every():
         if route.method != "GET" or route.names or str(route) in ENDLESS:
             continue
@@ -241,7 +242,7 @@ async def test_changes_of_jobs_are_told_to_their_own_tenant_alone(world: World) 
 async def test_what_is_a_persons_alone_is_hidden_from_colleagues(world: World) -> None:
     home, eve = world.acme, world.eve
     may = set((await eve.get("/api/auth/session")).json()["permissions"])
-    wrong = []
+    wrong: list[tuple[Any, ...]] = []
     for route in every():
         if not route.names or not set(route.names) <= home.private.keys():
             continue
@@ -261,16 +262,40 @@ async def test_what_is_a_persons_alone_is_hidden_from_colleagues(world: World) -
 
 
 @together
+async def test_somebody_of_two_tenants_has_in_each_what_is_of_it(world: World) -> None:
+    here = await invited(world.acme.owner, "Janus", "member")
+    offer = (await world.globex.owner.post("/api/invitations", {"role": "owner"})).json()
+    assert (await here.post("/api/auth/accept", {"token": offer["token"]})).status_code == 200
+    login = {"email": here.email, "password": PASSWORD, "tenant": world.globex.owner.tenant}
+    there = person(here.client, (await here.client.post("/api/auth/login", json=login)).json())
+    assert (here.id, here.tenant) != (there.id, there.tenant)
+    made = await things(here, "JanusMark", world.acme)
+    wrong: list[tuple[Any, ...]] = []
+    for route in every():
+        if route.names and set(route.names) <= made.keys() - {"user_id", "session_id"}:
+            status, text = await call(there, route, made)
+            if status != 404:
+                wrong.append((str(route), status, text[:300]))
+        elif route.method == "GET" and not route.names and route.rule != "operator" and str(route) not in ENDLESS:
+            _, text = await call(there, route, {})
+            mine = {name for name, value in made.items() if value in text and name not in ("user_id", "session_id")}
+            if mine or "JanusMark" in text:
+                wrong.append((str(route), 200, mine))
+    assert wrong == []
+    assert (await there.get(f"/api/users/{here.id}/questions")).json()["items"] == []
+
+
+@together
 async def test_even_owners_do_not_read_what_others_asked(world: World) -> None:
     home = world.acme
-    for person in (home.owner, world.operator):
+    for reader in (home.owner, world.operator):
         for path in (
             f"/api/conversations/{home.private['conversation_id']}",
             f"/api/conversations/{home.private['conversation_id']}/export",
             f"/api/questions/{home.private['question_id']}",
             f"/api/users/{home.member.id}/questions",
         ):
-            assert (await person.get(path)).status_code == 404, path
+            assert (await reader.get(path)).status_code == 404, path
 
 
 def test_every_name_in_a_path_has_an_example() -> None:
