@@ -392,9 +392,13 @@ def test_no_word_is_lost_when_the_token_ends_in_mid_answer(
     assert page.url.startswith(f"{hasty.url}/chat/")
 
 
-def test_tabs_renew_one_login_one_after_the_other(hasty: Server, visit: Visit) -> None:
+@pytest.mark.parametrize("locks", ["locks of the browser", "plain http: no locks"])
+def test_tabs_renew_one_login_one_after_the_other(hasty: Server, visit: Visit, locks: str) -> None:
     """A refresh token that is used twice ends the login: many requests of many tabs must use each once."""
-    page = visit(f"{hasty.url}/documents", refusals=("401",))
+    page = visit("about:blank", refusals=("401",))
+    if "no locks" in locks:
+        page.context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined })")
+    page.goto(f"{hasty.url}/documents")
     enter(page, ADA)
     tabs = [page, *(page.context.new_page() for _ in range(3))]
     refreshed: list[int] = []

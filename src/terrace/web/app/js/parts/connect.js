@@ -1,6 +1,7 @@
 // How to connect a model, and how to reach this server from programs: snippets to copy.
 
 import { h } from "../dom.js";
+import { isLocal } from "../session.js";
 import { icon } from "./icons.js";
 import { copy } from "./toast.js";
 
@@ -44,7 +45,10 @@ export function connectWays() {
   );
 }
 
+// Where people have accounts, programs say who they are.
 export function doors(origin) {
+  const key = isLocal() ? null : "trc_…";
+  const header = key ? ` \\\n  -H 'Authorization: Bearer ${key}'` : "";
   return h(
     "div",
     { class: "ways" },
@@ -52,7 +56,7 @@ export function doors(origin) {
       "curl",
       true,
       snippet(
-        `curl ${origin}/api/chat -H 'Content-Type: application/json' \\\n  -d '{"message": "What does the contract say about notice?"}'\n\ncurl ${origin}/api/documents/upload -F file=@contract.pdf`,
+        `curl ${origin}/api/chat${header} -H 'Content-Type: application/json' \\\n  -d '{"message": "What does the contract say about notice?"}'\n\ncurl ${origin}/api/documents/upload${header} -F file=@contract.pdf`,
         "curl examples",
       ),
     ),
@@ -60,7 +64,7 @@ export function doors(origin) {
       "OpenAI SDK for Python",
       false,
       snippet(
-        `from openai import OpenAI\n\nclient = OpenAI(base_url="${origin}/v1", api_key="none")\nanswer = client.chat.completions.create(\n    model="rag:default",\n    messages=[{"role": "user", "content": "What does the contract say about notice?"}],\n)\nprint(answer.choices[0].message.content)`,
+        `from openai import OpenAI\n\nclient = OpenAI(base_url="${origin}/v1", api_key="${key ?? "none"}")\nanswer = client.chat.completions.create(\n    model="rag:default",\n    messages=[{"role": "user", "content": "What does the contract say about notice?"}],\n)\nprint(answer.choices[0].message.content)`,
         "OpenAI SDK example",
       ),
     ),

@@ -1,9 +1,9 @@
 // What an empty chat shows: three steps on a fresh machine, ideas when there are documents; and who answers.
 
-import { h, remember } from "../dom.js";
+import { fill, h, remember } from "../dom.js";
 import { can, isLocal } from "../session.js";
 import { lacks } from "../words.js";
-import { quotes } from "./answering.js";
+import { models, onModels, quotes } from "./answering.js";
 import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
 
@@ -114,7 +114,18 @@ export const readersWelcome = () =>
   );
 
 // Said plainly while no model is connected, until dismissed.
-export function quoteBanner(answer) {
+export function quoteBanner(signal) {
+  const place = h("div");
+  const draw = () =>
+    models()
+      .then((answer) => fill(place, notice(answer)))
+      .catch(() => {}); // the chat works without it
+  onModels(draw, signal);
+  draw();
+  return place;
+}
+
+function notice(answer) {
   if (!quotes(answer) || !answer.answering?.advice || remember.get("quote-banner") === "hidden") return null;
   const banner = h(
     "div",

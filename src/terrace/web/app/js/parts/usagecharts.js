@@ -24,7 +24,7 @@ const tokens = MEASURES.tokens.of;
 // What a row cost, in words that don't say more than is known.
 export function costOf({ cost, unpriced, calls }) {
   if (!unpriced) return money(cost);
-  return unpriced >= calls ? "price unknown" : `${money(cost)} + ${number(unpriced)} of unknown price`;
+  return unpriced >= calls ? "price unknown" : `${money(cost)} + ${number(unpriced)} unpriced`;
 }
 
 export function summary(total) {

@@ -5,7 +5,7 @@ import { api } from "../api.js";
 import { path, readdress, title } from "../router.js";
 import { connection } from "../connection.js";
 import { can } from "../session.js";
-import { models, onModels } from "../parts/answering.js";
+import { models } from "../parts/answering.js";
 import { composer } from "../parts/composer.js";
 import { ask, watch } from "../parts/generation.js";
 import { firstRun, ideas, quoteBanner, readersWelcome } from "../parts/guide.js";
@@ -44,7 +44,7 @@ class Chat {
       this.messages,
     );
     this.composer = composer({ send: (text, options) => this.send(text, options), stop: () => this.stop(), signal });
-    this.banner = h("div");
+    this.banner = quoteBanner(signal);
     this.bottom = h(
       "button",
       {
@@ -115,12 +115,6 @@ class Chat {
     });
     connection.onReturn(() => this.refresh(), signal);
     addEventListener("focus", () => this.refresh(), { signal }); // another tab may have gone on with it
-    const showBanner = () =>
-      models()
-        .then((answer) => fill(this.banner, quoteBanner(answer)))
-        .catch(() => {});
-    onModels(showBanner, signal);
-    showBanner();
   }
 
   async welcome() {
