@@ -151,12 +151,13 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             loopback=is_loopback(settings.host),
             terminal_token=token,
             adopt=(chat_leaving.adopt, jobs_leaving.adopt, knowledge_leaving.adopt),
-            erase_user=(chat_leaving.erase_user, erase_jobs, knowledge_leaving.erase_user, ledger.erase),
+            erase_user=(chat_leaving.erase_user, erase_jobs, knowledge_leaving.erase_user, ledger.erase, limits.left),
             erase_tenant=(
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
                 ledger.erase_tenant,
+                limits.left,
             ),
         )
         yield House(

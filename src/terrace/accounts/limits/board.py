@@ -50,7 +50,7 @@ class Board:
 
     async def start(self) -> None:
         await self.refresh()
-        self._unwatch = self._database.watch(self._others_wrote.set)
+        self._unwatch = self._database.watch(self.stir)
         self._watching = asyncio.create_task(self._watch(), name="limits that others set")
 
     async def close(self) -> None:
@@ -61,6 +61,10 @@ class Board:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
+
+    def stir(self) -> None:
+        """Limits may have been written by others than us: look soon."""
+        self._others_wrote.set()
 
     def room(self, scope: Scope) -> Room:
         """The meters that count for a caller: the key's first, the tenant's last."""

@@ -21,7 +21,7 @@ from terrace.accounts.limits.reservations import Kept, Open, Reservation
 from terrace.accounts.limits.room import SOON, Need, Refusal, Room
 from terrace.accounts.limits.seeding import Ledger
 from terrace.errors import Unavailable
-from terrace.storage import Database
+from terrace.storage import Database, after_commit
 from terrace.telemetry.calls import Call, Demand
 from terrace.telemetry.prices import Price, cost
 from terrace.types import Scope, now
@@ -323,6 +323,10 @@ class MemoryLimits:
     async def refresh(self) -> None:
         """After limits were written otherwise, such as with the user or tenant they belong to."""
         await self._board.refresh()
+
+    def left(self, session: Session, _whose: object) -> None:
+        """In the transaction that erases a user or a tenant, and their limits."""
+        after_commit(session, self._board.stir)
 
     def _mind_the_line(self, scope: Scope, meters: Sequence[Meter], needed: int) -> None:
         """Whoever waits for the same room comes first. Raises NoRoom."""
