@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
 from tests.web.conftest import Client
 
 PASSWORD = "nine lighthouses in a row"

@@ -7,6 +7,7 @@ import zipfile
 from typing import Any
 
 import pytest
+
 from tests.web.conftest import Client
 
 

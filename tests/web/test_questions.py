@@ -6,12 +6,12 @@ import shutil
 from typing import Any
 
 import pytest
+
+from terrace.settings import Settings
 from tests.models.upstream import Upstream
 from tests.models.wires import AnthropicWire
 from tests.web.conftest import Client, served
 from tests.web.people import PASSWORD, register
-
-from terrace.settings import Settings
 
 ADA = {"name": "Ada", "email": "ada@example.org", "password": PASSWORD}
 BOB = {"name": "Bob", "email": "bob@example.org", "password": PASSWORD}

@@ -2,12 +2,12 @@
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from tests.web.conftest import Client
-from tests.web.people import Person, invited, register, tenant
-from tests.web.routes import Call, every
 
 from terrace.accounts.roles import ROLES, permissions
 from terrace.web.access import RULES, check_rules, resource
+from tests.web.conftest import Client
+from tests.web.people import Person, invited, register, tenant
+from tests.web.routes import Call, every
 
 NOTHING = {
     name: f"{name[:3]}_none"

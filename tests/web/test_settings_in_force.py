@@ -4,11 +4,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.models.upstream import Upstream, json_reply
-from tests.web.conftest import served
 
 from terrace.errors import Invalid
 from terrace.settings import Settings
+from tests.models.upstream import Upstream, json_reply
+from tests.web.conftest import served
 
 VECTOR = {"object": "list", "data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": {"prompt_tokens": 3}}
 
@@ -44,10 +44,14 @@ async def test_without_an_embedding_model_search_goes_by_words_and_says_so(setti
         assert (found["mode"], found["embedding"], len(found["hits"])) == ("text", None, 1)
 
 
-async def test_an_address_that_lets_strangers_in_is_refused(settings: Settings) -> None:
-    with pytest.raises(Invalid, match="--insecure"):
-        async with served(changed(settings, host="0.0.0.0")):
-            """Not reached."""
+async def test_beyond_loopback_nobody_is_let_in_before_there_is_an_account(settings: Settings) -> None:
+    async with served(changed(settings, host="0.0.0.0")) as client:
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/api/auth/session")).json()["mode"] == "setup"
+        for path in ("/api/documents", "/api/conversations", "/api/status", "/v1/models"):
+            assert (await client.get(path)).status_code == 401, path
+    async with served(changed(settings, host="0.0.0.0", insecure=True)) as client:
+        assert (await client.get("/api/documents")).status_code == 200
 
 
 async def test_the_docs_can_be_switched_off(settings: Settings) -> None:
