@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 1.0  # how long a question waits for a provider to say whethe
 AWAY = frozenset({"upstream_unreachable", "upstream_denied"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made at each request, and that would cost a microsecond
 class Passthrough:
     """Where a request in OpenAI's form may go as it is. Take a place at `gate` before, give it back after."""
 

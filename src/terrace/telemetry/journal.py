@@ -17,6 +17,7 @@ import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -239,19 +240,19 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
 def decode(slot: bytes, journal: int) -> Entry:
     """A busy slot as it is booked: what came to an end as it was, what did not as its reservation."""
     operation, length, sequence, started, read, written, cost, dated, names = _BEGIN.unpack_from(slot, 1)
-    tenant, user, key, job, provider, model = names[:length].decode(errors="replace").split("\0", 5)
+    tenant, user, key, job, provider, model = _apart(names[:length])
     outcome, estimated, cached, duration, first_token, code = _LOST, True, 0, 0.0, _NOT_TOLD, b""
     ended = _END.unpack_from(slot, _END_AT)
     if slot[0] == _ENDED and ended[0] == sequence:
         _, outcome, estimated, read, cached, written, cost, duration, first_token, dated, code = ended
-    return Entry(
+    entry = (
         f"use_{int(started * 1000):012x}{journal:010x}{sequence:010x}",
         tenant,
-        user or None,
-        key or None,
-        job or None,
+        user,
+        key,
+        job,
         provider,
-        model.replace("\0", "\ufffd"),
+        model,
         _OPERATIONS[operation],
         _OUTCOMES[outcome],
         _text(code),
@@ -265,6 +266,13 @@ def decode(slot: bytes, journal: int) -> Entry:
         duration,
         None if first_token == _NOT_TOLD else first_token,
     )
+    return tuple.__new__(Entry, entry)  # half as dear as Entry(...), and this is done for every call
+
+
+@lru_cache(maxsize=1024)  # callers and models repeat
+def _apart(names: bytes) -> tuple[str, str | None, str | None, str | None, str, str]:
+    tenant, user, key, job, provider, model = names.decode(errors="replace").split("\0", 5)
+    return tenant, user or None, key or None, job or None, provider, model.replace("\0", "\ufffd")
 
 
 def id_at(moment: float) -> str:

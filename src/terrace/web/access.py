@@ -147,6 +147,12 @@ class Gatekeeper(Protocol):
         """What a page logged in by cookie must send as X-CSRF-Token."""
 
 
+def headers_of(asgi: MutableMapping[str, Any]) -> dict[bytes, bytes]:
+    """By name in lower case; of several the last. Our own server has made the dictionary already."""
+    made: dict[bytes, bytes] | None = asgi.get("terrace.headers")
+    return dict(asgi["headers"]) if made is None else made
+
+
 class Doorkeeper:
     """Says who a request comes from: at FastAPI's routes and at /v1."""
 
@@ -155,14 +161,14 @@ class Doorkeeper:
         self._trusted = [ip_network(each, strict=False) for each in trusted_proxies]
 
     def known(self, asgi: MutableMapping[str, Any]) -> Caller | None:
-        headers = dict(asgi["headers"])
+        headers = headers_of(asgi)
         caller = self._gatekeeper.known(headers, self.address(asgi, headers))
         if caller is not None:
             self._check_csrf(asgi, headers, caller)
         return caller
 
     async def authenticate(self, asgi: MutableMapping[str, Any]) -> Caller:
-        headers = dict(asgi["headers"])
+        headers = headers_of(asgi)
         caller = await self._gatekeeper.authenticate(headers, self.address(asgi, headers))
         self._check_csrf(asgi, headers, caller)
         return caller

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import Response
 
@@ -41,6 +41,32 @@ def _request_id() -> str:
     return f"req_{int(time.time() * 1000) << 80 | _random(80):032x}"
 
 
+class Answer(Protocol):
+    """What is known of an answer, and what is added to it. Our own server's `Exchange` is one."""
+
+    added: tuple[tuple[bytes, bytes], ...]
+    status: int  # 0 before it begins
+    complete: bool
+
+
+class _Watched:
+    """An `Answer` on any other ASGI server."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.added: tuple[tuple[bytes, bytes], ...] = ()
+        self.status = 0
+        self.complete = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self.added]
+        else:
+            self.complete = not message.get("more_body", False)
+        await self._send(message)
+
+
 class Edge:
     def __init__(self, app: ASGI, *, guard: Guard, metrics: Metrics, max_body: int, cors: CORS | None = None) -> None:
         self._app = app
@@ -54,44 +80,37 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        answer: Answer | None = scope.get("terrace.exchange")
+        if answer is None:
+            answer = _Watched(send)
+            send = answer.send
         headers: dict[bytes, bytes] = scope.get("terrace.headers") or dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        identity = given.decode() if _REQUEST_ID.fullmatch(given) else _request_id()
+        given = headers.get(b"x-request-id")
+        identity = given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else _request_id()
         scope.setdefault("state", {})["request_id"] = identity
         token = request_id.set(identity)
-        status, complete = 0, False
-        added = ((b"x-request-id", identity.encode()), *_security(scope["path"]))
+        answer.added = ((b"x-request-id", identity.encode()), *_security(scope["path"]))
         if origin := headers.get(b"origin"):
-            added += self._cors.headers(origin)
-
-        async def sending(message: Message) -> None:
-            nonlocal status, complete
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *added]
-            else:
-                complete = not message.get("more_body", False)
-            await send(message)
-
+            answer.added += self._cors.headers(origin)
         self._metrics.open_requests.value += 1
         try:
             refusal = self._guard.check(scope["method"], headers) or self._oversized(scope["path"], headers)
             if refusal is not None:
-                await from_error(refusal)(scope, receive, sending)
+                await from_error(refusal)(scope, receive, send)
             elif (preflight := self._cors.preflight(scope["method"], headers)) is not None:
-                added = (added[0], *preflight)
-                await Response(status_code=204)(scope, receive, sending)
+                answer.added = (answer.added[0], *preflight)
+                await Response(status_code=204)(scope, receive, send)
             else:
-                await self._app(scope, receive, sending)
+                await self._app(scope, receive, send)
         except Exception:
             log.exception("unforeseen failure", extra={"path": scope["path"]})
-            if not status:
-                await unforeseen()(scope, receive, sending)
-            elif not complete:  # too late to say anything; closing the connection tells the client it is cut
+            if not answer.status:
+                await unforeseen()(scope, receive, send)
+            elif not answer.complete:  # too late to say anything; closing the connection tells the client it is cut
                 raise
         finally:
             self._metrics.open_requests.value -= 1
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, answer.status, time.perf_counter() - started)
             request_id.reset(token)
 
     def _oversized(self, path: str, headers: dict[bytes, bytes]) -> TerraceError | None:

@@ -31,8 +31,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Exchange:
     """`receive` and `send` are ASGI's. Once the client is `gone`, what is sent goes nowhere, silently.
 
-    Applications find it as `terrace.exchange` in their scope: with `watched` set, their task is cancelled when the
-    client goes, which costs nothing as long as it stays.
+    Applications find it as `terrace.exchange` in their scope. With `watched` set, their task is cancelled when the
+    client goes, which costs nothing as long as it stays; what is `added` goes with the answer's own headers.
     """
 
     __slots__ = (
@@ -44,12 +44,14 @@ class Exchange:
         "_old",
         "_taken",
         "_waiting",
+        "added",
         "begun",
         "complete",
         "expects",
         "gone",
         "keep_alive",
         "received",
+        "status",
         "task",
         "watched",
     )
@@ -59,6 +61,8 @@ class Exchange:
         self._bare = bare  # HEAD: the answer has no body
         self._old = old  # HTTP/1.0
         self.keep_alive = keep_alive
+        self.status = 0  # of the answer
+        self.added: tuple[tuple[bytes, bytes], ...] = ()  # headers that every answer gets, whoever writes it
         self.expects = False  # the client waits for `100 Continue`
         self.received = False  # the whole request is in
         self.begun = False  # the head of the answer is given
@@ -156,7 +160,7 @@ class Exchange:
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, connection.serving.date]
         count = 2
         length = UNKNOWN
-        for name, value in headers:
+        for name, value in (*headers, *self.added):
             if name in FRAMING or name.lower() in FRAMING:
                 name = name.lower()
                 if name == b"transfer-encoding":
@@ -176,6 +180,7 @@ class Exchange:
         if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
             raise RuntimeError("A header of the answer holds a line break.")
         self.begun = True
+        self.status = status
         self._head = head
         self._left = NOTHING if self._bare or status in (204, 304) else length
         if length == UNKNOWN:

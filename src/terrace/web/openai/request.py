@@ -11,7 +11,7 @@ import msgspec
 from terrace.errors import Invalid, TerraceError
 from terrace.models.tokens import bound
 from terrace.types import Scope, new_id
-from terrace.web.access import wait_wanted
+from terrace.web.access import headers_of, wait_wanted
 from terrace.web.openai.base import ASGIScope, Receive, Send
 from terrace.web.openai.refusals import error_body, error_event, error_headers, status_of
 
@@ -83,12 +83,6 @@ class Request:
 
     # Reading
 
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        """Names in lower case; of several the last."""
-        headers: dict[bytes, bytes] | None = self.asgi.get("terrace.headers")
-        return dict(self.asgi["headers"]) if headers is None else headers
-
     async def fields(self, limit: int) -> Fields:
         """Raises Invalid unless the body is a JSON object of at most `limit` bytes."""
         message = await self.receive()
@@ -100,7 +94,7 @@ class Request:
         if len(body) > limit:
             raise _too_large(limit)
         self.bound = bound(body)
-        if (prefer := self.headers.get(b"prefer")) is not None:
+        if (prefer := headers_of(self.asgi).get(b"prefer")) is not None:
             self.patience = wait_wanted(prefer.decode("latin-1"))
         try:
             return _decode_fields(body)
