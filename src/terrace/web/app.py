@@ -37,6 +37,7 @@ from terrace.web.api import (
     usage,
     users,
 )
+from terrace.web.description import Described
 from terrace.web.edge import ASGI, Edge, Receive, Send
 from terrace.web.security import CONTENT_SECURITY_POLICY, CORS, Guard
 from terrace.web.services import Services
@@ -85,7 +86,7 @@ def describe() -> dict[str, Any]:
 
 
 def _api(*, docs: bool, max_body: int) -> FastAPI:
-    app = FastAPI(
+    app = Described(
         title="Terrace",
         version=__version__,
         description=DESCRIPTION,

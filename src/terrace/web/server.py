@@ -41,7 +41,8 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def url_of(listener: socket.socket, host: str) -> str:
-    shown = "localhost" if is_loopback(host) else host
+    """Where it is reached from this machine, which listens on every address of its own too when told 0.0.0.0."""
+    shown = "localhost" if is_loopback(host) or host in ("0.0.0.0", "::", "[::]") else host
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
