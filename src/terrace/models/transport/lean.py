@@ -116,6 +116,7 @@ class LeanTransport:
         self._pools: dict[tuple[str, int, bool], Pool] = {}
         self._targets: dict[str, tuple[Pool, str, str]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._clock = _no_clock  # the event loop's, once there is a connection; asking for the loop is a system call
         self._closed = False
 
     async def send(
@@ -136,7 +137,7 @@ class LeanTransport:
         else:
             data += b"\r\n"
         while True:
-            connection = pool.take(asyncio.get_running_loop().time())
+            connection = pool.take(self._clock())
             reused = connection is not None
             if connection is None:
                 connection = await self._connect(pool)
@@ -165,8 +166,10 @@ class LeanTransport:
         if self._closed:
             raise Unavailable("The server is shutting down.", code="shutting_down")
         connection = await pool.connect()
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            self._timer = loop.call_later(SWEEP, self._sweep)
         return connection
 
     def _sweep(self) -> None:
@@ -213,6 +216,10 @@ class LeanTransport:
         if self._context is None:
             self._context = ssl.create_default_context()
         return self._context
+
+
+def _no_clock() -> float:
+    return 0.0
 
 
 @lru_cache(maxsize=256)
