@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,3 +56,20 @@ def test_an_event_without_end_does_not_fill_memory() -> None:
     piece = b"x" * 100_000
     out = sum(len(framer.feed(piece)) for _ in range(100))
     assert 100 * len(piece) - out <= MAX_EVENT_BYTES + len(piece)
+
+
+@pytest.mark.parametrize(
+    ("words", "ratio"),
+    [
+        (["word "] * 500, 5 / 4),  # five characters: a little more than the token that each piece is
+        (["a sentence of a provider that sends whole ones. "] * 100, 12.0),
+        (["漢字かな"] * 100, 4.0),
+        (["\\u6f22\\u5b57"] * 100, 2.0),
+    ],
+)
+def test_tokens_that_nobody_told_are_counted_from_pieces_and_text(words: list[str], ratio: float) -> None:
+    framer = Framer(drop_usage=False)
+    framer.feed(b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n')
+    for word in words:
+        framer.feed(f'data: {{"id":"c","choices":[{{"index":0,"delta":{{"content":"{word}"}}}}]}}\n\n'.encode())
+    assert len(words) * ratio * 0.95 <= framer.tokens <= len(words) * ratio * 1.05 + 10

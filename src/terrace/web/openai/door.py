@@ -11,6 +11,7 @@ from terrace.accounts.base import Caller
 from terrace.errors import Denied, Internal, Invalid, Missing, TerraceError, Unavailable
 from terrace.models.base import Embedder
 from terrace.models.transport.base import Transport
+from terrace.models.walls import permits
 from terrace.settings import Models as ModelSettings
 from terrace.settings import Web
 from terrace.types import Scope, now
@@ -171,8 +172,9 @@ class OpenAIDoor:
         ours = [AUTO]
         if self._answerer is not None:
             ours += [RAG, *(f"{RAG}:{name}" for name in await self._answerer.collections(owner))]
-        if self._embeddings.built_in is not None:
-            ours.append(self._embeddings.built_in)
+        built_in = self._embeddings.built_in
+        if built_in is not None and permits(owner, built_in):
+            ours.append(built_in)
         listed = [(name, "terrace") for name in ours]
         listed += [(info.id, info.provider) for info in await self._models.list(owner) if info.id not in ours]
         return [

@@ -11,6 +11,7 @@ import msgspec
 
 from terrace.errors import Invalid, TerraceError
 from terrace.models.base import Embedder
+from terrace.models.walls import denied, permits
 from terrace.telemetry.calls import Call, Demand, Outcome, Usage
 from terrace.web.openai.base import Limits, Models
 from terrace.web.openai.request import Fields, Request, text_field, typed_field
@@ -61,6 +62,8 @@ class EmbeddingsDoor:
     async def _embed_here(self, request: Request, embedder: Embedder, texts: list[str]) -> tuple[Vectors, int]:
         """With the built-in model: it costs no money, but its tokens count as any."""
         owner, name = request.owner, self.built_in or embedder.name
+        if not permits(owner, name):
+            raise denied(owner, name)
         demand = Demand("builtin", "builtin", name, "embed", request.bound, None, 1)
         patience = request.patience
         opened = await self._limits.wait(owner, demand, patience) if patience else self._limits.begin(owner, demand)

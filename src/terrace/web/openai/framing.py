@@ -5,12 +5,17 @@ import re
 
 import msgspec
 
+from terrace.models.tokens import estimate
 from terrace.telemetry.calls import Usage
 
 ENDS = (b"\n\n", b"\r\n\r\n")
 MAX_EVENT_BYTES = 1024 * 1024  # a longer one is passed on in pieces
+FINELY = 64  # an estimate is rounded up: that of so many copies hardly
 
 _BOUNDARY = re.compile(rb"\r?\n\r?\n")
+
+
+_NOTHING = msgspec.Raw()
 
 
 class _Details(msgspec.Struct):
@@ -29,18 +34,18 @@ class _Answer(msgspec.Struct):
 
 
 class _Delta(msgspec.Struct, frozen=True):
-    content: str | None = None
-    reasoning_content: str | None = None
+    content: msgspec.Raw = _NOTHING
+    reasoning_content: msgspec.Raw = _NOTHING
+    tool_calls: msgspec.Raw = _NOTHING
 
 
 class _Choice(msgspec.Struct):
     delta: _Delta = _Delta()
-    text: str | None = None
+    text: msgspec.Raw = _NOTHING
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_choice = msgspec.json.Decoder(_Choice).decode
-_encode = msgspec.json.Encoder().encode
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -134,24 +139,40 @@ class Framer:
 
     @property
     def tokens(self) -> int:
-        """About how many the answer had so far, where nobody tells: one an event, or what its text makes."""
-        around = next(filter(None, map(_wrapping, reversed(_BOUNDARY.split(self._before + self._last)))), 0)
-        text = self._bytes - self._events * around if around else 0
-        return max(self._events, -(-text // (4 if self._last.isascii() else 3)))
+        """About how many the answer had so far, where nobody tells: one an event, or what its text makes. Only the last
+        pieces are still here, and the others are taken to be like them."""
+        tail = [(event, _text_of(event)) for event in _BOUNDARY.split(self._before + self._last) if event]
+        said = [raw for _, raw in tail if raw]
+        if not said:
+            return self._events
+        size = sum(map(len, said))
+        around = sum(len(event) + 2 for event, raw in tail if raw) - size
+        gone = self._bytes - len(self._before) - len(self._last)
+        text = size + max(0, gone - (self._events - len(tail)) * around // len(said))
+        finely = estimate("".join(map(_plain, said)) * FINELY)
+        return max(self._events, -(-text * finely // (size * FINELY)))
 
 
-def _wrapping(event: bytes) -> int:
-    """How many bytes of an event, with the empty line after it, are not the answer's text; 0 when there is none."""
+def _text_of(event: bytes) -> bytes:
+    """What an event adds to the answer, as JSON: a string or a list of tool calls; empty for nothing."""
     answer = _read(event)
     for choice in (answer.choices if answer is not None else None) or ():
         try:
             said = _decode_choice(choice)
         except BAD_JSON:
             continue
-        text = said.text or next(filter(None, (said.delta.content, said.delta.reasoning_content)), "")
-        if text:
-            return len(event) + 2 - len(_encode(text)) + 2
-    return 0
+        for raw in (said.text, said.delta.content, said.delta.reasoning_content, said.delta.tool_calls):
+            if (text := bytes(raw)) not in (b"", b"null", b'""'):
+                return text
+    return b""
+
+
+def _plain(raw: bytes) -> str:
+    try:
+        text = msgspec.json.decode(raw)
+    except BAD_JSON:
+        text = None
+    return text if isinstance(text, str) else raw.decode(errors="replace")
 
 
 def _read(event: bytes) -> _Answer | None:
