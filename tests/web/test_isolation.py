@@ -183,13 +183,14 @@ async def test_ids_elsewhere_than_in_the_path(world: World) -> None:
         ("POST", f"/api/conversations/{own}/regenerate", {"message_id": globex.messages[globex.owner.id]}),
         ("POST", "/jobs/process-document", {"document_id": ids["document_id"]}),
         ("POST", "/api/search", {"query": "words", "collections": [ids["collection_id"]]}),
-        ("POST", "/api/keys", {"name": "x", "user_id": ids["user_id"]}),
         ("POST", "/api/auth/switch", {"tenant": ids["tenant_id"]}),
         ("PUT", f"/api/limits/{ids['subject']}", {"documents": 1}),
     ]
     for method, path, body in refused:
         answer = await me.request(method, path, json=body)
         assert answer.status_code == 404, (path, body, answer.status_code, answer.text)
+    for somebody in (ids["user_id"], "usr_nobody"):
+        assert (await me.post("/api/keys", {"name": "x", "user_id": somebody})).status_code == 403
     entered = await me.client.post(
         "/api/auth/login", json={"email": me.email, "password": PASSWORD, "tenant": ids["tenant_id"]}
     )

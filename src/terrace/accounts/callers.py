@@ -6,6 +6,7 @@ then, so the sentences may say what is wrong with it.
 
 import math
 from dataclasses import replace
+from typing import cast
 
 from sqlalchemy import and_
 from sqlmodel import Session, col, select
@@ -20,9 +21,25 @@ from terrace.accounts.tokens import LEEWAY, Claims
 from terrace.errors import Denied, Missing, Unauthenticated
 from terrace.types import DEFAULT_TENANT, Scope
 
+_Found = tuple[KeyRow, TenantRow, UserRow | None, MembershipRow | None]
+
 
 def of_key(session: Session, shown: Credential, address: str, at: float) -> Caller:
     """Raises Unauthenticated, Denied."""
+    found = _key(session, shown.id)
+    return _holder(found, address, at, _proved(found[0], shown.secret))
+
+
+def now_of(session: Session, caller: Caller, at: float) -> Caller:
+    """Somebody who has logged in or shown a key before, as they are now. Raises Unauthenticated, Denied."""
+    if caller.scope.key is not None:
+        return _holder(_key(session, caller.scope.key), caller.address, at, caller.expires)
+    claims = Claims(caller.scope.user or "", caller.session or "", caller.scope.tenant, caller.expires)
+    return of_login(session, claims, caller.address, at, cookie=caller.cookie)
+
+
+def _key(session: Session, key_id: str) -> _Found:
+    """With whom it belongs to. Raises Unauthenticated."""
     found = session.exec(
         select(KeyRow, TenantRow, UserRow, MembershipRow)
         .join(TenantRow, col(TenantRow.id) == col(KeyRow.tenant_id))
@@ -33,12 +50,16 @@ def of_key(session: Session, shown: Credential, address: str, at: float) -> Call
                 col(MembershipRow.tenant_id) == col(KeyRow.tenant_id), col(MembershipRow.user_id) == col(KeyRow.user_id)
             ),
         )
-        .where(KeyRow.id == shown.id)
+        .where(KeyRow.id == key_id)
     ).one_or_none()
     if found is None:
         raise bad_key()
+    return cast("_Found", tuple(found))
+
+
+def _holder(found: _Found, address: str, at: float, until: float) -> Caller:
+    """`until`: when what they have shown is good no more."""
     key, home, user, membership = found
-    until = _proved(key, shown.secret)
     if key.revoked_at is not None:
         raise Unauthenticated("This API key was revoked. Make another one.", code="key_revoked")
     if key.expires_at is not None and key.expires_at <= at:

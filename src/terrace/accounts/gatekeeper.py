@@ -87,6 +87,7 @@ class Gatekeeper:
         self._known: dict[_Key, _Known] = {}
         self._refused: dict[_Key, _Refusal] = {}
         self._epoch = 0  # goes up with each change, so that what was read before is not kept after
+        self._changed_at = 0.0
         self._stirred = math.inf  # when another process last wrote; before `start` one may at any time
         self._used: dict[str, float] = {}  # keys, and when they were used last
         self._writing: asyncio.Task[None] | None = None
@@ -116,6 +117,7 @@ class Gatekeeper:
     def changed(self) -> None:
         """Users, roles, keys, sessions or tenants are not what they were: all is read again."""
         self._epoch += 1
+        self._changed_at = self._clock()
         self._known.clear()
         self._refused.clear()
         self._local_checked = 0.0
@@ -173,6 +175,21 @@ class Gatekeeper:
         if caller.scope.key is not None:
             self._used[caller.scope.key] = at
         return caller
+
+    async def still(self, caller: Caller, checked: float) -> float:
+        """When it was true last that `caller` may do what they may: `checked`, if nothing can have changed since, or
+        now. For what goes on after a request was let in. Raises Unauthenticated, Denied."""
+        at = self._clock()
+        if caller.via == "terminal" or (checked > self._changed_at and self._fresh(checked, at)):
+            return checked
+        if caller.via == "local":
+            if not await self._still_local():
+                raise _nobody()
+        else:
+            found = await self._database.read(callers.now_of, caller, at)
+            if (found.scope, found.permissions) != (caller.scope, caller.permissions):
+                raise Denied("What you may do here has changed. Ask again.", code="changed")
+        return at
 
     async def _look(self, credential: bytes, address: str, at: float) -> Caller:
         cookie = credential.startswith(_FROM_COOKIE)

@@ -66,7 +66,7 @@ class Keys:
     ) -> tuple[Key, str]:
         """The key, and what its holder sends: shown here and never again.
 
-        `user_id`: somebody else of the tenant, for whom it is made. Raises Invalid, Denied, Missing, Conflict.
+        `user_id`: a member of the tenant, for whom the terminal makes it. Raises Invalid, Denied, Missing, Conflict.
         """
         if caller.via == "local":
             raise Conflict(

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
-from terrace.accounts import store
+from terrace.accounts import resets, store
 from terrace.accounts.audit import Audit
 from terrace.accounts.base import Caller, Member, Tenant
+from terrace.accounts.limits.base import Subject
 from terrace.accounts.roles import FAMILIES, RANK, Role, permissions
 from terrace.accounts.tables import (
     InvitationRow,
@@ -82,6 +83,8 @@ def set_role(session: Session, audit: Audit, caller: Caller, user_id: str, role:
         return _told(row, user)
     if before == "owner":
         check_last_owner(session, row.tenant_id, user_id)
+    if RANK[role] > RANK[before]:  # whoever has a link to their password was not to rise with them
+        resets.close_all(session, user_id, now())
     row.role = role
     session.add(row)
     withdraw(session, user_id, row.tenant_id, above=role)
@@ -127,6 +130,17 @@ def check_rank(caller: Caller, tenant_id: str, role: Role) -> None:
     if RANK[role] > RANK[caller.role] or not given <= caller.permissions:
         whose = "what this key may do" if caller.via == "key" else f"your own ({caller.role})"
         raise Denied(f"The role {role} is above {whose}. Ask an owner.", code="role_above_yours")
+
+
+def check_limits(session: Session, caller: Caller, subject: Subject) -> None:
+    """That they bind nobody above the caller, whether as a person or by a key of theirs. Raises Denied."""
+    user_id = subject.id
+    if subject.kind == "key":
+        key = session.get(KeyRow, subject.id)
+        user_id = (key.user_id or "") if key is not None else ""
+    row = store.membership(session, subject.tenant, user_id)
+    if row is not None and RANK[store.to_role(row.role)] > RANK[caller.role]:
+        raise Denied("They are above you in this tenant. Ask an owner.", code="above_you")
 
 
 def check_last_owner(session: Session, tenant_id: str, user_id: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from terrace.accounts import invitations, store
+from terrace.accounts import invitations, resets, store
 from terrace.accounts.audit import Audit
 from terrace.accounts.base import Caller, Tenant, User
 from terrace.accounts.members import Adopt, join
@@ -114,6 +114,7 @@ def accept(
         raise Missing("No such tenant.", code="tenant_missing")
     if store.membership(session, tenant.id, user.id) is not None:
         raise Conflict(f"You belong to {tenant.name} already.", code="already_member")
+    resets.close_all(session, user.id, at)  # a link somebody made in one tenant must not lead into another
     join(session, tenant.id, user.id, offered.role, adopt)
     detail = {"role": offered.role, "invitation": offered.id}
     there = replace(caller, scope=replace(caller.scope, tenant=tenant.id))  # the tenant they came from need not know

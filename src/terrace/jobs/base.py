@@ -157,6 +157,9 @@ class Jobs(Protocol):
     seen is Missing.
     """
 
+    def kind(self, name: str) -> JobKind:
+        """As it was declared. Raises Invalid for what is none."""
+
     def enqueue(
         self,
         session: Session,

@@ -123,6 +123,18 @@ RULES: dict[str, Rule] = {
     "GET /api/status": "anyone",
 }
 
+KEYS: dict[str, Permission] = {
+    "GET /api/questions/{question_id}": "chat",
+    "GET /api/users/{user_id}/questions": "chat",
+    "GET /api/conversations": "chat",
+    "GET /api/conversations/{conversation_id}": "chat",
+    "GET /api/conversations/{conversation_id}/export": "chat",
+    "GET /api/keys": "keys",
+    "GET /api/keys/{key_id}": "keys",
+}
+"""What is open to anyone who has logged in, and to a key only with this permission: who holds a key made for one
+purpose is not its owner."""
+
 SHORT = {
     "GET /documents/list": "GET /api/documents",
     "GET /jobs/{job_id}/status": "GET /api/jobs/{job_id}",
@@ -215,7 +227,7 @@ class Guarded(APIRoute):
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            await admit(request, rule_of(self))
+            await admit(request, name_of(self))
             return await handle(request)
 
         return guarded
@@ -228,9 +240,14 @@ def resource(**options: Any) -> APIRouter:
 
 def rule_of(route: APIRoute) -> Rule:
     """Raises KeyError for a route nobody thought of: such a server must not start."""
+    return RULES[name_of(route)]
+
+
+def name_of(route: APIRoute) -> str:
+    """As the rules call it."""
     method = min(route.methods or ())
     name = f"{method} {route.path}"
-    return RULES[SHORT.get(name) or (name if name in RULES else f"{method} /api{route.path}")]
+    return SHORT.get(name) or (name if name in RULES else f"{method} /api{route.path}")
 
 
 def check_rules(routes: Iterable[BaseRoute]) -> None:
@@ -246,8 +263,9 @@ def check_rules(routes: Iterable[BaseRoute]) -> None:
                 raise RuntimeError(f"{route.path} has no rule: web.access.RULES says who may call what.") from error
 
 
-async def admit(request: Request, rule: Rule) -> None:
-    """Raises Unauthenticated, Denied, Limited."""
+async def admit(request: Request, name: str) -> None:
+    """`name`: of the route, as `RULES` has it. Raises Unauthenticated, Denied, Limited."""
+    rule = RULES[name]
     doorkeeper: Doorkeeper = request.app.state.doorkeeper
     try:
         caller = doorkeeper.known(request.scope) or await doorkeeper.authenticate(request.scope)
@@ -257,13 +275,12 @@ async def admit(request: Request, rule: Rule) -> None:
         request.state.caller = None
         return
     request.state.caller = caller
-    if rule in ("public", "anyone"):
-        pass
-    elif rule not in caller.permissions:
+    needed = KEYS.get(name) if rule == "anyone" and caller.via == "key" else rule
+    if needed not in (None, "public", "anyone", *caller.permissions):
         raise Denied(
-            f"This needs the permission `{rule}`, which {_whose(caller)} does not have.",
+            f"This needs the permission `{needed}`, which {_whose(caller)} does not have.",
             code="not_permitted",
-            permission=rule,
+            permission=needed,
         )
     if rule != "public" and request.method not in READING:
         await count(request, caller)

@@ -172,9 +172,14 @@ class MemoryLimits:
         calls = 1
         if demand.operation != "chat":
             calls = 1 if requests else 0  # an embedding for a search or an ingestion is part of other work
-        elif bound is None and room.bounded:
-            bound = self._options.answer_tokens
-        outwards = bound or 0
+            answer = 0
+        elif bound is None:
+            answer = self._options.answer_tokens
+            if room.bounded:
+                bound = answer
+        else:
+            answer = bound
+        outwards = answer
         if self._factors:
             inwards, outwards = self._factors.applied(demand, outwards)
         tokens = inwards + outwards
@@ -182,15 +187,16 @@ class MemoryLimits:
         moment = self._clock()
         if not room.limited:
             slot = self._ledger.begin(scope, demand, inwards, outwards, price, None if price is None else money)
-            call = Open(self, scope, demand, room, moment, price, tokens, money, calls, inwards, bound, slot)
+            call = Open(self, scope, demand, room, moment, price, tokens, money, calls, inwards, bound, answer, slot)
         else:
             if price is None and room.money:
                 raise price_unknown(room.money[0].rule, demand)
             if not room.fits(moment, requests, tokens, money, calls):
                 need, bound = self._squeezed(room, demand, price, moment, requests, calls)
                 tokens, money = need.tokens, need.cost
+                answer = bound or answer
             slot = self._ledger.begin(scope, demand, inwards, tokens - inwards, price, None if price is None else money)
-            call = Open(self, scope, demand, room, moment, price, tokens, money, calls, inwards, bound, slot)
+            call = Open(self, scope, demand, room, moment, price, tokens, money, calls, inwards, bound, answer, slot)
             call.buckets = room.take(moment, requests, tokens, money, calls)
         self._open.add(call)
         return call

@@ -68,7 +68,7 @@ class Reservation:
 class Open(Reservation):
     """A call that was let pass: `telemetry.calls.OpenCall`."""
 
-    __slots__ = ("_limits", "demand", "ended", "output_tokens", "price", "reserved_input", "slot")
+    __slots__ = ("_limits", "answer_tokens", "demand", "ended", "output_tokens", "price", "reserved_input", "slot")
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class Open(Reservation):
         calls: int,
         reserved_input: int,
         output_tokens: int | None,
+        answer_tokens: int,
         slot: int,
     ) -> None:
         self.scope = scope
@@ -97,6 +98,7 @@ class Open(Reservation):
         self.price = price
         self.reserved_input = reserved_input
         self.output_tokens = output_tokens
+        self.answer_tokens = answer_tokens
         self.slot = slot
         self.ended = False
 

@@ -36,6 +36,12 @@ async def _members(house: Services, scope: Scope) -> AsyncIterator[bytes]:
             return
 
 
+def _inside(path: str) -> str:
+    """As an archive may have it: whoever unpacks it with whatever tool gets files below the folder they chose."""
+    parts = ["".join(each if each.isprintable() else "_" for each in part) for part in path.split("/")]
+    return "/".join(f"{part}_" if part.strip(". ") == "" else part for part in parts)
+
+
 class _Pipe:
     """What the zip writes, until it is sent."""
 
@@ -58,7 +64,7 @@ async def _zipped(scope: Scope, exporters: Iterable[Exporter]) -> AsyncIterator[
     with zipfile.ZipFile(cast(BinaryIO, pipe), "w", zipfile.ZIP_DEFLATED) as zip:
         for exporter in exporters:
             async for path, pieces in exporter(scope):
-                with zip.open(path, "w", force_zip64=True) as member:
+                with zip.open(_inside(path), "w", force_zip64=True) as member:
                     async for piece in pieces:
                         await asyncio.to_thread(member.write, piece)
                         if ready := pipe.take():

@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from terrace.chat.service import Ask
 from terrace.jobs.base import Job
-from terrace.web.access import Who, resource
+from terrace.web.access import Me, resource
 from terrace.web.answers import whole
 from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
 from terrace.web.api.pages import Names
+from terrace.web.api.watching import while_admitted
 from terrace.web.services import House
 from terrace.web.stream import job_stream, wants_stream
 
@@ -59,17 +60,17 @@ class Answer(BaseModel):
 @router.post("/chat", response_model=Answer, responses=produces(EVENTS))
 @short.post("/chat", response_model=Answer)
 async def chat(
-    house: House, who: Who, request: Request, body: Question, idempotency_key: IdempotencyKey = None
+    house: House, me: Me, request: Request, body: Question, idempotency_key: IdempotencyKey = None
 ) -> Response | Answer:
     """The answer with its checked sources, or with `stream` its events. It goes on if the client leaves.
 
     `X-Job-Id` of a stream names the job, whose events can be followed again should the stream be cut.
     """
+    who = me.scope
     started = await house.chat.ask(who, body.ask(idempotency_key))
     if body.stream or wants_stream(request):
-        stream = job_stream(
-            house.jobs.events(who, started.job_id), house.drained, render="render=html" in request.url.query
-        )
+        events = while_admitted(house, me, house.jobs.events(who, started.job_id))
+        stream = job_stream(events, house.drained, render="render=html" in request.url.query)
         stream.headers["X-Job-Id"] = started.job_id
         return stream
     return _answer(whole(await house.jobs.wait(who, started.job_id)))

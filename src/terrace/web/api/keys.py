@@ -17,7 +17,7 @@ class NewKey(BaseModel):
     models: Patterns = Field([], description="Models it may use; none: every model.")
     addresses: Addresses = Field([], description="Networks it may come from; none: all.")
     expires_at: Until | None = None
-    user_id: Id | None = Field(None, description="Whose it is to be, where one may say so.")
+    user_id: Id | None = Field(None, description="Whose it is to be: one's own, except at the terminal.")
 
 
 class KeyChange(BaseModel):

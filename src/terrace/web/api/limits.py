@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, Field
 
@@ -10,6 +10,7 @@ from terrace.accounts.audit import actor
 from terrace.accounts.base import Caller
 from terrace.accounts.limits import store
 from terrace.accounts.limits.base import Limit, LimitName, Subject
+from terrace.accounts.members import check_limits
 from terrace.errors import Denied
 from terrace.types import moment
 from terrace.web.access import Me, resource
@@ -69,7 +70,7 @@ async def list_limits(house: House, me: Me) -> ManyLimits:
 
 @router.put("/{subject}")
 async def set_limits(house: House, me: Me, subject: str, body: LimitValues) -> SubjectLimits:
-    """Of a user or key. The tenant's own are set by an operator."""
+    """Of a user or key that is nobody's above. The tenant's own are set by an operator."""
     whose = store.parsed(subject, me.scope.tenant)
     if whose.kind == "tenant" and "operator" not in me.permissions:
         raise Denied("A tenant's own limits are set by an operator.", code="not_permitted", permission="operator")
@@ -78,15 +79,12 @@ async def set_limits(house: House, me: Me, subject: str, body: LimitValues) -> S
 
 async def put(house: Services, me: Caller, subject: Subject, values: LimitValues) -> SubjectLimits:
     given = values.given()
-    changed = await house.limits.change(
-        subject,
-        given,
-        actor(me),
-        lambda session: house.audit.record(
-            session, me, "limits.changed", store.named(subject), tenant=subject.tenant, **given
-        ),
-    )
-    return told(subject, changed)
+
+    def also(session: Any) -> None:
+        check_limits(session, me, subject)
+        house.audit.record(session, me, "limits.changed", store.named(subject), tenant=subject.tenant, **given)
+
+    return told(subject, await house.limits.change(subject, given, actor(me), also))
 
 
 async def shown(house: Services, subject: Subject) -> SubjectLimits:

@@ -9,7 +9,11 @@ from terrace.web.access import Doorkeeper
 from terrace.web.security import LOOPBACK_NAMES, hostname, is_loopback
 
 MAX_AGENT = 200  # characters of a browser's name worth keeping
-FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"forwarded", b"via")
+FORWARDED = (
+    b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip",
+    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port", b"x-forwarded-server",
+)  # fmt: skip
+"""What proxies add: whoever sends one does not sit at this machine."""
 
 
 @dataclass(frozen=True, slots=True)

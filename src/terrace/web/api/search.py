@@ -1,12 +1,13 @@
 """Retrieval alone."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from terrace.knowledge.base import Filter
 from terrace.knowledge.search import SearchResult
 from terrace.web.access import Who, resource
+from terrace.web.api.fields import Id
 from terrace.web.api.pages import Names
 from terrace.web.services import House
 
@@ -18,7 +19,7 @@ class Query(BaseModel):
     k: int = Field(10, ge=1, le=100, description="How many hits.")
     collections: Names = []
     tags: Names = []
-    documents: list[str] = Field(default_factory=list, max_length=1000)
+    documents: Annotated[list[Id], Field(max_length=1000)] = []
     mode: Literal["hybrid", "text", "vector"] = "hybrid"
 
 
