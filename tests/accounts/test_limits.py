@@ -1,7 +1,9 @@
 """What is particular to limits that are counted in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ from terrace.accounts.limits import store
 from terrace.accounts.limits.base import Subject
 from terrace.accounts.limits.memory import MemoryLimits
 from terrace.accounts.limits.meters import Rule, Window, period
+from terrace.accounts.limits.meters import Total as Spent
+from terrace.accounts.limits.seeding import seed
 from terrace.accounts.limits.unlimited import Unlimited
 from terrace.errors import Conflict, Invalid, Limited, Unavailable
 from terrace.storage import Database, SQLiteDatabase
+from terrace.telemetry.ledger import Recent, Total
 from terrace.types import Scope
 
 
@@ -73,6 +78,86 @@ async def test_a_provider_that_tells_nonsense_is_not_believed_for_long(bench: Be
     before = (await bench.limits.show(HER))[0].used
     bench.limits.begin(ADA, demand(10, 10))
     assert (await bench.limits.show(HER))[0].used - before == 64 * 20
+
+
+async def test_a_provider_that_tells_less_than_nothing_gives_no_room_back(bench: Bench) -> None:
+    await bench.limits.change(HER, {"tokens_per_day": 100, "money_per_day": 1}, "x")
+    bench.limits.begin(ADA, demand(50)).end(done(50))
+    bench.limits.begin(ADA, demand(50)).end(done(-50, -50))
+    assert [each.used for each in await bench.limits.show(HER)] == [50, 0.00005]
+    bench.limits.begin(ADA, demand(50)).end(done(10**30))
+    assert (await bench.limits.show(HER))[0].used == 50 + 10**9
+
+
+class Slow:
+    """Books that are long in telling what was spent, or fail at it, while `trouble` is set."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._books = bench.ledger
+        self.trouble: Callable[[], Awaitable[None]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._books, name)
+
+    async def totals(self, since_day: str) -> list[Total]:
+        if self.trouble is not None:
+            await self.trouble()
+        return await self._books.totals(since_day)
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+async def test_a_limit_whose_use_could_not_be_read_counts_it_later(bench: Bench, how: str) -> None:
+    bench.limits.begin(ADA, demand(60)).end(done(60))
+    books = Slow(bench)
+    limits = MemoryLimits(
+        bench.database, books, Told(), lambda _: None, bench.options, bench.clock, stored=bench.shelf  # type: ignore[arg-type]
+    )  # fmt: skip
+    await limits.start()
+    reached = asyncio.Event()
+
+    async def trouble() -> None:
+        reached.set()
+        if how == "failed":
+            raise Unavailable("The database is busy.")
+        await asyncio.Event().wait()
+
+    books.trouble = trouble
+    changing = asyncio.create_task(limits.change(ACME, {"tokens_per_day": 100}, "x"))
+    await reached.wait()
+    changing.cancel()
+    await asyncio.gather(changing, return_exceptions=True)
+    books.trouble = None
+    for _ in range(250):
+        if [each.used for each in await limits.show(ACME)] == [60]:
+            break
+        await asyncio.sleep(0.02)
+    else:
+        pytest.fail("what was used stays unknown")
+    with pytest.raises(Limited):
+        limits.begin(ADA, demand(41))
+    await limits.close()
+
+
+async def test_thousands_who_have_limits_are_seeded_at_once() -> None:
+    count = 20_000
+    rules = [
+        Rule(Subject("acme", "key", f"key_{number}"), "money_per_day", 10**12, "x", NOON) for number in range(count)
+    ]
+    windows = [Window(replace(rule, name="tokens_per_minute")) for rule in rules]
+    totals = [Spent(rule, NOON) for rule in rules]
+
+    class Books:
+        async def totals(self, since_day: str) -> list[Total]:
+            return [Total("acme", None, f"key_{number}", "2026-11-21", 3, 4) for number in range(count)]
+
+        async def recent(self, seconds: float = 60.0) -> list[Recent]:
+            return [Recent("acme", None, f"key_{number}", NOON, 3) for number in range(count)]
+
+    started = time.process_time()
+    await seed([*totals, *windows], Books(), lambda: NOON)
+    assert time.process_time() - started < 5
+    assert {each.used for each in totals} == {4}
+    assert {each.used for each in windows} == {3}
 
 
 async def test_a_call_that_ends_after_its_limit_was_taken_away(bench: Bench) -> None:

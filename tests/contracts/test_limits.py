@@ -250,11 +250,13 @@ async def test_what_goes_beyond_its_bound_counts_and_is_remembered(bench: Bench)
 async def test_who_names_no_bound_gets_one_where_tokens_or_money_count(bench: Bench) -> None:
     assert bench.limits.begin(ADA, demand(100, None)).output_tokens is None
     await limit(bench, concurrent_requests=100)
-    assert bench.limits.begin(ADA, demand(100, None)).output_tokens is None
-    await limit(bench, tokens_per_day=10_000)
+    under_way = bench.limits.begin(ADA, demand(100, None))
+    assert (under_way.output_tokens, under_way.answer_tokens) == (None, 4096)
+    await limit(bench, tokens_per_day=20_000)
     before = await used(bench, "tokens_per_day")
+    assert before == 2 * 4196, "what is under way counts with the longest answer to reckon with"
     call = bench.limits.begin(ADA, demand(100, None))
-    assert call.output_tokens == bench.options.answer_tokens == 4096
+    assert call.output_tokens == call.answer_tokens == bench.options.answer_tokens == 4096
     assert await used(bench, "tokens_per_day") == before + 4196
 
 

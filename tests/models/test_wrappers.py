@@ -25,6 +25,7 @@ class Meter:
         self.calls: list[Call] = []
         self.asked: list[tuple[Scope, Demand, float]] = []
         self.output_tokens = bound
+        self.answer_tokens = bound or 0
 
     def begin(self, scope: Scope, demand: Demand) -> "Meter":
         self.asked.append((scope, demand, 0))
@@ -268,6 +269,10 @@ async def test_a_failed_call_leaves_its_code() -> None:
 INPUT = bound_messages(HELLO.messages)
 
 
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize(
     ("script", "usage"),
     [
@@ -288,12 +293,45 @@ async def test_what_a_broken_call_may_have_used(script: list[Step], usage: Usage
     assert meter.calls[0].usage == usage
 
 
-async def test_a_call_whose_reader_left_is_cancelled() -> None:
+@pytest.mark.parametrize(
+    ("after", "usage"),
+    [
+        (["b", forever], Usage(INPUT, 4, estimated=True)),
+        (["b", Usage(5, 2)], Usage(5, 2)),
+        (["b"] * 48 + [forever], Usage(INPUT, 50, estimated=True)),
+    ],
+    ids=["arrived", "told", "bounded"],
+)
+async def test_a_call_whose_reader_left_is_cancelled(after: list[Step], usage: Usage) -> None:
+    """What had come by then counts, and as much again for what may be on its way, within the bound."""
     meter = Meter(bound=50)
-    deltas = metered(Fake(scripts=[["a", "b"]]), meter).stream(HELLO)
+    deltas = metered(Fake(scripts=[["a", *after]]), meter).stream(HELLO)
     await anext(deltas)
     await deltas.aclose()
-    assert [(call.outcome, call.usage) for call in meter.calls] == [("cancelled", Usage(INPUT, 1, estimated=True))]
+    assert [(call.outcome, call.usage) for call in meter.calls] == [("cancelled", usage)]
+
+
+async def test_a_silent_provider_is_left_at_once() -> None:
+    deltas = metered(Fake(scripts=[["a", forever]]), Meter(bound=50)).stream(HELLO)
+    await anext(deltas)
+    async with asyncio.timeout(0.09):
+        await deltas.aclose()
+
+
+async def test_where_nobody_tells_the_usage_it_is_counted_from_above() -> None:
+    meter = Meter()
+    await collect(metered(Fake(scripts=[["a", "b", Usage(1, 2, estimated=True)]]), meter))
+    assert meter.calls[0].usage == Usage(INPUT, 2, estimated=True)
+
+
+async def test_each_attempt_is_a_call_of_its_own_and_one_request() -> None:
+    """What breaks off before its first word may be billed all the same."""
+    meter = Meter(bound=50)
+    fake = Fake(scripts=[[away("upstream_broke")], ["yes", Usage(4, 1)]])
+    request = replace(HELLO, requests=1)
+    await collect(Retry(metered(fake, meter), 2, first_pause=0.001), request)
+    assert [call.usage for call in meter.calls] == [Usage(INPUT, 50, estimated=True), Usage(4, 1)]
+    assert [demand.requests for _, demand, _ in meter.asked] == [1, 0]
 
 
 @pytest.mark.parametrize(("free", "usage"), [(1, Usage(INPUT, 50, estimated=True)), (0, None)], ids=["sent", "not"])

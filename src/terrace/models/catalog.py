@@ -10,7 +10,7 @@ from terrace.models.discovery import Origin
 from terrace.models.names import is_embedding, nearest, shortened
 from terrace.models.walls import permits
 from terrace.models.wrappers.limited import Gate
-from terrace.models.wrappers.metered import Metered
+from terrace.models.wrappers.retry import Retry
 from terrace.types import Scope
 
 FRESH_SECONDS = 60.0  # a good list is believed this long
@@ -26,7 +26,7 @@ class Entry:
     def __init__(
         self,
         raw: Provider,
-        metered: Metered,
+        wrapped: Retry,
         gate: Gate,
         *,
         kind: str,
@@ -38,7 +38,7 @@ class Entry:
         self.kind = kind
         self.origin = origin
         self.raw = raw
-        self.provider = metered
+        self.provider = wrapped
         self.gate = gate
         self.state: State = "unknown"
         self.why = "It has not been asked yet."

@@ -57,7 +57,11 @@ class OpenCall(Protocol):
 
     @property
     def output_tokens(self) -> int | None:
-        """The longest answer that was reserved for: tell the provider when the caller named no bound. None: no bound."""
+        """The longest answer reserved for: tell the provider when the caller named no bound. None: no bound."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """The longest answer to reckon with, with a bound or none: it counts when nobody knows how long it was."""
 
     def end(self, call: Call) -> None:
         """Settle. Quick, and never raises."""
@@ -88,6 +92,7 @@ class Counting:
 
 class _Counted:
     output_tokens: int | None = None
+    answer_tokens = 0
 
     def __init__(self, record: Callable[[Call], None]) -> None:
         self.end = record

@@ -62,7 +62,7 @@ class ListedPrice:
 
 def cost(price: Price, usage: Usage) -> int:
     """Picodollars. Cached tokens are some of the input tokens."""
-    cached = min(usage.cached_tokens, usage.input_tokens)
+    cached = max(0, min(usage.cached_tokens, usage.input_tokens))
     return (usage.input_tokens - cached) * price.input + cached * price.cached + usage.output_tokens * price.output
 
 

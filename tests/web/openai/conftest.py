@@ -30,6 +30,7 @@ class Opened:
     def __init__(self, limits: "Books", output_tokens: int | None) -> None:
         self._limits = limits
         self.output_tokens = output_tokens
+        self.answer_tokens = output_tokens or 0
         self._ended = False
 
     def end(self, call: Call) -> None:

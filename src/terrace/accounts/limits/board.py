@@ -114,13 +114,27 @@ class Board:
         self.rooms.clear()
         if fresh:
             self._join(fresh, moment)
-            await seed(fresh, self._ledger, self._clock)
+            try:
+                await seed(fresh, self._ledger, self._clock)
+            except BaseException:
+                self._forget(fresh)
+                raise
+
+    def _forget(self, fresh: Sequence[Meter]) -> None:
+        """It could not be read what is used of these already: they are new again when the limits are looked at next."""
+        for each in fresh:
+            del self._meters[each.rule.subject][each.rule.name]
+        self._fingerprint = ()
+        self.rooms.clear()
+        self.stir()
 
     def _join(self, fresh: Sequence[Meter], moment: float) -> None:
+        whose: dict[Subject, list[Meter]] = {}
+        for each in fresh:
+            whose.setdefault(each.rule.subject, []).append(each)
         for reservation in self._under_way():
-            mine = store.subjects(reservation.scope)
-            for each in fresh:
-                if each.rule.subject in mine:
+            for subject in store.subjects(reservation.scope):
+                for each in whose.get(subject, ()):
                     reservation.join(each, moment)
 
     def _of(self, subject: Subject) -> Iterable[Meter]:

@@ -4,6 +4,7 @@ Nothing here awaits between looking and taking, so on one event loop every check
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sqlmodel import Session
@@ -22,7 +23,8 @@ from terrace.accounts.limits.room import SOON, Need, Refusal, Room
 from terrace.accounts.limits.seeding import Ledger
 from terrace.errors import Unavailable
 from terrace.storage import Database, after_commit
-from terrace.telemetry.calls import Call, Demand
+from terrace.telemetry.calls import Call, Demand, Usage
+from terrace.telemetry.journal import MAX_TOKENS
 from terrace.telemetry.prices import Price, cost
 from terrace.types import Scope, now
 
@@ -241,6 +243,8 @@ class MemoryLimits:
         usage, price = told.usage, call.price
         tokens = money = 0
         if usage is not None:
+            if not (0 <= usage.input_tokens <= MAX_TOKENS and 0 <= usage.output_tokens <= MAX_TOKENS):
+                usage = _believable(usage)
             tokens = usage.input_tokens + usage.output_tokens
             if price is not None:
                 money = cost(price, usage)
@@ -339,6 +343,12 @@ class MemoryLimits:
         if (ahead := self._line.ahead(scope.tenant, meters)) is not None:
             wait = max(SOON, ahead.why.wait or 0.0)
             raise NoRoom([Refusal(ahead.why.worst.meter, needed, wait)], queued=True)
+
+
+def _believable(usage: Usage) -> Usage:
+    """As it is booked: a provider that tells less than nothing gives no room back."""
+    inwards, outwards = (min(max(0, said), MAX_TOKENS) for said in (usage.input_tokens, usage.output_tokens))
+    return replace(usage, input_tokens=inwards, output_tokens=outwards, cached_tokens=max(0, usage.cached_tokens))
 
 
 def _dearest(price: Price, inwards: int, outwards: int) -> int:

@@ -1,11 +1,14 @@
 """What is used already of a limit that is new to this process: from the ledger."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from terrace.accounts.limits.base import Subject
 from terrace.accounts.limits.meters import MINUTE, Meter, Total, Window, period
+from terrace.accounts.limits.store import subjects
+from terrace.types import Scope
 
 TRIES = 5
 
@@ -40,6 +43,9 @@ class RecentCall(Protocol):
     def tokens(self) -> int: ...
 
 
+L = TypeVar("L", DayTotal, RecentCall)
+
+
 class Ledger(Protocol):
     async def totals(self, since_day: str) -> Sequence[DayTotal]: ...
     async def recent(self, seconds: float = 60.0) -> Sequence[RecentCall]: ...
@@ -63,25 +69,29 @@ async def _seed_totals(totals: Sequence[Total], ledger: Ledger, clock: Callable[
         lines = await ledger.totals(since)
         if before == [each.used - each.held for each in totals]:
             break
+    whose = _by_subject(lines)
     for each, settled in zip(totals, before, strict=True):
         begins = day_of(each.begins)
-        mine = [line for line in lines if line.day >= begins and belongs(line, each.rule.subject)]
+        mine = [line for line in whose.get(each.rule.subject, ()) if line.day >= begins]
         booked = sum(line.tokens if each.rule.name == "tokens_per_day" else line.cost for line in mine)
         each.used += max(0, booked - settled)
 
 
 async def _seed_windows(windows: Sequence[Window], ledger: Ledger, clock: Callable[[], float]) -> None:
-    calls = sorted(await ledger.recent(MINUTE), key=lambda each: each.started)
+    whose = _by_subject(sorted(await ledger.recent(MINUTE), key=lambda each: each.started))
     for window in windows:
         requests = window.rule.name == "requests_per_minute"
-        mine = [call for call in calls if belongs(call, window.rule.subject)]
+        mine = whose.get(window.rule.subject, ())
         window.remember((call.started, 1 if requests else call.tokens) for call in mine)
 
 
-def belongs(line: "DayTotal | RecentCall", subject: Subject) -> bool:
-    if line.tenant != subject.tenant:
-        return False
-    return subject.kind == "tenant" or subject.id == (line.user if subject.kind == "user" else line.key)
+def _by_subject(lines: Iterable[L]) -> dict[Subject, list[L]]:
+    """Each line belongs to a tenant, and perhaps to a user and to a key. There may be as many subjects as lines."""
+    whose: dict[Subject, list[L]] = defaultdict(list)
+    for line in lines:
+        for subject in subjects(Scope(line.tenant, line.user, line.key)):
+            whose[subject].append(line)
+    return whose
 
 
 def day_of(moment: float) -> str:

@@ -112,6 +112,7 @@ class LlamaCpp:
                 headers=((b"authorization", f"Bearer {key}".encode()),),
                 transport=self._transport,
                 secrets=(key,),
+                repeats=2,
             ),
         )
 

@@ -64,6 +64,7 @@ class Upstream:
     secrets: tuple[str, ...] = ()
     first_byte_timeout: float = 120.0
     idle_timeout: float = 120.0
+    repeats: int = 0  # of what broke off before its head came; each may be billed
 
     @asynccontextmanager
     async def open(
@@ -139,10 +140,10 @@ class Upstream:
         return text if len(text) <= MAX_ERROR_CHARS else text[: MAX_ERROR_CHARS - 1] + "…"
 
     async def _send(
-        self, method: str, path: str, headers: Headers, content: bytes, timeout: float | None, repeats: int = 2
+        self, method: str, path: str, headers: Headers, content: bytes, timeout: float | None, tried: int = 0
     ) -> Response:
-        """The response's head. A connection that closes before it is repeated at once: some servers (llama.cpp's)
-        promise to keep one alive and close it all the same, and asking a model twice changes nothing in the world."""
+        """The response's head. A connection that closes before it is repeated at once where that costs nothing: some
+        servers (llama.cpp's) promise to keep one alive and close it all the same."""
         try:
             return await self.transport.send(
                 method,
@@ -153,9 +154,9 @@ class Upstream:
                 idle_timeout=timeout or self.idle_timeout,
             )
         except TerraceError as error:
-            if error.code != "upstream_broke" or not repeats:
+            if error.code != "upstream_broke" or tried >= self.repeats:
                 raise self.named(error) from error
-        return await self._send(method, path, headers, content, timeout, repeats - 1)
+        return await self._send(method, path, headers, content, timeout, tried + 1)
 
     async def _refusal(self, response: Response, model: str) -> TerraceError:
         try:

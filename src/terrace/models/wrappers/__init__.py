@@ -12,13 +12,13 @@ from terrace.settings import Models
 __all__ = ["Bounded", "Choice", "Fallback", "Gate", "Limited", "Metered", "Retry", "Timeouts", "wrapped"]
 
 
-def wrapped(provider: Provider, gate: Gate, settings: Models, meter: Meter, kind: str) -> Metered:
-    """From the inside: an attempt is bounded in size, attempts are repeated, all of them together bounded in time,
-    behind the gate; the meter lets pass and books what the caller sees, the wait at the gate included."""
+def wrapped(provider: Provider, gate: Gate, settings: Models, meter: Meter, kind: str) -> Retry:
+    """From the inside: an attempt is bounded in size and in time, behind the gate; the meter lets it pass and books it,
+    the wait at the gate included; attempts are repeated, each a call of its own that may be billed."""
     patient = Timeouts(
-        Retry(Bounded(provider, settings.max_answer_bytes), settings.retries),
+        Bounded(provider, settings.max_answer_bytes),
         first=settings.first_token_timeout,
         idle=settings.idle_timeout,
         total=settings.total_timeout,
     )
-    return Metered(Limited(patient, gate), meter, kind)
+    return Retry(Metered(Limited(patient, gate), meter, kind), settings.retries)

@@ -1,7 +1,7 @@
 """Every call is let pass before it is made, and leaves one record after."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -23,6 +23,7 @@ from terrace.models.base import (
     ToolCallDelta,
     Usage,
 )
+from terrace.models.leaving import arrived, on_its_way
 from terrace.models.providers.parts import answer_limit
 from terrace.models.tokens import bound, bound_messages, estimate
 from terrace.models.wrappers.base import Wrapper
@@ -60,9 +61,16 @@ class Metered(Wrapper):
         try:
             sent = replace(request, sent=watch.sent, options=_bounded(request.options, limit, opened.output_tokens))
             async with aclosing(self.inner.stream(sent)) as deltas:
-                async for delta in deltas:
-                    watch.saw(delta)
-                    yield delta
+                try:
+                    async for delta in deltas:
+                        watch.saw(delta)
+                        yield delta
+                except GeneratorExit:
+                    await watch.left(deltas)
+                    raise
+                except asyncio.CancelledError:  # while it waited for more: what had come was seen
+                    watch.abandoned = watch.usage is None
+                    raise
         except Exception as error:
             watch.failed(error)
             raise
@@ -125,6 +133,7 @@ class _Watch:
         self._first: float | None = None
         self._sent = False
         self._pieces: list[str] = []
+        self.abandoned = False  # its reader went before its end
         self._spared = False  # it failed in a way that used nothing
         self.outcome: Outcome = "cancelled"
         self.code = ""
@@ -147,6 +156,13 @@ class _Watch:
         elif isinstance(delta, ToolCallDelta):
             self._pieces.append(str(delta.call.get("function", "")))
 
+    async def left(self, deltas: AsyncIterator[Delta]) -> None:
+        """Nobody reads on; what has come by now was written all the same."""
+        self.abandoned = self.usage is None
+        async for delta in arrived(deltas):
+            self.saw(delta)
+        self.outcome = "cancelled"
+
     def failed(self, error: Exception) -> None:
         self.outcome, self.code = "error", error.code if isinstance(error, TerraceError) else "internal"
         self._spared = isinstance(error, Invalid | Limited | Missing | Denied) or self.code in UNUSED
@@ -162,18 +178,24 @@ class _Watch:
                 code=self.code,
                 duration=self._clock() - self._started,
                 first_token=self._first,
-                usage=self.usage or self._most(),
+                usage=self._used(),
                 tenant=self._tenant,
             )
         )
 
-    def _most(self) -> Usage | None:
-        """What it may have used, when nobody told."""
-        demand = self._demand
-        if self._first is not None:
-            output = max(len(self._pieces), estimate("".join(self._pieces)))
-        elif not self._sent or self._spared:
+    def _used(self) -> Usage | None:
+        """What it was told to have used, or may have used at the most."""
+        if self.usage is not None and not self.usage.estimated:
+            return self.usage
+        if self._first is None and self.usage is None and (not self._sent or self._spared):
             return None
-        else:
-            output = self._opened.output_tokens or demand.output_tokens or 0
-        return Usage(demand.input_tokens, output, estimated=True)
+        output = self._opened.answer_tokens if self._first is None and self.usage is None else self._seen()
+        return Usage(self._demand.input_tokens, output, estimated=True)
+
+    def _seen(self) -> int:
+        """Tokens of the answer by our count, and what may be on its way when its reader went."""
+        seen = max(len(self._pieces), estimate("".join(self._pieces)))
+        if not self.abandoned or self._first is None or self.usage is not None:
+            return seen
+        since = self._clock() - self._started - self._first
+        return max(seen, min(seen + on_its_way(seen, since), self._opened.answer_tokens))

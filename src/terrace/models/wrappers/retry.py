@@ -4,10 +4,13 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from terrace.errors import TerraceError
-from terrace.models.base import ChatRequest, Delta, Embeddings, Provider
+from terrace.models.base import ANYBODY, ChatRequest, Delta, Embeddings
 from terrace.models.wrappers.base import Wrapper
+from terrace.models.wrappers.metered import Metered
+from terrace.types import Scope
 
 PASSING = frozenset({"upstream_unreachable", "upstream_broke", "upstream_error", "upstream_limited"})
 FIRST_PAUSE = 0.5  # seconds
@@ -19,11 +22,12 @@ class Retry(Wrapper):
 
     The pause is drawn from [0, 0.5 * 2^n] seconds ("full jitter"), or what the upstream asked for. One that
     asks for more than 8 seconds is not waited for, nor are failures repeated that would only come again
-    (a wrong key, a timeout that has used up the patience already).
+    (a wrong key, a timeout that has used up the patience already). However often it is repeated, it is one request.
     """
 
-    def __init__(self, inner: Provider, retries: int, first_pause: float = FIRST_PAUSE) -> None:
+    def __init__(self, inner: Metered, retries: int, first_pause: float = FIRST_PAUSE) -> None:
         super().__init__(inner)
+        self._metered = inner
         self._retries = retries
         self._first_pause = first_pause
 
@@ -41,17 +45,27 @@ class Retry(Wrapper):
                     raise
                 pause = self._pause(error, attempt)
             await asyncio.sleep(pause)
+            request = replace(request, requests=0)
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    async def embed(
+        self,
+        model: str,
+        texts: Sequence[str],
+        scope: Scope = ANYBODY,
+        *,
+        patience: float = 0.0,
+        requests: int = 0,
+    ) -> Embeddings:
         for attempt in range(self._retries):
             try:
-                return await self.inner.embed(model, texts)
+                return await self._metered.embed(model, texts, scope, patience=patience, requests=requests)
             except TerraceError as error:
                 if not self._worth_it(error, attempt):
                     raise
                 pause = self._pause(error, attempt)
             await asyncio.sleep(pause)
-        return await self.inner.embed(model, texts)
+            requests = 0
+        return await self._metered.embed(model, texts, scope, patience=patience, requests=requests)
 
     def _worth_it(self, error: TerraceError, attempt: int) -> bool:
         return attempt < self._retries and error.code in PASSING and (error.retry_after or 0) <= LONGEST_PAUSE

@@ -12,6 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from terrace.errors import TerraceError, Unavailable
+from terrace.models.leaving import arrived
 from terrace.models.transport.base import Headers, Response, Transport
 from terrace.settings import Models as Settings
 from terrace.telemetry.calls import Demand, OpenCall
@@ -120,7 +121,7 @@ class Relay:
             opened = await self._limits.wait(request.owner, trip.demand, request.patience)
         else:
             opened = self._limits.begin(request.owner, trip.demand)
-        trip.bound = opened.output_tokens
+        trip.bound, trip.most = opened.output_tokens, opened.answer_tokens
         return opened
 
     async def _ask(self, trip: Trip, fields: Fields, asked: Asked) -> Response:
@@ -163,6 +164,7 @@ class Relay:
 
     async def _stream(self, trip: Trip, response: Response, *, drop_usage: bool) -> None:
         framer = Framer(drop_usage=drop_usage)
+        left_early = False
         request = trip.request
         send, feed = request.piece, framer.feed
         left = self._settings.max_answer_bytes
@@ -180,10 +182,13 @@ class Relay:
         except Unavailable:
             if not framer.finished:
                 raise
+        except asyncio.CancelledError:
+            async for piece in arrived(aiter(response)):
+                feed(piece)
+            left_early = True
+            raise
         finally:
-            trip.usage = framer.usage
-            if trip.usage is None and trip.first_token is not None:
-                trip.answered = framer.tokens
+            trip.saw(framer, left=left_early)
         if not framer.finished:
             raise Unavailable(
                 f"The model server `{trip.target.provider}` broke off in the middle of its answer.",

@@ -1,7 +1,9 @@
 """One call of an upstream, as it is measured: how it went, and what it used or may have used."""
 
+from terrace.models.leaving import on_its_way
 from terrace.telemetry.calls import Call, Demand, Outcome, Usage
 from terrace.web.openai.base import Passthrough
+from terrace.web.openai.framing import Framer
 from terrace.web.openai.request import Request
 
 NOT_SENT = frozenset({"upstream_unreachable", "upstream_busy", "shutting_down"})
@@ -15,6 +17,7 @@ class Trip:
         "code",
         "demand",
         "first_token",
+        "most",
         "outcome",
         "request",
         "sent",
@@ -27,6 +30,7 @@ class Trip:
         self.target = target
         self.demand = demand
         self.bound: int | None = None  # the longest answer that was reserved for
+        self.most = 0  # the longest answer to reckon with
         self.sent = False  # the upstream may have begun to work
         self.outcome: Outcome = "error"
         self.code = "internal"
@@ -43,6 +47,19 @@ class Trip:
         self.code = code
         if refused or code in NOT_SENT:
             self.sent = False
+
+    def saw(self, framer: Framer, *, left: bool = False) -> None:
+        """What a stream came to, or had come to when it broke off or its reader `left`."""
+        usage = framer.usage
+        if usage is not None and framer.finished:
+            self.usage = usage  # told at the end
+            return
+        if self.first_token is None:
+            return
+        seen = framer.tokens
+        if left and not framer.finished:
+            seen = max(seen, min(seen + on_its_way(seen, self.elapsed() - self.first_token), self.most))
+        self.answered = seen if usage is None else max(seen, usage.output_tokens)
 
     def call(self) -> Call:
         demand = self.demand
@@ -64,7 +81,7 @@ class Trip:
         if self.answered is not None:
             output = self.answered if demand.operation == "chat" else 0
         elif self.sent:
-            output = self.bound or demand.output_tokens or 0
+            output = self.most
         else:
             return None
         return Usage(demand.input_tokens, output, estimated=True)
