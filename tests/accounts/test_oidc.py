@@ -400,6 +400,20 @@ async def test_an_address_that_is_not_verified(house: House, evil: Forger, verif
     assert await house.identities() == []
 
 
+async def test_an_address_that_only_reads_alike_is_another_persons(house: House, evil: Forger) -> None:
+    """No two accounts may have them, and none is entered by the other: they can be two people's, or two domains'."""
+    boss = await add_user(house.database, "boss@strasse.example")
+    evil.changes = {"email": "boss@straße.example"}
+    assert await forged(house, evil, domains=("strasse.example",)) == "oidc_domain"
+    for email in ("boss@straße.example", "boß@strasse.example"):
+        evil.changes = {"email": email}
+        assert await forged(house, evil) == "email_taken"
+    assert await house.identities() == []
+    evil.changes = {"email": "Boss@Strasse.example"}
+    assert await forged(house, evil) == ""
+    assert [user for _, _, user in await house.identities()] == [boss]
+
+
 async def test_who_is_known_needs_no_address(house: House, evil: Forger) -> None:
     assert await forged(house, evil) == ""
     evil.changes = {"email": None, "email_verified": None}

@@ -251,3 +251,24 @@ async def test_who_comes_through_a_proxy_does_not_sit_here(client: Client) -> No
     for header in ("x-forwarded-for", "x-forwarded-proto", "forwarded", "via", "cf-connecting-ip"):
         refused: httpx.Response = await client.post("/api/users", json=body, headers={header: "127.0.0.1"})
         assert (refused.status_code, refused.json()["code"]) == (403, "setup_code_wrong"), header
+
+
+async def test_an_export_stands_in_the_audit_log(owner: Person) -> None:
+    """Of both, where an operator exports another tenant."""
+    acme = await tenant(owner, "Acme", "Olga")
+    assert (await acme.get("/api/tenant/export")).status_code == 200
+    assert (await owner.get(f"/api/tenants/{acme.tenant}/export")).status_code == 200
+    seen = (await acme.get("/api/audit?action=tenant.exported")).json()["items"]
+    assert [(each["actor"], each["subject"]) for each in seen] == [(owner.id, acme.tenant), (acme.id, acme.tenant)]
+    seen = (await owner.get("/api/audit?action=tenant.exported")).json()["items"]
+    assert [(each["actor"], each["subject"]) for each in seen] == [(owner.id, acme.tenant)]
+
+
+async def test_what_was_open_without_a_login_ends_with_the_first_account(client: Client) -> None:
+    async with client.stream("GET", "/api/jobs/events") as stream:
+        lines = stream.aiter_lines()
+        assert await anext(lines) == ": connected"
+        ada = await register(client, "Ada")
+        uploaded = await ada.upload("after.txt", b"Words.")
+        async with asyncio.timeout(10):
+            assert uploaded["job_id"] not in [job["id"] async for job in jobs_in(lines)]

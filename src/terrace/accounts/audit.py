@@ -41,6 +41,10 @@ class Audit:
                 )
             )
 
+    async def note(self, caller: Caller, action: str, subject: str, *, tenant: str | None = None) -> None:
+        """`record` of an act that changes nothing, and so has no transaction of its own."""
+        await self._database.write(lambda session: self.record(session, caller, action, subject, tenant=tenant))
+
     async def list(
         self, scope: Scope, *, limit: int = 50, cursor: str | None = None, action: str | None = None
     ) -> tuple[list[AuditEntry], str | None]:

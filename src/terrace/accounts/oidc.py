@@ -14,7 +14,7 @@ from terrace import settings
 from terrace.accounts import families, resets, store
 from terrace.accounts.audit import Audit
 from terrace.accounts.base import Tokens
-from terrace.accounts.naming import MAX_NAME
+from terrace.accounts.naming import MAX_NAME, email_address, key_of
 from terrace.accounts.oidc_provider import Person, Provider
 from terrace.accounts.people import People
 from terrace.accounts.secret import Secret
@@ -119,15 +119,15 @@ class OIDCLogin:
 
     async def _user(self, options: settings.OIDC, person: Person, address: str) -> str:
         """Whose account it is; one is made when that is the rule. Raises Denied, Invalid."""
-        key = store.email_key(person.email) if person.verified else None
+        email = email_address(person.email).lower() if person.verified else None
         if options.domains and (
-            key is None or key.rpartition("@")[2] not in {each.lower() for each in options.domains}
+            email is None or email.rpartition("@")[2] not in {each.lower() for each in options.domains}
         ):
             raise Denied("Your e-mail address is not of a domain that may log in here.", code="oidc_domain")
-        known = await self._database.write(self._known, person, key, address)
+        known = await self._database.write(self._known, person, email, address)
         if known is not None:
             return known
-        if key is None:
+        if email is None:
             raise Denied(
                 "The login provider has not verified your e-mail address. Have it verified there first.",
                 code="oidc_unverified",
@@ -139,12 +139,14 @@ class OIDCLogin:
         )
         return user.id
 
-    def _known(self, session: Session, person: Person, key: str | None, address: str) -> str | None:
+    def _known(self, session: Session, person: Person, email: str | None, address: str) -> str | None:
+        """Two addresses that no two accounts may have, because they read alike (strasse@ and straße@), can be two
+        people's: only the very same one joins an account."""
         identity = session.get(IdentityRow, (person.issuer, person.subject))
         if identity is not None:
             return identity.user_id
-        user = None if key is None else store.user_by_email(session, key)
-        if user is None:
+        user = None if email is None else store.user_by_email(session, key_of(email))
+        if user is None or email_address(user.email).lower() != email:
             return None
         self._link(session, person, user, address)
         return user.id

@@ -7,12 +7,12 @@ Permission = Literal[
     "documents:read",  # read and search what the tenant has
     "documents:write",  # add, change and delete it
     "keys",  # make API keys of one's own
-    "jobs:all",  # see, stop and repeat what others of the tenant have running
+    "jobs:all",  # see that others' jobs run, stop and repeat them; not what they say
     "members",  # invite, change roles, remove; see and revoke everybody's keys
     "limits",  # set the limits of the tenant's users and keys
     "usage:all",  # what everybody of the tenant used
     "audit",  # read the audit log
-    "tenant",  # rename, export and delete the tenant
+    "tenant",  # rename and export the tenant
     "operator",  # all tenants, their limits and bills; prices; models; metrics
 ]
 Role = Literal["viewer", "member", "admin", "owner"]

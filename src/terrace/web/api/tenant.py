@@ -43,9 +43,9 @@ async def rename_tenant(house: House, me: Me, body: NewName) -> TenantShown:
 
 
 @router.get("/export", response_class=StreamingResponse, responses=produces("application/zip"))
-async def export_tenant(house: House, who: Who) -> StreamingResponse:
+async def export_tenant(house: House, me: Me) -> StreamingResponse:
     """Everything: documents as they were uploaded, conversations, members, usage."""
-    return archive(house, who)
+    return await archive(house, me, me.scope.tenant)
 
 
 async def with_limits(house: Services, tenant: Tenant) -> TenantShown:

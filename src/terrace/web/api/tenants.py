@@ -10,7 +10,6 @@ from starlette.responses import StreamingResponse
 from terrace.accounts.limits.base import Subject
 from terrace.accounts.roles import Role
 from terrace.telemetry.usage import Line
-from terrace.types import Scope
 from terrace.web.access import Me, resource
 from terrace.web.api.archive import archive
 from terrace.web.api.fields import Email, Name, Patterns
@@ -116,6 +115,6 @@ async def invite_to_tenant(house: House, me: Me, origin: Origin, tenant_id: str,
 
 
 @router.get("/{tenant_id}/export", response_class=StreamingResponse, responses=produces("application/zip"))
-async def export_tenant(house: House, tenant_id: str) -> StreamingResponse:
+async def export_tenant(house: House, me: Me, tenant_id: str) -> StreamingResponse:
     tenant = await house.tenants.get(tenant_id)
-    return archive(house, Scope(tenant.id))
+    return await archive(house, me, tenant.id)
