@@ -272,3 +272,24 @@ async def test_what_was_open_without_a_login_ends_with_the_first_account(client:
         uploaded = await ada.upload("after.txt", b"Words.")
         async with asyncio.timeout(10):
             assert uploaded["job_id"] not in [job["id"] async for job in jobs_in(lines)]
+
+
+async def test_a_key_cannot_make_itself_stronger(owner: Person) -> None:
+    until = "2099-01-01T00:00:00Z"
+    body = {
+        "name": "k", "scopes": ["keys", "chat"], "models": ["openai/*"], "addresses": ["127.0.0.0/8"], "expires_at": until
+    }  # fmt: skip
+    made = (await owner.post("/api/keys", body)).json()
+    path, headers = f"/api/keys/{made['key']['id']}", {"authorization": f"Bearer {made['secret']}"}
+    for wider in (
+        {"scopes": []}, {"scopes": ["keys", "chat", "members"]}, {"models": []}, {"models": ["*"]}, {"addresses": []},
+        {"addresses": ["0.0.0.0/0"]}, {"expires_at": None}, {"expires_at": "2199-01-01T00:00:00Z"},
+    ):  # fmt: skip
+        refused = await owner.client.patch(path, json=wider, headers=headers)
+        assert refused.status_code == 403, (wider, refused.text)
+    assert (await owner.get(path)).json() == {
+        **made["key"],
+        "last_used_at": (await owner.get(path)).json()["last_used_at"],
+    }
+    narrower = await owner.client.patch(path, json={"scopes": ["keys"], "name": "less"}, headers=headers)
+    assert (narrower.status_code, narrower.json()["scopes"], narrower.json()["name"]) == (200, ["keys"], "less")

@@ -1,6 +1,7 @@
 """API keys: made, shown once, listed, narrowed, rotated, revoked."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, Literal
@@ -109,8 +110,6 @@ class Keys:
     ) -> Key:
         """What is None stays as it is. Raises Missing, Denied, Invalid, Conflict."""
         changes: dict[str, Any] = {}
-        if name is not None:
-            changes["name"] = _name(name)
         if scopes is not None:
             changes["scopes"] = scopes_of(scopes)
         if models is not None:
@@ -119,7 +118,7 @@ class Keys:
             changes["addresses"] = networks_of(addresses)
         if expires_at is not KEEP:
             changes["expires_at"] = None if expires_at is None else self._future(expires_at)
-        return await self._database.write(self._change, caller, key_id, changes)
+        return await self._database.write(self._change, caller, key_id, None if name is None else _name(name), changes)
 
     async def revoke(self, caller: Caller, key_id: str) -> None:
         """One's own, or anybody's with `members`; twice is no mistake. Raises Missing."""
@@ -165,15 +164,17 @@ class Keys:
         self._told(session, caller, "key.created", row, name=name, scopes=row.scopes, models=row.models, user=user_id)
         return to_key(row), key_text(row.id, secret)
 
-    def _change(self, session: Session, caller: Caller, key_id: str, changes: dict[str, Any]) -> Key:
+    def _change(self, session: Session, caller: Caller, key_id: str, name: str | None, changes: dict[str, Any]) -> Key:
+        """`changes`: of what `Powers` has."""
         row = self._mine(session, caller, key_id)
-        row.sqlmodel_update(changes)
-        if caller.scope.key is not None:
-            check(session, caller, Powers.of(row))
+        if caller.scope.key is not None:  # before anything is changed: the key may be the very one that asks
+            check(session, caller, replace(Powers.of(row), **changes))
         else:  # what is left as it is need not be in their hands any more to be narrowed
             check(session, caller, Powers(changes.get("scopes", ()), changes.get("models", ()), (), None))
+        changed = changes if name is None else {**changes, "name": name}
+        row.sqlmodel_update(changed)
         session.add(row)
-        self._told(session, caller, "key.changed", row, changed=sorted(changes))
+        self._told(session, caller, "key.changed", row, changed=sorted(changed))
         return to_key(row)
 
     def _revoke(self, session: Session, caller: Caller, key_id: str) -> None:
