@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,12 @@ def as_admin(here: Here) -> None:
     here.server.on("GET /api/tenants/tnt_acme", TENANT)
 
 
-def at_terminal(here: Here, *arguments: str, typed: str = "", **more: str) -> tuple[int, str]:
-    """The command with a terminal in front of it: how it ended, and all that was to be read there."""
+def at_terminal(here: Here, *arguments: str, typed: tuple[tuple[str, str], ...] = (), **more: str) -> tuple[int, str]:
+    """The command with a terminal in front of it: how it ended, and all that was to be read there.
+
+    `typed` is what to answer to which question. Each is typed when its question is there: what comes before is thrown
+    away where a password is asked for.
+    """
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "terrace", *arguments]
     env = here.environment(TERM="xterm", COLUMNS="120", **more)
@@ -49,7 +54,9 @@ def at_terminal(here: Here, *arguments: str, typed: str = "", **more: str) -> tu
         command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
-        shown = b""
+        patience = threading.Timer(30, process.kill)
+        patience.start()
+        shown, answers = b"", list(typed)
         while True:
             try:
                 piece = os.read(ours, 4096)
@@ -58,9 +65,9 @@ def at_terminal(here: Here, *arguments: str, typed: str = "", **more: str) -> tu
             if not piece:
                 break
             shown += piece
-            if typed and shown.rstrip().endswith((b":", b"[y/N]:")):
-                answer, _, typed = typed.partition("\n")
-                os.write(ours, answer.encode() + b"\n")
+            if answers and answers[0][0].encode() in shown:
+                os.write(ours, answers.pop(0)[1].encode() + b"\n")
+        patience.cancel()
         os.close(ours)
         return process.wait(20), shown.decode()
 
@@ -171,14 +178,14 @@ def test_what_cannot_be_undone_is_asked_first(here: Here, command: tuple[str, ..
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
 def test_a_person_is_asked(here: Here, answer: str, code: int) -> None:
     here.server.on("DELETE /api/users/usr_bob", None)
-    ended, shown = at_terminal(here, "user", "erase", "usr_bob", typed=f"{answer}\n")
+    ended, shown = at_terminal(here, "user", "erase", "usr_bob", typed=(("[y/N]:", answer),))
     assert ended == code
     assert "can't be undone" in shown
     assert len(here.server.sent("DELETE /api/users/usr_bob")) == (answer == "y")
 
 
 def test_a_password_is_not_echoed(here: Here) -> None:
-    ended, shown = at_terminal(here, "login", typed="ada@example.org\ncorrect horse\n")
+    ended, shown = at_terminal(here, "login", typed=(("E-mail:", "ada@example.org"), ("Password:", "correct horse")))
     assert ended == 0, shown
     assert "Password" in shown
     assert "correct horse" not in shown
