@@ -171,6 +171,17 @@ async def test_copies_that_are_written_count(house: House) -> None:
     assert [seen.body["max_tokens"] for seen in house.upstream.seen[-2:]] == [10, 30]
 
 
+@pytest.mark.parametrize(("prompt", "copies"), [("x", 1), (["x", "y", "z"], 3), ([1, 2, 3], 1), ([[1, 2], [3]], 2)])
+async def test_each_of_several_prompts_gets_an_answer(house: House, prompt: Any, copies: int) -> None:
+    house.upstream.on("/v1/completions", json_reply({**WHOLE, "choices": []}))
+    client = house.client()
+    await client.completions.create(model="mock/m", prompt=prompt, max_tokens=10)
+    house.limits.bound = 90
+    await client.completions.create(model="mock/m", prompt=prompt)
+    assert [demand.output_tokens for demand in house.limits.demands] == [10 * copies, None]
+    assert [seen.body["max_tokens"] for seen in house.upstream.seen[-2:]] == [10, 90 // copies]
+
+
 async def test_a_bound_that_is_no_number_is_named(house: House) -> None:
     error = await refusal(house, max_tokens="many")
     assert (error.status_code, error.param) == (400, "max_tokens")
@@ -220,6 +231,30 @@ async def test_a_stream_that_its_client_leaves_costs_what_was_sent(house: House)
     await house.idle()
     (call,) = house.limits.calls
     assert (call.outcome, call.usage) == ("cancelled", Usage(house.limits.demands[0].input_tokens, 2, estimated=True))
+
+
+async def test_what_comes_as_the_client_leaves_counts_too(house: House) -> None:
+    """Within the bound, as much again is reckoned with: the provider goes on until it hears of it."""
+    house.limits.bound = 50
+    house.upstream.on(NATIVE.chat, NATIVE.reply([NATIVE.text("Hel"), NATIVE.text("lo"), HOLD]))
+    stream = await ask(house, stream=True)
+    await anext(aiter(stream))
+    await stream.close()
+    await house.idle()
+    (call,) = house.limits.calls
+    assert call.usage == Usage(house.limits.demands[0].input_tokens, 4, estimated=True)
+
+
+async def test_usage_that_was_told_before_the_answer_was_there_is_not_all_of_it(house: House) -> None:
+    early = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":0}}\n\n'
+    house.upstream.on(NATIVE.chat, NATIVE.reply([early, *[NATIVE.text("word ")] * 5, CUT]))
+    with pytest.raises(openai.APIError):
+        async for _ in await ask(house, stream=True):
+            pass
+    (call,) = house.limits.calls
+    assert call.usage is not None
+    assert call.usage.estimated
+    assert call.usage.output_tokens >= 5
 
 
 async def test_an_answer_that_was_asked_for_and_never_came_costs_what_was_reserved(house: House) -> None:

@@ -16,7 +16,7 @@ NEWER = (".openai.com", ".openai.azure.com")  # whose chat takes the first of th
 @dataclass(slots=True)
 class Asked:
     """What matters of a request that is passed on. `tokens` is the most that its answer may have, None without a bound;
-    `copies` of an answer are written, of which one is sent."""
+    `copies` of an answer are written, one or more for each prompt."""
 
     path: str
     stream: bool
@@ -43,9 +43,20 @@ def bounded(fields: Fields, path: str) -> tuple[int | None, int]:
             if said is not None and said > 0 and (tokens is None or said > tokens):
                 tokens = said
     copies = 1
-    if path == TEXT_PATH and "best_of" in fields:
-        copies = max(1, typed_field(fields, "best_of", int, "a whole number") or 1)
+    if path == TEXT_PATH:
+        copies = _prompts(fields)
+        if "best_of" in fields:
+            copies *= max(1, typed_field(fields, "best_of", int, "a whole number") or 1)
     return (tokens if tokens is None else tokens * copies), copies
+
+
+def _prompts(fields: Fields) -> int:
+    """Each text, or each list of token numbers, in `prompt` gets an answer of its own."""
+    prompt = fields.get("prompt")
+    if prompt is None or not bytes(prompt).startswith(b"["):
+        return 1
+    given = typed_field(fields, "prompt", list[msgspec.Raw], "a string or a list") or ()
+    return max(1, sum(not bytes(each).lstrip()[:1].isdigit() for each in given))
 
 
 @lru_cache(maxsize=256)
