@@ -23,7 +23,11 @@ ENDLESS = "GET /api/jobs/events"
 TOKEN = (
     "the-token-of-whoever-owns-the-folder-0123456789"  # calls as an operator: one of them may make the first account
 )
-DOCUMENT = schemathesis.openapi.from_dict(assembly.openapi())
+# An address that is too long never gets as far as the schema.
+REFUSED = {"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}}
+DOCUMENT = schemathesis.openapi.from_dict(
+    assembly.openapi(), config=schemathesis.config.SchemathesisConfig.from_dict(REFUSED)
+)
 OPERATIONS = [each.ok() for each in DOCUMENT.get_all_operations() if each.ok().label != ENDLESS]
 
 
