@@ -153,6 +153,12 @@ class Exchange:
         else:
             raise RuntimeError(f"{message['type']} cannot be sent.")
 
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer at once, for applications that know us: what two messages to `send` do."""
+        if not self.gone:
+            self._begin(status, headers)
+            self._send_body(body, False)
+
     def _begin(self, status: int, headers: Headers) -> None:
         if self.begun:
             raise RuntimeError("An answer begins once.")
@@ -161,8 +167,7 @@ class Exchange:
         count = 2
         length = UNKNOWN
         for name, value in (*headers, *self.added):
-            if name in FRAMING or name.lower() in FRAMING:
-                name = name.lower()
+            if name in FRAMING:  # ASGI's names are in lower case
                 if name == b"transfer-encoding":
                     continue  # that is for us to say
                 if name == b"connection":

@@ -25,6 +25,7 @@ from terrace.web.openai.translation import RAG, Translation, rag_collections
 log = logging.getLogger("terrace.web.openai")
 
 AUTO = "auto"
+MODELS = "/v1/models"
 CHAT, TEXT, EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
 FULL_RETRY_AFTER = 1.0  # seconds
 
@@ -79,7 +80,13 @@ class OpenAIDoor:
             if caller is None:
                 caller = await self._doorkeeper.authenticate(asgi)
             request.owner = caller.scope
-            await self._route(request, caller)
+            work = self._work(request, caller)
+            if work is None:
+                await self._show(request)
+                return
+            fields = await request.fields(self._web.max_json_bytes)
+            request.watch()
+            await work(request, fields)
         except TerraceError as error:
             await request.refuse(error)
         except ClientGone:
@@ -102,8 +109,9 @@ class OpenAIDoor:
             retry_after=FULL_RETRY_AFTER,
         )
 
-    def _route(self, request: Request, caller: Caller) -> Awaitable[None]:
-        """Raises Denied; Missing or Invalid (405) in OpenAI's manner."""
+    def _work(self, request: Request, caller: Caller) -> Work | None:
+        """What is to be done with a JSON body; None when something is to be shown. Raises Denied; Missing or Invalid
+        (405) in OpenAI's manner."""
         method, path = request.asgi["method"], request.asgi["path"]
         work = self._posts.get(path)
         if work is not None:
@@ -111,18 +119,12 @@ class OpenAIDoor:
                 raise _wrong_method(method, path, "POST")
             if "chat" not in caller.permissions:
                 raise _not_permitted(caller)
-            return self._attend(request, work)
-        if path.rstrip("/") == "/v1/models" or path.startswith("/v1/models/"):
+            return work
+        if path.rstrip("/") == MODELS or path.startswith(f"{MODELS}/"):
             if method != "GET":
                 raise _wrong_method(method, path, "GET")
-            return self._list_models(request) if path.rstrip("/") == "/v1/models" else self._show_model(request)
+            return None
         raise Missing(f"Unknown request URL: {method} {path}. docs/openai.md lists what is served.", code="unknown_url")
-
-    async def _attend(self, request: Request, work: Work) -> None:
-        """Work on a JSON body for as long as its client stays."""
-        fields = await request.fields(self._web.max_json_bytes)
-        request.watch()
-        await work(request, fields)
 
     def _chat(self, request: Request, fields: Fields) -> Awaitable[None]:
         return self._generate(request, fields, CHAT, "chat")
@@ -157,12 +159,14 @@ class OpenAIDoor:
             target = self._models.passthrough(model, owner)
         return target
 
-    async def _list_models(self, request: Request) -> None:
-        await request.answer(msgspec.json.encode({"object": "list", "data": await self._listed(request.owner)}))
-
-    async def _show_model(self, request: Request) -> None:
-        wanted = request.asgi["path"].removeprefix("/v1/models/")
-        for model in await self._listed(request.owner):
+    async def _show(self, request: Request) -> None:
+        """The models, or the one that the path names."""
+        wanted = request.asgi["path"].removeprefix(MODELS).removeprefix("/")
+        listed = await self._listed(request.owner)
+        if not wanted:
+            await request.answer(msgspec.json.encode({"object": "list", "data": listed}))
+            return
+        for model in listed:
             if model["id"] == wanted:
                 await request.answer(msgspec.json.encode(model))
                 return

@@ -38,6 +38,7 @@ class ClientGone(Exception):
 
 class Request:
     __slots__ = (
+        "_exchange",
         "_send",
         "_streaming",
         "asgi",
@@ -59,6 +60,7 @@ class Request:
         self.bound = 0  # the most tokens its body can be
         self.patience = 0.0  # seconds it may wait for room under its owner's limits
         self.counted = False  # against the limit of requests
+        self._exchange = asgi.get("terrace.exchange")  # on our own server
         self._send = send
         self._streaming = False
 
@@ -66,7 +68,7 @@ class Request:
 
     def watch(self) -> None:
         """From now on its task is cancelled when the client leaves. The body must have been read."""
-        exchange = self.asgi.get("terrace.exchange")
+        exchange = self._exchange
         if exchange is not None:
             if exchange.gone:
                 raise ClientGone
@@ -74,7 +76,7 @@ class Request:
 
     def abandoned(self) -> bool:
         """Whether the cancellation that was just caught is the client's doing."""
-        exchange = self.asgi.get("terrace.exchange")
+        exchange = self._exchange
         task = asyncio.current_task()
         if exchange is None or task is None or not (exchange.watched and exchange.gone):
             return False
@@ -133,6 +135,9 @@ class Request:
     ) -> None:
         complete = self._headers(headers)
         complete.append((b"content-length", b"%d" % len(body)))
+        if self._exchange is not None:
+            self._exchange.answer(status, complete, body)
+            return
         await self._send({"type": "http.response.start", "status": status, "headers": complete})
         await self._send({"type": "http.response.body", "body": body})
 
