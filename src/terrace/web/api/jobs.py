@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from terrace.accounts.base import Caller
-from terrace.accounts.roles import Permission
+from terrace.accounts.roles import FAMILIES, Permission
 from terrace.errors import Denied, Invalid
 from terrace.jobs.base import Job, JobKind, State
 from terrace.web.access import Me, Who, resource
@@ -102,14 +102,18 @@ async def job_events(house: House, me: Me, request: Request, job_id: str, render
 async def cancel_job(house: House, me: Me, job_id: str) -> Job:
     """Stop it and its children. One that is over stays as it is."""
     await check_steers(house, me, job_id)
-    return told(house, me, await house.jobs.cancel(me.scope, job_id, everyone=sees_all(me)))
+    job = await house.jobs.cancel(me.scope, job_id, everyone=sees_all(me))
+    await note(house, me, "job.cancelled", job)
+    return told(house, me, job)
 
 
 @router.post("/{job_id}/retry")
 async def retry_job(house: House, me: Me, job_id: str) -> Job:
     """Put a failed or cancelled job back in the queue."""
     await check_steers(house, me, job_id)
-    return told(house, me, await house.jobs.retry(me.scope, job_id, everyone=sees_all(me)))
+    job = await house.jobs.retry(me.scope, job_id, everyone=sees_all(me))
+    await note(house, me, "job.retried", job)
+    return told(house, me, job)
 
 
 @short.post("/process-document", status_code=202)
@@ -125,11 +129,13 @@ def sees_all(me: Caller) -> bool:
 
 
 def may_read(house: Services, me: Caller, job: Job) -> bool:
-    """What a job was given and what it says: all of a tenant where its kind is shared, else whom it belongs to (and
-    their keys that may `chat`). Whoever sits at this machine reads everything anyway."""
+    """What a job was given and what it says: who may do with documents where its kind is shared, else whom it belongs
+    to (and their keys that may `chat`). Whoever sits at this machine reads everything anyway."""
     kind = kind_of(house, job)
-    if kind.shared or me.via in ("local", "terminal"):
+    if me.via in ("local", "terminal"):
         return True
+    if kind.shared:
+        return bool(me.permissions & FAMILIES["documents"])
     return job.user == me.scope.user and (me.via != "key" or needed(kind) in me.permissions)
 
 
@@ -153,6 +159,12 @@ async def check_steers(house: Services, me: Caller, job_id: str) -> None:
             code="not_permitted",
             permission=permission,
         )
+
+
+async def note(house: Services, me: Caller, action: str, job: Job) -> None:
+    """What somebody did to another's job, as only `jobs:all` lets them, stands in the audit log."""
+    if job.user != me.scope.user and not kind_of(house, job).shared:
+        await house.audit.note(me, action, job.id)
 
 
 def kind_of(house: Services, job: Job) -> JobKind:

@@ -11,7 +11,7 @@ from terrace.jobs.base import Job
 from terrace.models.choice import Answering
 from terrace.models.service import ProviderInfo
 from terrace.types import Scope
-from terrace.web.access import Me, Who, resource
+from terrace.web.access import Me, resource
 from terrace.web.services import House, Services
 
 router = resource(prefix="/models", tags=["models"])
@@ -37,10 +37,11 @@ async def list_models(house: House, me: Me) -> dict[str, Any]:
 
 
 @router.post("/pull", status_code=202)
-async def pull_model(house: House, who: Who, body: Pull) -> Job:
+async def pull_model(house: House, me: Me, body: Pull) -> Job:
     """Have Ollama fetch a model; the job tells its progress."""
-    job_id = await house.submit(who, "models.pull", {"model": body.model})
-    return await house.jobs.get(who, job_id)
+    job_id = await house.submit(me.scope, "models.pull", {"model": body.model})
+    await house.audit.note(me, "model.pulled", job_id)
+    return await house.jobs.get(me.scope, job_id)
 
 
 async def _answering(house: Services, who: Scope) -> Answering | dict[str, str | None]:
