@@ -1,6 +1,6 @@
 """The whole HTTP side as one ASGI application: edge, OpenAI's door, the API, the page."""
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +115,11 @@ class Doors:
         self._app = app
         self._openai = openai
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
             scope["terrace.route"] = "/v1"
-            await self._openai(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return self._openai(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class _Static(StaticFiles):

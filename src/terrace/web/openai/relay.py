@@ -15,7 +15,7 @@ from terrace.errors import TerraceError, Unavailable
 from terrace.models.leaving import arrived
 from terrace.models.transport.base import Headers, Response, Transport
 from terrace.settings import Models as Settings
-from terrace.telemetry.calls import Demand, OpenCall
+from terrace.telemetry.calls import Demand
 from terrace.web.openai.base import Limits, Passthrough
 from terrace.web.openai.bounds import Asked, bounded
 from terrace.web.openai.framing import Framer, usage_of
@@ -88,7 +88,11 @@ class Relay:
     async def _call(self, trip: Trip, fields: Fields, asked: Asked) -> bytes | None:
         """A whole answer, or None when it was streamed. Raises Rejection, Limited, Denied, Unavailable."""
         request, gate = trip.request, trip.target.gate
-        opened = await self._let_pass(trip)
+        if request.patience:
+            opened = await self._limits.wait(request.owner, trip.demand, request.patience)
+        else:
+            opened = self._limits.begin(request.owner, trip.demand)
+        trip.bound, trip.most = opened.output_tokens, opened.answer_tokens
         try:
             if not gate.try_acquire():
                 await gate.acquire(request.owner)
@@ -96,7 +100,7 @@ class Relay:
                 response = await self._ask(trip, fields, asked)
                 try:
                     if not asked.stream:
-                        body = await self._whole(trip, response)
+                        body = _whole(trip, await response.read(self._settings.max_answer_bytes))
                     else:
                         body = None
                         await self._stream(trip, response, drop_usage=not asked.wants_usage)
@@ -114,15 +118,6 @@ class Relay:
         finally:
             opened.end(trip.call())
         return body
-
-    async def _let_pass(self, trip: Trip) -> OpenCall:
-        request = trip.request
-        if request.patience:
-            opened = await self._limits.wait(request.owner, trip.demand, request.patience)
-        else:
-            opened = self._limits.begin(request.owner, trip.demand)
-        trip.bound, trip.most = opened.output_tokens, opened.answer_tokens
-        return opened
 
     async def _ask(self, trip: Trip, fields: Fields, asked: Asked) -> Response:
         """The head of a good answer. Raises Rejection for any other."""
@@ -151,16 +146,6 @@ class Relay:
             self._no_usage.add(target.provider)
             return await self._ask(trip, fields, asked)
         raise rejection
-
-    async def _whole(self, trip: Trip, response: Response) -> bytes:
-        body = await response.read(self._settings.max_answer_bytes)
-        try:
-            trip.usage = usage_of(body)
-        except BAD_JSON:
-            raise _nonsense(trip.target) from None
-        if trip.usage is None:
-            trip.answered = -(-len(body) // 4)
-        return without_secrets(body, secrets_in(tuple(trip.target.headers)))
 
     async def _stream(self, trip: Trip, response: Response, *, drop_usage: bool) -> None:
         framer = Framer(drop_usage=drop_usage)
@@ -197,6 +182,17 @@ class Relay:
         if framer.rest:
             await send(without_secrets(framer.rest, secrets) + b"\n\n")
         await request.end()
+
+
+def _whole(trip: Trip, body: bytes) -> bytes:
+    """An answer that is complete, as it goes on."""
+    try:
+        trip.usage = usage_of(body)
+    except BAD_JSON:
+        raise _nonsense(trip.target) from None
+    if trip.usage is None:
+        trip.answered = -(-len(body) // 4)
+    return without_secrets(body, secrets_in(tuple(trip.target.headers)))
 
 
 @lru_cache(maxsize=64)
