@@ -311,6 +311,20 @@ async def test_a_call_whose_reader_left_is_cancelled(after: list[Step], usage: U
     assert [(call.outcome, call.usage) for call in meter.calls] == [("cancelled", usage)]
 
 
+async def test_a_call_that_is_cancelled_while_more_is_awaited() -> None:
+    meter, begun = Meter(bound=50), asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await forever()
+
+    task = asyncio.create_task(collect(metered(Fake(scripts=[["a", "b", hang]]), meter)))
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [(call.outcome, call.usage) for call in meter.calls] == [("cancelled", Usage(INPUT, 4, estimated=True))]
+
+
 async def test_a_silent_provider_is_left_at_once() -> None:
     deltas = metered(Fake(scripts=[["a", forever]]), Meter(bound=50)).stream(HELLO)
     await anext(deltas)
