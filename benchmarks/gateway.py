@@ -24,6 +24,7 @@ from benchmarks.gateway_servers import Process
 
 CONCURRENCY = 64
 ROUNDS = 5
+RATE = "requests a second"
 MESSAGES = [
     {"role": "system", "content": "You answer from the handbook, briefly."},
     {"role": "user", "content": "How many days of leave does somebody get who joined in March? " * 4},
@@ -161,7 +162,7 @@ async def plain_rows(bench: Bench, requests: int) -> list[Row]:
     return [
         Row(f"CPU a request, {CONCURRENCY} concurrent", "ms", cpu[r], cpu[o], "<= 5x nginx", cpu[o] <= 5 * cpu[r]),
         *without,
-        Row("requests a second", "1/s", rate[r], rate[o], ">= 0.2x nginx", rate[o] >= 0.2 * rate[r]),
+        Row(RATE, "1/s", rate[r], rate[o], ">= 0.2x nginx", rate[o] >= 0.2 * rate[r]),
         Row("added latency p50, 100 requests/s", "ms", latency[r][0], latency[o][0], "<= 1", latency[o][0] <= 1),
         Row("added latency p99, 100 requests/s", "ms", latency[r][1], latency[o][1], "<= 3", latency[o][1] <= 3),
     ]
@@ -255,7 +256,8 @@ async def _run(arguments: argparse.Namespace) -> list[Row]:
         if arguments.peers:
             from benchmarks.gateway_peers import litellm_rows
 
-            show(await litellm_rows(stack, folder, mock, rows[0].ours, rows[1].ours))
+            rate = next(row.ours for row in rows if row.what == RATE)
+            show(await litellm_rows(stack, folder, mock, rows[0].ours, rate))
     return rows
 
 

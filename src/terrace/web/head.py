@@ -1,14 +1,18 @@
 """What the head of a request may be. httptools has parsed it strictly; this is what it leaves open."""
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
-from httptools import parse_url
+from httptools import HttpParserCallbackError, HttpParserError, parse_url
 
 from terrace.types import new_id
 from terrace.web.exchange import STATUS_LINES
 from terrace.web.problems import problem
+
+log = logging.getLogger("terrace.web")
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 64 * 1024
@@ -35,6 +39,31 @@ class Refusal(Exception):
             b"%b%bcontent-type: application/problem+json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
             b"connection: close\r\n\r\n%b"
         ) % (STATUS_LINES[self.status], date, len(body), identity.encode(), retry, body)
+
+
+TOO_MANY = Refusal(503, "The server has as many connections as it can hold. Try again in a moment.", "too_busy")
+TARGET_TOO_LONG = Refusal(414, f"The address is longer than {MAX_TARGET_BYTES:,} bytes.", "target_too_long")
+TOO_MANY_HEADERS = Refusal(431, f"The request has more than {MAX_HEADERS} headers.", "too_many_headers")
+HEAD_TOO_LONG = Refusal(431, f"The headers are longer than {MAX_HEAD_BYTES:,} bytes.", "headers_too_long")
+OURS = Refusal(500, "Something went wrong on our side.", "internal")
+SLOW = Refusal(408, "The request did not come in time.", "request_timeout")
+
+
+def refusal_of(error: HttpParserError) -> Refusal:
+    """What could not be parsed, in words; ours where a callback raised it."""
+    cause = error.__context__ if isinstance(error, HttpParserCallbackError) else None
+    if isinstance(cause, Refusal):
+        return cause
+    if cause is None:
+        return Refusal(400, f"This is not an HTTP/1.1 request: {error}.", "bad_request")
+    if isinstance(cause, HttpParserError | ValueError):
+        return Refusal(400, "The request's address is none.", "bad_target")
+    log.error("a request could not be read", exc_info=cause)
+    return OURS
+
+
+def address_of(given: Any) -> tuple[str, int] | None:
+    return (str(given[0]), int(given[1])) if isinstance(given, tuple | list) else None
 
 
 def split_target(target: bytes) -> tuple[str, bytes, bytes]:

@@ -7,30 +7,34 @@ ways (RFC 9112, 11.2).
 """
 
 import asyncio
-import logging
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from terrace.web.exchange import Exchange
 from terrace.web.head import (
+    HEAD_TOO_LONG,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     MAX_TARGET_BYTES,
+    SLOW,
+    TARGET_TOO_LONG,
+    TOO_MANY,
+    TOO_MANY_HEADERS,
     Refusal,
+    address_of,
     check_framing,
     check_repeated,
     head_size,
+    refusal_of,
     short_target,
     split_target,
 )
 
 if TYPE_CHECKING:
     from terrace.web.server import Serving
-
-log = logging.getLogger("terrace.web")
 
 MAX_PIPELINED = 16  # requests that came before the one before them was answered
 MAX_LEFT_OVER = 64 * 1024 * 1024  # bytes of a body that nobody wants, read so that the client reads its answer
@@ -48,44 +52,17 @@ Waiting = tuple[Exchange, dict[str, Any]]
 
 ASGI_VERSION = {"version": "3.0", "spec_version": "2.3"}
 BETWEEN, HEAD, BODY = 0, 1, 2
-
-TOO_MANY = Refusal(503, "The server has as many connections as it can hold. Try again in a moment.", "too_busy")
-TARGET_TOO_LONG = Refusal(414, f"The address is longer than {MAX_TARGET_BYTES:,} bytes.", "target_too_long")
-TOO_MANY_HEADERS = Refusal(431, f"The request has more than {MAX_HEADERS} headers.", "too_many_headers")
-HEAD_TOO_LONG = Refusal(431, f"The headers are longer than {MAX_HEAD_BYTES:,} bytes.", "headers_too_long")
 PIPELINED = Refusal(400, f"More than {MAX_PIPELINED} requests came at once.", "too_many_pipelined")
-OURS = Refusal(500, "Something went wrong on our side.", "internal")
-SLOW = Refusal(408, "The request did not come in time.", "request_timeout")
 
 
 class Connection(asyncio.Protocol):
     """One client. Requests are answered in the order they came; what came too early waits."""
 
     __slots__ = (
-        "_before",
-        "_body_begun",
-        "_client",
-        "_count",
-        "_current",
-        "_drained",
-        "_fed",
-        "_got",
-        "_headers",
-        "_incoming",
-        "_parser",
-        "_paused",
-        "_phase",
-        "_refused",
-        "_server",
-        "_target",
-        "_transport",
-        "_unsent",
-        "deadline",
-        "full",
-        "last",
-        "loop",
-        "serving",
-    )
+        "_before", "_body_begun", "_client", "_count", "_current", "_drained", "_fed", "_got", "_headers", "_incoming",
+        "_parser", "_paused", "_phase", "_refused", "_server", "_target", "_transport", "_unsent", "deadline", "full",
+        "last", "loop", "serving",
+    )  # fmt: skip
 
     def __init__(self, serving: "Serving") -> None:
         self.serving = serving
@@ -114,8 +91,8 @@ class Connection(asyncio.Protocol):
         serving = self.serving
         crowded = len(serving.connections) >= serving.most
         serving.connections.add(self)
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
+        self._client = address_of(transport.get_extra_info("peername"))
+        self._server = address_of(transport.get_extra_info("sockname"))
         self.deadline = self.loop.time() + HEAD_SECONDS
         if serving.closing:
             self._close()
@@ -210,22 +187,11 @@ class Connection(asyncio.Protocol):
             keep_alive=version == "1.1" and parser.should_keep_alive(),
         )
         asgi = {
-            "type": "http",
-            "asgi": ASGI_VERSION,
-            "http_version": version,
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "client": self._client,
-            "server": self._server,
-            "state": {},
-            "terrace.headers": by_name,
-            "terrace.exchange": exchange,
-        }
+            "type": "http", "asgi": ASGI_VERSION, "http_version": version, "method": method, "scheme": "http",
+            "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": headers,
+            "client": self._client, "server": self._server, "state": {},
+            "terrace.headers": by_name, "terrace.exchange": exchange,
+        }  # fmt: skip
         if b"expect" in by_name:
             exchange.expects = by_name[b"expect"].lower() == b"100-continue"
         self._phase = BODY
@@ -396,18 +362,8 @@ class Connection(asyncio.Protocol):
     # Refusals
 
     def _cannot_go_on(self, error: HttpParserError) -> None:
-        cause = error.__context__ if isinstance(error, HttpParserCallbackError) else None
-        if self.last and self._phase == BETWEEN:
-            return  # something after the request that was to be the last
-        if isinstance(cause, Refusal):
-            self._refuse_in_turn(cause)
-        elif cause is None:
-            self._refuse_in_turn(Refusal(400, f"This is not an HTTP/1.1 request: {error}.", "bad_request"))
-        elif isinstance(cause, HttpParserError | ValueError):
-            self._refuse_in_turn(Refusal(400, "The request's address is none.", "bad_target"))
-        else:
-            log.error("a request could not be read", exc_info=cause)
-            self._refuse_in_turn(OURS)
+        if not (self.last and self._phase == BETWEEN):  # else it came after the request that was to be the last
+            self._refuse_in_turn(refusal_of(error))
 
     def _refuse_in_turn(self, refusal: Refusal) -> None:
         """After the answers to what came before."""
@@ -440,7 +396,3 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self._before = None
             self.resume()
-
-
-def _address(given: Any) -> tuple[str, int] | None:
-    return (str(given[0]), int(given[1])) if isinstance(given, tuple | list) else None
