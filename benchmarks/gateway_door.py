@@ -1,43 +1,53 @@
-"""The /v1 door alone under uvicorn: what the gateway costs without the house around it."""
+"""The /v1 door alone on our server: what the gateway costs without the house around it."""
 
-import gc
+import asyncio
+import signal
 
+from terrace.accounts.base import LOCAL, Caller
 from terrace.models.service import open_models
 from terrace.models.transport import open_transport
 from terrace.settings import Settings
+from terrace.telemetry.calls import Counting
+from terrace.types import Scope
 from terrace.web.openai import OpenAIDoor
+from terrace.web.server import bind, serve
 
 
 class NoRanker:
     """The quote model is not asked here."""
 
-    async def rank(self, question: str, passages: object) -> list[object]:
+    async def rank(self, question: str, passages: object, scope: object = None) -> list[object]:
         return []
 
 
-async def main() -> None:
-    import uvicorn
+class Everybody:
+    """Lets everybody in."""
 
+    def known(self, asgi: object) -> Caller:
+        return LOCAL
+
+    async def authenticate(self, asgi: object) -> Caller:
+        return LOCAL
+
+
+class NoLimits(Counting):
+    def count(self, scope: Scope) -> None: ...
+
+    async def count_waiting(self, scope: Scope, patience: float) -> None: ...
+
+
+async def main() -> None:
     settings = Settings()
     transport = open_transport(settings.models)
     models = open_models(settings.models, transport, NoRanker())  # type: ignore[arg-type]
-    door = OpenAIDoor(models, transport, settings=settings.models, web=settings.web)
-    models.start()
-    gc.freeze()  # as `terrace serve` should: the house itself is never garbage
-    gc.set_threshold(20_000, 20, 50)
-    config = uvicorn.Config(
-        door,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        lifespan="off",
-        timeout_keep_alive=75,
-        backlog=4096,
+    limits = NoLimits(lambda _: None)
+    door = OpenAIDoor(
+        models, transport, settings=settings.models, web=settings.web, doorkeeper=Everybody(), limits=limits
     )
-    await uvicorn.Server(config).serve()
+    models.start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await serve(door, bind(settings), settings, started=lambda: None, stop=stop)
 
 
 if __name__ == "__main__":
