@@ -90,6 +90,8 @@ async def test_what_is_done_to_another_tenant_is_in_both_logs(town: Town) -> Non
     ]
     ours, _ = await town.audit.list(Scope(DEFAULT_TENANT))
     assert [line.action for line in ours] == ["invitation.created", "tenant.created", "user.registered"]
+    assert [line.detail.get("in_tenant") for line in ours] == ["Acme", "Acme", None]
+    assert all("in_tenant" not in line.detail for line in theirs)
 
 
 async def test_every_administrative_act_has_its_line_and_no_line_a_name(town: Town) -> None:

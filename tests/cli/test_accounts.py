@@ -33,7 +33,9 @@ LINE = {
 def as_admin(here: Here) -> None:
     """Everybody may: who is who has its own tests."""
     here.server.open = True
-    here.server.on("GET /api/auth/session", {"mode": "accounts", "setup_code_needed": False})
+    here.server.on(
+        "GET /api/auth/session", {"mode": "accounts", "setup_code_needed": False, "permissions": ["members"]}
+    )
     members = [{"user": each, "role": "member", "joined_at": "2026-11-01T08:00:00Z"} for each in (ADA, BOB)]
     here.server.lists("/api/members", *members)
     here.server.lists("/api/keys", KEY)
@@ -289,7 +291,7 @@ class TestTenants:
         here.server.on("PUT /api/tenants/tnt_acme/limits", {"subject": "tenant", "limits": [limit]})
         changed = here("tenant", "limits", "acme", "money_per_month=20", "documents=none")
         assert here.server.sent("PUT /api/tenants/tnt_acme/limits") == [{"money_per_month": 20, "documents": None}]
-        assert changed.out.splitlines()[1] == "acme\tmoney_per_month\t20.0\t1.25\tin 10 days\tterminal"
+        assert changed.out.splitlines()[1] == "acme\tmoney_per_month\t$20.00\t$1.25\tin 10 days\tterminal"
         assert here("tenant", "limits", "acme").out == "There are no limits.\n"
 
     def test_a_list_and_one(self, here: Here) -> None:
@@ -410,10 +412,11 @@ class TestLimits:
 
     def test_shown(self, here: Here) -> None:
         limit = {"name": "documents", "value": 10, "used": 4, "resets_in": None, "set_by": "usr_ada"}
-        items = [{"subject": each, "limits": [limit]} for each in ("tenant", "key:key_1")]
+        items = [{"subject": each, "limits": [limit]} for each in ("tenant", "key:key_1", "user:usr_bob")]
         here.server.on("GET /api/limits", {"items": items})
-        assert len(here("limits").out.splitlines()) == 3
-        assert here("limits", "ci").out.splitlines()[1] == "key:key_1\tdocuments\t10\t4\t\tusr_ada"
+        assert len(here("limits").out.splitlines()) == 4
+        assert here("limits", "bob@example.org").out.splitlines()[1].startswith("user:bob@example.org\t")
+        assert here("limits", "ci").out.splitlines()[1] == "key:ci\tdocuments\t10\t4\t\tada@example.org"
 
     def test_a_change_needs_a_subject(self, here: Here) -> None:
         assert "terrace limits tenant documents=5" in here("limits", "documents=5").err

@@ -47,10 +47,16 @@ def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pers
         patience = threading.Timer(30, process.kill)
         patience.start()
         ready = process.stdout.readline()
-        code = SHOWN_CODE.search(process.stdout.readline())
+        more = process.stdout.readline()
+        elsewhere, more = (more, process.stdout.readline()) if "other machines" in more else ("", more)
+        code = SHOWN_CODE.search(more)
         patience.cancel()
         assert code
         port = ready.split("ready at ")[1].split()[0].rpartition(":")[2]
+        if elsewhere:  # the machine has a network
+            assert "localhost" not in elsewhere
+            assert elsewhere.rstrip().endswith(f":{port}")
+            assert f"{elsewhere.split()[-1]}/setup" in more
         yield Person(data.parent), f"http://127.0.0.1:{port}", code[1]
         process.terminate()
         assert process.wait(20) == 0
@@ -131,7 +137,7 @@ def test_tenants(terminal: Person, ada: Person, tmp_path: Path) -> None:
     assert [each["name"] for each in made] == ["shop-1", "shop-2", "shop-3"]
     terminal("tenant", "create", "shop-2", code=5)
     limited = terminal("tenant", "limits", "shop-1", "money_per_month=20", "requests_per_minute=60")
-    assert "money_per_month\t20" in limited
+    assert "money_per_month\t$20.00" in limited
     assert "requests_per_minute" not in terminal("tenant", "limits", "shop-1", "requests_per_minute=none")
 
     (tmp_path / "quay.txt").write_text("The quay is seven metres deep.")

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from terrace.accounts.base import AuditEntry, Caller
 from terrace.accounts.paging import check_limit
 from terrace.accounts.store import plain
-from terrace.accounts.tables import AuditRow
+from terrace.accounts.tables import AuditRow, TenantRow
 from terrace.storage import Database
 from terrace.types import Scope, moment, new_id, now
 
@@ -25,8 +25,12 @@ class Audit:
     def record(
         self, session: Session, caller: Caller, action: str, subject: str, *, tenant: str | None = None, **detail: Any
     ) -> None:
-        """`tenant` is whom it was done to; it goes into that tenant's log and, where that is another, the caller's."""
+        """`tenant` is whom it was done to; it goes into that tenant's log and, where that is another, the caller's.
+
+        The caller's line then says in `in_tenant` what that tenant was called.
+        """
         for tenant_id in {caller.scope.tenant, tenant or caller.scope.tenant}:
+            elsewhere = {"in_tenant": _called(session, tenant)} if tenant and tenant_id != tenant else {}
             session.add(
                 AuditRow(
                     id=new_id("aud"),
@@ -36,7 +40,7 @@ class Audit:
                     key_id=caller.scope.key,
                     action=action,
                     subject=subject,
-                    detail=detail,
+                    detail={**detail, **elsewhere},
                     address=caller.address[:MAX_ADDRESS],
                 )
             )
@@ -58,6 +62,11 @@ class Audit:
 def actor(caller: Caller) -> str:
     """A user's id; `local` before anybody logs in; else `terminal`, which also makes the keys that are nobody's."""
     return caller.scope.user or ("local" if caller.via == "local" else "terminal")
+
+
+def _called(session: Session, tenant: str) -> str:
+    row = session.get(TenantRow, tenant)
+    return row.name if row is not None else tenant
 
 
 def _page(session: Session, scope: Scope, limit: int, cursor: str | None, action: str | None) -> list[AuditRow]:

@@ -1,7 +1,8 @@
 """`terrace limits`: how much a tenant, a person or a key may use."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from terrace.cli import values
 from terrace.cli.client import Client, path
 from terrace.cli.connecting import Server, Tenant, connect
 from terrace.cli.naming import key_id, user_id
-from terrace.cli.output import JSONFlag, emit, say, table
+from terrace.cli.output import JSONFlag, emit, say, size, table
 from terrace.errors import Invalid
 
 Changes = Annotated[
@@ -45,10 +46,11 @@ def limits(
         else:
             shown = client.get("/api/limits")["items"]
             shown = [each for each in shown if not named or each["subject"] == named]
+        names = {} if json else _names(client, shown)
     if json:
         emit(shown)
     else:
-        show(shown)
+        show(shown, names)
 
 
 def _subject(client: Client, given: str) -> str:
@@ -60,24 +62,42 @@ def _subject(client: Client, given: str) -> str:
     return f"key:{key_id(client, name or given)}"
 
 
-def show(entries: Iterable[dict[str, Any]]) -> None:
-    """As a table."""
+def _names(client: Client, entries: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """What people call those whose limits these are, by id; of others only for those who may see them."""
+    subjects = {entry["subject"].partition(":")[0] for entry in entries}
+    if not subjects:
+        return {}
+    may = "members" in client.get("/api/auth/session")["permissions"]
+    names: dict[str, str] = {}
+    if may:
+        names |= {each["user"]["id"]: each["user"]["email"] for each in client.items("/api/members")}
+    if "key" in subjects:
+        names |= {each["id"]: each["name"] for each in client.items("/api/keys", all="true" if may else None)}
+    return names
+
+
+def show(entries: Iterable[dict[str, Any]], names: Mapping[str, str] = MappingProxyType({})) -> None:
+    """As a table; whoever has no name among `names` is shown by id."""
     rows = [(entry["subject"], limit) for entry in entries for limit in entry["limits"]]
     if not rows:
         say("There are no limits.")
         return
     columns = ("whose", "limit", "value", "used", "free again", "set by")
-    table(columns, (_row(subject, limit) for subject, limit in rows))
+    table(columns, (_row(subject, limit, names) for subject, limit in rows))
 
 
-def _row(subject: str, limit: dict[str, Any]) -> tuple[Any, ...]:
-    resets = limit["resets_in"]
+def _row(subject: str, limit: dict[str, Any], names: Mapping[str, str]) -> tuple[Any, ...]:
+    kind, colon, who = subject.partition(":")
+    resets, name, by = limit["resets_in"], limit["name"], limit["set_by"]
     free = "" if resets is None or not limit["used"] else f"in {lasting(resets)}"
-    return subject, limit["name"], _number(limit["value"]), _number(limit["used"]), free, limit["set_by"]
+    figures = (_figure(name, limit[each]) for each in ("value", "used"))
+    return f"{kind}{colon}{names.get(who, who)}", name, *figures, free, names.get(by, by)
 
 
-def _number(value: float) -> str:
-    return f"{value:,}" if float(value).is_integer() else f"{value:,.6g}"
+def _figure(name: str, number: float) -> str:
+    if name.startswith("money"):
+        return f"${number:,.2f}" if round(number, 2) == number else f"${number:,.6f}".rstrip("0")
+    return size(number) if name == "stored_bytes" else f"{number:,.0f}"
 
 
 def lasting(seconds: float) -> str:

@@ -2,14 +2,19 @@
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from terrace.cli.output import say
 from terrace.settings import Settings
+
+EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")
+SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # addresses that belong to nobody
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
@@ -30,9 +35,14 @@ def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open
 
     given = {"host": host, "port": port, "insecure": insecure or None}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
+    elsewhere = ""
 
     def started(url: str) -> None:
+        nonlocal elsewhere
+        elsewhere = _elsewhere(settings, url)
         say(f"Terrace is ready at {url}  (Ctrl-C stops it; data in {settings.data})")
+        if elsewhere != url:
+            say(f"From other machines: {elsewhere}")
         if settings.insecure:
             say("--insecure: until there is an account, whoever reaches this address can do everything.", "yellow")
         sys.stdout.flush()
@@ -41,13 +51,30 @@ def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open
 
     def ownerless(code: str) -> None:
         say(
-            f"Nobody has an account yet. Open /setup there and give the code {code}, or: terrace user add --owner",
+            f"Nobody has an account yet. Open {elsewhere}/setup and give the code {code}, or on this machine: "
+            "terrace user add --owner",
             "yellow",
         )
         sys.stdout.flush()
 
     assembly.check(settings)
     _run(settings, assembly.serve(settings, started=started, ownerless=ownerless))
+
+
+def _elsewhere(settings: Settings, url: str) -> str:
+    """The address for people on other machines; `url` where there is no other."""
+    if settings.web.public_url:
+        return settings.web.public_url.rstrip("/")
+    if settings.host not in EVERY_ADDRESS:
+        return url
+    family = socket.AF_INET if settings.host == "0.0.0.0" else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((SOMEWHERE[family], 9))  # sends nothing: asks by which of our addresses one leaves
+            ours = str(way.getsockname()[0])
+    except OSError:  # no network beyond this machine, or not yet
+        return url
+    return f"http://{f'[{ours}]' if ':' in ours else ours}:{urlsplit(url).port}"
 
 
 def _desktop() -> bool:

@@ -13,7 +13,7 @@ from terrace.cli.limits import Changes
 from terrace.cli.limits import show as show_limits
 from terrace.cli.naming import tenant_id
 from terrace.cli.output import JSONFlag, complain, details, emit, errors, say, table
-from terrace.errors import Invalid
+from terrace.errors import Conflict, Invalid
 
 Named = Annotated[str, typer.Argument(metavar="TENANT", help="Name or id.")]
 Own = Annotated[str | None, typer.Argument(metavar="[TENANT]", help="Name or id; your own when left out.")]
@@ -96,7 +96,11 @@ def _make(client: Client, names: list[str], body: dict[str, Any], made: list[dic
 
     columns = TextColumn("Tenants"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=errors, disable=len(names) == 1 or not errors.is_terminal, transient=True) as bars:
-        made.extend(client.post("/api/tenants", {"name": each, **body}) for each in bars.track(names))
+        for name in bars.track(names):
+            try:
+                made.append(client.post("/api/tenants", {"name": name, **body}))
+            except Conflict as error:
+                raise Conflict(f"{name}: {error.message}", code=error.code) from error
 
 
 @tenant.command()

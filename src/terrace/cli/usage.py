@@ -71,7 +71,7 @@ def _of(client: Client, user: str | None, key: str | None) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any]) -> None:
-    rows, total = found["rows"], found["total"]
+    rows, total = [row for row in found["rows"] if row["calls"]], found["total"]
     if not total["calls"]:
         say(f"Nothing was used from {found['from'][:10]} to {found['to'][:10]}.")
         return

@@ -1,12 +1,13 @@
 """`terrace user`: the members of a tenant, invitations, and the accounts behind them."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 
 from terrace.cli.asking import PasswordStdin, Yes, confirm, line, secret
 from terrace.cli.client import Client, path
-from terrace.cli.connecting import Server, Tenant, connect
+from terrace.cli.connecting import NEAR, Server, Tenant, connect
 from terrace.cli.credentials import Terminal
 from terrace.cli.naming import user_id
 from terrace.cli.output import JSONFlag, details, emit, note, say, secret_out, table
@@ -112,8 +113,7 @@ def _invited(client: Client, email: str | None, role: str, *, json: bool) -> Non
         emit(made)
         return
     until = str(made["invitation"]["expires_at"])[:16].replace("T", " ")
-    note(f"Good once, until {until}, to join as {role}" + (f", for {email} alone:" if email else ":"))
-    secret_out(made["url"])
+    _link_out(made["url"], f"Good once, until {until}, to join as {role}" + (f", for {email} alone:" if email else ":"))
 
 
 @user.command()
@@ -176,8 +176,7 @@ def reset_link(who: User, json: JSONFlag = False, server: Server = None, tenant:
     if json:
         emit(made)
         return
-    note(f"Good once, until {str(made['expires_at'])[:16].replace('T', ' ')}, for {who}:")
-    secret_out(made["url"])
+    _link_out(made["url"], f"Good once, until {str(made['expires_at'])[:16].replace('T', ' ')}, for {who}:")
 
 
 @user.command()
@@ -205,3 +204,14 @@ def erase(who: User, yes: Yes = False, server: Server = None, tenant: Tenant = N
         confirm(f"The account {who} and all that is theirs would be deleted.", yes=yes)
         client.send("DELETE", path("users", found))
     say(f"{who} is erased.")
+
+
+def _link_out(url: str, what: str) -> None:
+    """A link for somebody, alone on standard output; `what` it is and whether they can open it on standard error."""
+    note(what)
+    if urlsplit(url).hostname in NEAR:
+        note(
+            "It opens on the server's own machine only. For others, set TERRACE_WEB__PUBLIC_URL to the address "
+            "by which they reach it and start the server again, or put that address in the link yourself."
+        )
+    secret_out(url)

@@ -16,6 +16,7 @@ export const KINDS = {
   limits: "Limits",
   tenant: "Tenants",
   price: "Prices",
+  job: "Jobs",
 };
 
 const own = ({ subject, actor }) => subject === actor;
@@ -44,24 +45,34 @@ const DONE = {
   "key.changed": (act) => `changed ${key(act)}`,
   "key.rotated": (act) => `gave ${key(act)} a new secret`,
   "key.revoked": (act) => `revoked ${key(act)}`,
-  "limits.changed": (act) => `set limits for ${subject(act.subject)}${values(act.detail)}`,
+  "limits.changed": (act) => `set limits for ${limited(act)}${values(act.detail)}`,
   "tenant.created": ({ detail }) => `made the tenant ${detail.name}`,
   "tenant.changed": (act) => changed(act),
+  "tenant.exported": ({ detail }) => `exported ${detail.in_tenant ? `the tenant ${detail.in_tenant}` : "the tenant"}`,
   "tenant.deleted": ({ detail }) => `deleted the tenant ${detail.name}`,
   "price.set": ({ subject: model, detail }) => `set the price of ${model}: $${detail.input} in, $${detail.output} out`,
+  "job.cancelled": () => "stopped a job of somebody else",
+  "job.retried": () => "ran a job of somebody else again",
   "price.removed": ({ subject: model }) => `took away the price of ${model}`,
 };
 
 function changed({ subject: id, detail }) {
-  const tenant = nameOf(id);
+  const tenant = detail.in_tenant ?? nameOf(id);
   if (detail.disabled === true) return `disabled the tenant ${tenant}`;
   if (detail.disabled === false) return `enabled the tenant ${tenant} again`;
   const models = detail.models && `its models to ${detail.models.join(", ") || "all"}`;
   return `changed the tenant ${tenant}: ${[detail.name && `its name to ${detail.name}`, models].filter(Boolean).join(", ")}`;
 }
 
-const subject = (text) =>
-  text.includes(":") ? nameOf(text.split(":")[1]) : nameOf(text) === text ? "the tenant" : nameOf(text);
+// Whose limits, with the tenant where it is another than one's own.
+function limited({ subject, detail }) {
+  if (subject.includes(":")) return `${nameOf(subject.split(":")[1])}${detail.in_tenant ? ` of ${detail.in_tenant}` : ""}`;
+  return `the tenant${detail.in_tenant ? ` ${detail.in_tenant}` : ""}`;
+}
+
+// Acts whose sentences don't say by themselves in which other tenant they were done.
+const PLACELESS = ["invitation.created", "invitation.revoked", "user.registered"];
+const place = ({ action, detail }) => (detail.in_tenant && PLACELESS.includes(action) ? ` in ${detail.in_tenant}` : "");
 
 // ": 60 requests a minute, no more limit of documents", from {name: value or null}.
 function values(detail) {
@@ -79,6 +90,6 @@ export function sentence(entry) {
   const by = entry.key_id && entry.key_id !== entry.subject ? ` (with ${nameOf(entry.key_id)})` : "";
   const done = DONE[entry.action];
   return done
-    ? [who, by, ` ${done(entry)}`]
+    ? [who, by, ` ${done(entry)}${place(entry)}`]
     : [who, by, " ", h("code", null, entry.action), ` ${nameOf(entry.subject)}`];
 }

@@ -7,6 +7,8 @@ import { field, form, select } from "./form.js";
 import { icon } from "./icons.js";
 import { copy } from "./toast.js";
 
+const HERE_ALONE = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
 export function inviteForm({ roles, role = "member", submit, cancel }) {
   return form({
     parts: [
@@ -36,6 +38,12 @@ export function showLink({ title, text, url }) {
   const dialog = modal(
     title,
     h("p", { class: "soft" }, text),
+    HERE_ALONE.has(new URL(url).hostname) &&
+      h(
+        "p",
+        { class: "soft" },
+        "It opens on the server’s own machine only. For others, open Terrace at the address they use, and make the link there.",
+      ),
     h(
       "div",
       { class: "secret" },

@@ -40,6 +40,7 @@ export async function view(main, _params, { signal }) {
       { class: "doorlinks" },
       session().mail &&
         h("button", { type: "button", class: "linkbutton", onclick: () => forgot(main, email.value) }, "Forgot it?"),
+      !session().mail && h("span", { class: "small faint" }, "Forgot it? An administrator makes you a link to a new one."),
       session().registration === "open" && h("a", { href: `/register${location.search}` }, "Make an account"),
     ),
   );
