@@ -46,16 +46,17 @@ _UNPRICED = -1
 _TEXT = 320  # bytes for names; what comes before is numbers
 _HEADER = struct.Struct("<8sQ")
 _MAGIC = b"TRCJRNL1"
-# After the state: operation, length of the names, sequence, start, reserved input, output, cost, date of the price,
-# room for the end, the names.
-_BEGIN = struct.Struct(f"<BH4xQdQQq10s134x{_TEXT}s")
+# After the state: operation, length of the names, sequence, start, reserved input, output, cost, date of the price.
+# Then comes room for the end, then the names. What an earlier call left behind them is never looked at.
+_BEGIN = struct.Struct("<BH4xQdQQq10s")
 # Sequence, outcome, estimated, input, cached, output, cost, duration, first token, date of the price, error code.
 _END = struct.Struct("<QBB6xQQQqdd10s40s")
 _END_AT = 64
 _SEQUENCE = struct.Struct("<Q")
 _SEQUENCE_AT = 8
-assert 1 + _BEGIN.size == SLOT
-assert _END_AT + _END.size <= SLOT - _TEXT
+_NAMES_AT = SLOT - _TEXT
+assert 1 + _BEGIN.size <= _END_AT
+assert _END_AT + _END.size <= _NAMES_AT
 
 
 class Entry(NamedTuple):
@@ -126,8 +127,9 @@ class Journal:
             map, at + 1, _OPERATION[demand.operation], len(names), self._sequence, started,
             min(max(reserved_input, 0), MAX_TOKENS), min(max(reserved_output, 0), MAX_TOKENS),
             _UNPRICED if reserved_cost is None else min(max(reserved_cost, 0), MAX_COST),
-            b"" if price_dated is None else price_dated.encode(), names,
+            b"" if price_dated is None else price_dated.encode(),
         )  # fmt: skip
+        map[at + _NAMES_AT : at + _NAMES_AT + len(names)] = names
         map[at] = _OPEN
         self._unused.pop()
         return slot
@@ -239,8 +241,8 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
 
 def decode(slot: bytes, journal: int) -> Entry:
     """A busy slot as it is booked: what came to an end as it was, what did not as its reservation."""
-    operation, length, sequence, started, read, written, cost, dated, names = _BEGIN.unpack_from(slot, 1)
-    tenant, user, key, job, provider, model = _apart(names[:length])
+    operation, length, sequence, started, read, written, cost, dated = _BEGIN.unpack_from(slot, 1)
+    tenant, user, key, job, provider, model = _apart(slot[_NAMES_AT : _NAMES_AT + length])
     outcome, estimated, cached, duration, first_token, code = _LOST, True, 0, 0.0, _NOT_TOLD, b""
     ended = _END.unpack_from(slot, _END_AT)
     if slot[0] == _ENDED and ended[0] == sequence:
