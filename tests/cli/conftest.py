@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tests.cli.stub import Stub, stub
 from typer.testing import CliRunner
 
-from terrace.cli.app import EXIT, app
+from terrace.cli.app import EXIT, app, run
 from terrace.errors import TerraceError
 
 QUICK = {
@@ -60,7 +61,7 @@ def served(data: Path) -> Iterator[str]:
 def terrace(data: Path, tmp_path: Path) -> Run:
     """Run a command to its end, in an empty folder."""
 
-    def run(
+    def execute(
         *arguments: str, input: str | None = None, on: Path = data, **more: str
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -69,7 +70,37 @@ def terrace(data: Path, tmp_path: Path) -> Run:
             text=True, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
 
-    return run
+    return execute
+
+
+@pytest.fixture
+def quickly(data: Path, tmp_path: Path) -> Run:
+    """As `terrace`, but in this process: what is asked of a server needs none of its own, and is ten times as quick."""
+
+    def execute(*arguments: str, input: str | None = None, **more: str) -> "subprocess.CompletedProcess[str]":
+        given = environment(data, **more)
+        cleared = dict.fromkeys(name for name in os.environ if name not in given)
+        code: object = 0
+        with CliRunner().isolation(input, {**cleared, **given}) as (out, err, _), chdir(tmp_path), called(*arguments):
+            try:
+                run()
+            except SystemExit as ended:
+                code = ended.code or 0
+            sys.stderr.flush()
+            said = out.getvalue().decode(), err.getvalue().decode()
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, *said)
+
+    return execute
+
+
+@contextmanager
+def called(*arguments: str) -> Iterator[None]:
+    before, sys.argv = sys.argv, ["terrace", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @pytest.fixture

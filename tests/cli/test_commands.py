@@ -32,8 +32,8 @@ def papers(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_is_added_searched_and_asked(terrace: Run, papers: Path) -> None:
-    added = terrace("ingest", str(papers), "-c", "port", "-t", "sea")
+def test_a_folder_is_added_searched_and_asked(quickly: Run, papers: Path) -> None:
+    added = quickly("ingest", str(papers), "-c", "port", "-t", "sea")
     assert added.returncode == 2, added.stderr  # one could not be read
     assert added.stderr == ""  # no bars in a pipe
     *lines, summary = added.stdout.splitlines()
@@ -41,53 +41,53 @@ def test_a_folder_is_added_searched_and_asked(terrace: Run, papers: Path) -> Non
     assert "Hidden" not in added.stdout
     assert summary == "2 documents added, 1 failed"
 
-    found = terrace("search", "how deep is the quay", "--json", "-c", "port")
+    found = quickly("search", "how deep is the quay", "--json", "-c", "port")
     assert json.loads(found.stdout)["hits"][0]["document_name"] == "quay.txt"
-    columns = terrace("search", "how deep is the quay", "-k", "1").stdout.splitlines()
+    columns = quickly("search", "how deep is the quay", "-k", "1").stdout.splitlines()
     assert columns[0].split("\t") == ["score", "document", "page", "passage"]
     assert len(columns) == 2
 
-    asked = terrace("ask", "-", "-c", "port", input="How deep is the quay?\n")
+    asked = quickly("ask", "-", "-c", "port", input="How deep is the quay?\n")
     assert "seven metres" in asked.stdout
     assert "[1] quay.txt" in asked.stdout
-    answer = json.loads(terrace("ask", "How deep is the quay?", "--json").stdout)
+    answer = json.loads(quickly("ask", "How deep is the quay?", "--json").stdout)
     assert "seven metres" in answer["response"]
 
-    again = terrace("ingest", str(papers / "*.txt"), "-c", "port")
+    again = quickly("ingest", str(papers / "*.txt"), "-c", "port")
     assert again.returncode == 0
     assert again.stdout.startswith("= ")
 
 
-def test_a_zip_is_opened(terrace: Run, tmp_path: Path) -> None:
+def test_a_zip_is_opened(quickly: Run, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("a.txt", "One text.")
         archive.writestr("b.txt", "Another text.")
-    results = json.loads(terrace("ingest", "two.zip", "--json", "-c", "zipped").stdout)
+    results = json.loads(quickly("ingest", "two.zip", "--json", "-c", "zipped").stdout)
     assert [Path(each["path"]).name for each in results] == ["a.txt", "b.txt"]
     assert all(each["document"]["state"] == "ready" for each in results)
 
 
-def test_a_strange_name_arrives_as_it_is(terrace: Run, tmp_path: Path) -> None:
+def test_a_strange_name_arrives_as_it_is(quickly: Run, tmp_path: Path) -> None:
     name = 'we"ird; name=[bold] é.txt'
     (tmp_path / name).write_text("Strange.")
-    [result] = json.loads(terrace("ingest", str(tmp_path), "--json", "-c", "strange").stdout)
+    [result] = json.loads(quickly("ingest", str(tmp_path), "--json", "-c", "strange").stdout)
     assert result["document"]["name"] == name
 
 
-def test_a_conversation(terrace: Run) -> None:
-    said = terrace("chat", "--no-documents", input="First question?\nSecond question?\n\nNever asked.\n")
+def test_a_conversation(quickly: Run) -> None:
+    said = quickly("chat", "--no-documents", input="First question?\nSecond question?\n\nNever asked.\n")
     assert said.returncode == 0, said.stderr
     assert said.stdout.count("document") >= 2  # the quote model says that it needs some
 
 
-def test_jobs_are_listed_shown_and_followed(terrace: Run) -> None:
-    terrace("ask", "Anything?", "--no-documents")
-    [job] = json.loads(terrace("jobs", "--kind", "chat.generate", "--limit", "1", "--json").stdout)
-    assert json.loads(terrace("jobs", "show", job["id"], "--json").stdout) == job
-    assert job["id"] in terrace("jobs", "show", job["id"]).stdout
-    events = [json.loads(line)["type"] for line in terrace("jobs", "follow", job["id"], "--json").stdout.splitlines()]
+def test_jobs_are_listed_shown_and_followed(quickly: Run) -> None:
+    quickly("ask", "Anything?", "--no-documents")
+    [job] = json.loads(quickly("jobs", "--kind", "chat.generate", "--limit", "1", "--json").stdout)
+    assert json.loads(quickly("jobs", "show", job["id"], "--json").stdout) == job
+    assert job["id"] in quickly("jobs", "show", job["id"]).stdout
+    events = [json.loads(line)["type"] for line in quickly("jobs", "follow", job["id"], "--json").stdout.splitlines()]
     assert events[-1] == "done"
-    assert terrace("jobs", "retry", job["id"]).returncode == 5
+    assert quickly("jobs", "retry", job["id"]).returncode == 5
 
 
 def test_the_server_may_be_named_before_the_command(terrace: Run, served: str, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_the_server_may_be_named_before_the_command(terrace: Run, served: str, t
         (["jobs", "--state", "lost"], 2, ""),
     ],
 )
-def test_a_mistake_is_told_and_has_its_exit_code(terrace: Run, arguments: list[str], code: int, says: str) -> None:
-    failed = terrace(*arguments)
+def test_a_mistake_is_told_and_has_its_exit_code(quickly: Run, arguments: list[str], code: int, says: str) -> None:
+    failed = quickly(*arguments)
     assert (failed.returncode, failed.stdout) == (code, "")
     assert says in failed.stderr
     assert "Traceback" not in failed.stderr
@@ -152,9 +152,9 @@ def test_a_reader_that_leaves_is_no_error_to_tell(data: Path) -> None:
         assert process.stderr.read() == ""
 
 
-def test_the_doctor_is_content(terrace: Run) -> None:
-    assert terrace("doctor").stdout == "All is well.\n"
-    assert json.loads(terrace("doctor", "--json").stdout) == []
+def test_the_doctor_is_content(quickly: Run) -> None:
+    assert quickly("doctor").stdout == "All is well.\n"
+    assert json.loads(quickly("doctor", "--json").stdout) == []
 
 
 def test_help_is_quick_and_imports_no_server() -> None:

@@ -53,6 +53,10 @@ class Server:
         self._log = self.log.open("ab")
         self._process: subprocess.Popen[bytes] | None = None
 
+    def set(self, **settings: str) -> None:
+        """Before it is started."""
+        self._environment |= settings
+
     def start(self) -> None:
         command = [sys.executable, "-c", "from terrace.cli import main; main()", "serve"]
         self._process = subprocess.Popen(command, env=self._environment, stdout=self._log, stderr=self._log)

@@ -80,13 +80,27 @@ def answer(page: Page) -> "object":
     return page.get_by_role("article", name="Answer").last
 
 
-def accessible(page: Page) -> None:
-    violations = Axe().run(page).response["violations"]
+def accessible(page: Page, **options: object) -> None:
+    if page.evaluate("'axe' in window"):  # half a megabyte that is there already
+        violations = page.evaluate("async (options) => (await axe.run(document, options)).violations", options)
+    else:
+        violations = Axe().run(page, options=options).response["violations"]
     told = [
         f"{each['id']}: {each['nodes'][0]['html'][:160]} ({each['nodes'][0]['failureSummary'][:300]})"
         for each in violations
     ]
     assert not told, "\n".join(told)
+
+
+def accessible_and_fitting(page: Page, place: str) -> None:
+    """In light; then in dark, where nothing but the colours may be another."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 24, 22)"
+        assert dark == (scheme == "dark")
+        accessible(page, **({"runOnly": ["color-contrast"]} if dark else {}))
+    wide = page.evaluate("Math.max(document.documentElement.scrollWidth, document.querySelector('#main').scrollWidth)")
+    assert wide <= page.viewport_size["width"], f"{place} is {wide} pixels wide"
 
 
 def test_first_run_to_a_page_with_the_quoted_words_marked(
@@ -352,23 +366,16 @@ def test_a_collection_is_made_filled_and_deleted(library: Server, visit: Visit, 
     expect(page.locator(".doc", has_text="note.md")).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", ["desk", "phone"])
-def test_every_view_is_accessible_and_fits(library: Server, visit: Visit, device: str, scheme: str) -> None:
-    page = visit(library.url, color_scheme=scheme, **(PHONE if device == "phone" else {}))
+def test_every_view_is_accessible_and_fits(library: Server, visit: Visit, device: str) -> None:
+    page = visit(library.url, **(PHONE if device == "phone" else {}))
     talk = page.request.get(f"{library.url}/api/conversations").json()["items"][0]["id"]
     documents = page.request.get(f"{library.url}/api/documents?state=ready").json()["items"]
     read = [f"/documents/{each['id']}" for each in documents]
     for place in (*PLACES, f"/chat/{talk}", *read):
         page.goto(library.url + place)
         page.wait_for_load_state("networkidle") if place in ("/", "/settings") else page.wait_for_timeout(400)
-        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 24, 22)"
-        assert dark == (scheme == "dark")
-        accessible(page)
-        wide = page.evaluate(
-            "Math.max(document.documentElement.scrollWidth, document.querySelector('#main').scrollWidth)"
-        )
-        assert wide <= page.viewport_size["width"], f"{place} is {wide} pixels wide"
+        accessible_and_fitting(page, place)
 
 
 def test_the_chosen_theme_stays(library: Server, visit: Visit) -> None:

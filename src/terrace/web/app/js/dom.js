@@ -80,19 +80,27 @@ export function debounce(wait, run) {
   };
 }
 
-export const remember = {
+const memory = (place) => ({
   get(name, otherwise = null) {
     try {
-      return JSON.parse(localStorage.getItem(`terrace.${name}`)) ?? otherwise;
+      return JSON.parse(place().getItem(`terrace.${name}`)) ?? otherwise;
     } catch {
       return otherwise;
     }
   },
   set(name, value) {
     try {
-      localStorage.setItem(`terrace.${name}`, JSON.stringify(value));
+      place().setItem(`terrace.${name}`, JSON.stringify(value));
     } catch {
       /* private windows refuse it */
     }
   },
-};
+  take(name) {
+    const value = this.get(name);
+    if (value !== null) this.set(name, null);
+    return value;
+  },
+});
+
+export const remember = memory(() => localStorage);
+export const inThisTab = memory(() => sessionStorage);

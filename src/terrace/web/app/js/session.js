@@ -1,6 +1,6 @@
 // Who is here, what they may do, and keeping their login good for as long as the page is open.
 
-import { remember } from "./dom.js";
+import { inThisTab, remember } from "./dom.js";
 
 const COOKIE = /(?:^|; )terrace_csrf=([^;]*)/;
 const EARLY = 60_000; // ms before its end that a login is renewed, or a fifth of its time where that is less
@@ -42,6 +42,8 @@ export async function load() {
   await look();
   if (known.mode === "accounts" && !known.user && COOKIE.test(document.cookie) && (await renew(Date.now())))
     await look();
+  comeBack();
+  if (known.user && !remember.get("login")) renew(Date.now()).catch(() => {}); // by another provider: learn when it ends
   if (known.user) setInterval(keep, 15_000);
   if (known.user) document.addEventListener("visibilitychange", keep);
 }
@@ -104,10 +106,23 @@ export function destination() {
   return wanted.origin === location.origin ? wanted.pathname + wanted.search + wanted.hash : "/";
 }
 
+// Before this tab goes to another provider: where to go on when it comes back.
+export const goAway = () => inThisTab.set("next", destination());
+
+function comeBack() {
+  const wanted = inThisTab.take("next");
+  if (!wanted) return;
+  const { pathname, hash } = location;
+  if (known.user && pathname === "/") history.replaceState(null, "", wanted);
+  if (!known.user && pathname === "/login" && hash)
+    history.replaceState(null, "", `/login?next=${encodeURIComponent(wanted)}${hash}`);
+}
+
 // The login is over: to the form, and back here after it.
 export function leave() {
   if (gone) return;
   gone = true;
+  dispatchEvent(new Event("loginover"));
   remember.set("login", null);
   location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`);
 }

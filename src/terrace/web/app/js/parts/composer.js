@@ -1,8 +1,8 @@
 // The box one writes in: grows, sends with Enter, stops, and holds model, documents switch and filters.
 
-import { fill, h, remember } from "../dom.js";
+import { fill, h, inThisTab, remember } from "../dom.js";
 import { api, items } from "../api.js";
-import { can } from "../session.js";
+import { can, session } from "../session.js";
 import { chatModels, models, onModels } from "./answering.js";
 import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
@@ -12,6 +12,7 @@ import { popup } from "./menu.js";
 export function composer({ send, stop, signal }) {
   const filters = { collections: [], tags: [] };
   let busy = false;
+  let sending = "";
 
   const area = h("textarea", {
     id: "composer",
@@ -105,7 +106,9 @@ export function composer({ send, stop, signal }) {
     if (!text) return;
     area.value = "";
     grow();
+    sending = text;
     const taken = await send(text, options());
+    sending = "";
     if (taken === false && !area.value) {
       area.value = text;
       grow();
@@ -222,6 +225,12 @@ export function composer({ send, stop, signal }) {
     );
     model.value = [...model.options].some((option) => option.value === wanted) ? wanted : "auto";
   }
+
+  // Words of somebody whose login ends wait in this tab until they, and nobody else, have logged in again.
+  const keep = () => inThisTab.set("draft", { user: session().user?.id, text: area.value || sending });
+  addEventListener("loginover", keep, { signal });
+  const draft = inThisTab.take("draft");
+  if (draft && draft.user === session().user?.id) area.value = draft.text;
 
   area.addEventListener("input", grow);
   area.addEventListener("keydown", (event) => {

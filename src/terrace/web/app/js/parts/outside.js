@@ -2,7 +2,7 @@
 
 import { fill, h } from "../dom.js";
 import { title } from "../router.js";
-import { session } from "../session.js";
+import { goAway, session } from "../session.js";
 import { accounts } from "../accounts.js";
 
 export function outside(main, { name, heading = name, lead }, ...body) {
@@ -29,7 +29,7 @@ export function providers() {
           "div",
           { class: "providerbuttons" },
           oidc.map(({ name, label }) =>
-            h("a", { class: "button wide", href: accounts.oidcUrl(name) }, `Continue with ${label}`),
+            h("a", { class: "button wide", href: accounts.oidcUrl(name), onclick: goAway }, `Continue with ${label}`),
           ),
         ),
         h("p", { class: "or small faint" }, h("span", null, "or")),

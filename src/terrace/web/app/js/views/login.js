@@ -13,6 +13,11 @@ const REFUSED = {
   oidc_state: "That took too long, or was begun in another window. Try again.",
   oidc_domain: "Addresses like yours may not log in here this way.",
   oidc_unverified: "The other provider has not verified your address, so it can't be trusted here.",
+  oidc_unknown: "Nobody with this login has an account here. Ask an administrator for an invitation.",
+  oidc_missing: "That way to log in is no longer offered. Take another.",
+  oidc_refused: "What the other provider told us does not hold. Try again, or ask an administrator.",
+  oidc_issuer: "The other provider is not set up here as it should be. Ask an administrator.",
+  oidc_insecure: "The other provider is not set up here as it should be. Ask an administrator.",
   oidc_away: "The other provider can't be reached now. Try again later.",
 };
 
