@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from tests.web.protocol.wire import Server, echo, served
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.web.protocol.wire import GET, HOST, answer, body_of, connected, echo, problem_in, served, timed
 
 from terrace.web import protocol
+from tests.web.protocol.wire import GET, HOST, answer, body_of, connected, echo, problem_in, served, timed
 
 # What an application may do
 

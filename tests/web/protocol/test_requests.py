@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.web.protocol.wire import BEGIN, GET, HOST, Server, answer, body_of, problem_in, served
 
 from terrace.web import protocol
+from tests.web.protocol.wire import BEGIN, GET, HOST, Server, answer, body_of, problem_in, served
 
 # What is taken
 
