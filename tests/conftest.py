@@ -4,10 +4,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.migrate import migrate
 from terrace.types import Scope
+
+# A busy machine makes any example slow now and then; how quick things are is what benchmarks are for.
+settings.register_profile("terrace", deadline=None)
+settings.load_profile("terrace")
 
 
 @pytest.fixture
