@@ -331,6 +331,24 @@ def test_two_tabs_go_on_with_one_conversation(slow: Server, tortoise: Tortoise, 
     expect(first.get_by_role("article", name="You")).to_have_count(2)
 
 
+def test_who_asks_before_the_conversation_is_there_goes_on_with_it(
+    slow: Server, tortoise: Tortoise, visit: Visit
+) -> None:
+    tortoise.gate.set()
+    page = visit(slow.url)
+    ask(page, "Who is first?")
+    expect(answer(page)).to_contain_text("That is all.")
+    held: list[Route] = []
+    page.route("**/api/conversations/*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/api/conversations/*"):
+        page.reload()
+    ask(page, "Who is quick?")
+    expect(page.get_by_label("Your message")).to_have_value("")
+    held[0].continue_()
+    expect(page.get_by_role("article", name="You")).to_have_count(2)
+    expect(answer(page)).to_contain_text("That is all.")
+
+
 def test_a_refused_answer_says_why_and_is_tried_again(slow: Server, tortoise: Tortoise, visit: Visit) -> None:
     """The last one with the tortoise: who is refused turns to another model for a while."""
     tortoise.gate.set()

@@ -22,12 +22,13 @@ const NEAR = 80; // pixels from the end within which new text keeps the end in s
 
 export async function chatView(main, { id }, { signal }) {
   const chat = new Chat(main, signal);
-  if (id) await chat.load(id);
-  else await chat.welcome();
+  chat.opening = id ? chat.load(id) : null;
+  await (chat.opening ?? chat.welcome());
 }
 
 class Chat {
   conversation = null;
+  opening = null; // settles when the conversation of the address is here
   unsent = new Unsent();
   #drawn = new Map(); // message id -> {key, element, stream}
   #watched = new Map(); // message id -> AbortController
@@ -266,6 +267,11 @@ class Chat {
   }
 
   async send(text, options, extra = {}) {
+    try {
+      await this.opening; // who is quicker than the network goes on with this conversation, too
+    } catch {
+      return false; // the place where it would be shown says why
+    }
     this.unsent.forget();
     const before = [...this.messages.children];
     if (!this.conversation) fill(this.messages);
