@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.faults.running import Terrace, end_all
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.web.conftest import Client, served
-from tests.web.people import PASSWORD, Person, invited, register, tenant
 
 from terrace.settings import Settings
+from tests.web.conftest import Client, served
+from tests.web.people import PASSWORD, Person, invited, register, tenant
 
 
 @asynccontextmanager

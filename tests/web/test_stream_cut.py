@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
 from tests.web.conftest import Client
 
 WORDS = [f"word{number}" for number in range(150)]
