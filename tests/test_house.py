@@ -55,7 +55,6 @@ VENDORS = {
     "starlette": {"web"},
     "tokenizers": {"knowledge/embedding"},
     "typer": {"cli"},
-    "uvicorn": {"web"},
     "uvloop": {"web", "cli"},
     "xllamacpp": {"models/providers"},
     "zxcvbn": {"accounts"},

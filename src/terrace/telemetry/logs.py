@@ -67,9 +67,4 @@ def configure(settings: Logs) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-    logging.getLogger("uvicorn.error").setLevel("WARNING")
     logging.getLogger("alembic").setLevel("WARNING")
