@@ -81,6 +81,7 @@ def answer(page: Page) -> "object":
 
 
 def accessible(page: Page, **options: object) -> None:
+    expect(page.locator("h1").first).to_be_attached()  # the view is here, not only on its way
     if page.evaluate("'axe' in window"):  # half a megabyte that is there already
         violations = page.evaluate("async (options) => (await axe.run(document, options)).violations", options)
     else:
