@@ -15,7 +15,7 @@ from terrace.types import Scope
 
 SUMS = ("calls", "failed", "unpriced", "input_tokens", "cached_tokens", "output_tokens", "cost")
 ASKED = 1000  # ids in one statement
-TOGETHER = (100, 10, 1)  # rows in one statement
+TOGETHER = (1000, 100, 10, 1)  # rows in one statement
 TIDIED = 1000  # rows a transaction: nobody waits long behind it
 
 KNOWN = text("SELECT id FROM usage WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
