@@ -5,12 +5,12 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
 
-.PHONY: run test test-faults lint fmt bench docs lock clean browser
+.PHONY: run test test-faults lint fmt bench docs lock clean browser curl
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
-test: .venv/installed-dev browser ## the whole suite but the long fault runs
+test: .venv/installed-dev browser curl ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) -m "not faults"
 
 test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
@@ -42,6 +42,11 @@ browser: ## the browser the page is tested in
 	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
 	{ echo "The page is tested in Chromium. Install it (Debian: apt-get install chromium) and try again."; exit 1; }
+
+curl: ## what the question service is called with in its test
+	@command -v curl >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends curl >/dev/null; } || \
+	{ echo "A test calls Terrace with curl. Install it (Debian: apt-get install curl) and try again."; exit 1; }
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

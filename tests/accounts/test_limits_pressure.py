@@ -64,7 +64,7 @@ class Billing:
         yield Finish()
 
     async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
-        raise NotImplementedError
+        raise Invalid("This provider has no embeddings.")
 
     async def close(self) -> None: ...
 

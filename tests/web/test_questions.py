@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from typing import Any
 
 import pytest
@@ -28,7 +27,6 @@ async def curl(client: Client, method: str, path: str, *options: str, json_body:
     return int(status), json.loads(text) if text else None
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is what this is about")
 async def test_by_curl_from_registration_to_logout(client: Client) -> None:
     status, ada = await curl(client, "POST", "/users", json_body=ADA)
     assert status == 201
