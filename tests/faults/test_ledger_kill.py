@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 from sqlmodel import Session
+from tests.telemetry.calls import booked as calls_of
 from tests.telemetry.calls import sums
 
 from terrace.storage import SQLiteDatabase
@@ -65,9 +65,9 @@ def told(data: Path) -> dict[str, set[int | None]]:
 
 
 def booked(session: Session) -> dict[str, tuple[int, str]]:
-    rows = session.execute(text("SELECT job_id, cost, outcome FROM usage")).all()
-    assert len({row.job_id for row in rows}) == len(rows), "a call was booked twice"
-    return {row.job_id: (row.cost, row.outcome) for row in rows}
+    calls = calls_of(session)
+    assert len({call.job_id for call in calls}) == len(calls), "a call was booked twice"
+    return {str(call.job_id): (call.cost or 0, call.outcome) for call in calls}
 
 
 async def test_killed_while_calls_are_made(tmp_path: Path) -> None:

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlmodel import Session
 
 from terrace.errors import Unavailable
 from terrace.storage import Database
 from terrace.telemetry.calls import Call, Demand, Outcome, Usage
-from terrace.telemetry.journal import Journal
+from terrace.telemetry.journal import Entry, Journal, decode, unpack
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.prices import Price, cost
+from terrace.telemetry.tables import UsagePageRow
 from terrace.types import Scope
 
 ADA = Scope("acme", "usr_ada", "key_ada")
@@ -56,19 +57,23 @@ def died(journal: Journal, folder: Path, name: str = "1-dead.journal") -> Path:
     return path
 
 
+def booked(session: Session) -> list[Entry]:
+    """Every call in the books, by when it began."""
+    pages = session.execute(select(UsagePageRow)).scalars()
+    return sorted(decode(call, page.journal) for page in pages for call in unpack(page.body))
+
+
 def sums(session: Session) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Over the calls and over the days; they must be equal."""
-    calls = session.execute(
-        text(
-            "SELECT COUNT(*), COALESCE(SUM(outcome IN ('error', 'lost')), 0), COALESCE(SUM(cost IS NULL), 0), "
-            "COALESCE(SUM(input_tokens), 0), COALESCE(SUM(cached_tokens), 0), COALESCE(SUM(output_tokens), 0), "
-            "COALESCE(SUM(cost), 0) FROM usage"
-        )
-    ).one()
+    calls = [
+        (1, each.outcome in ("error", "lost"), each.cost is None, each.input_tokens, each.cached_tokens,
+         each.output_tokens, each.cost or 0)
+        for each in booked(session)
+    ]  # fmt: skip
     days = session.execute(
         text(f"SELECT {', '.join(f'COALESCE(SUM({name}), 0)' for name in SUMS)} FROM usage_days")
     ).one()
-    return tuple(calls), tuple(days)
+    return tuple(map(sum, zip(*calls, strict=True))) or (0,) * len(SUMS), tuple(days)
 
 
 class Shaky:

@@ -179,7 +179,10 @@ async def test_calls_are_filtered(usage: UsageReport, ledger: Ledger) -> None:
     assert (unpriced.cost, unpriced.price_dated) == (None, None)
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 501}, {"cursor": "x"}, {"cursor": "use_" + "1" * 200}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"limit": 0}, {"limit": 501}, {"cursor": "x"}, {"cursor": "use_" + "1" * 200}, {"cursor": "use_" + "1" * 36}],
+)
 async def test_a_page_nobody_can_mean_is_refused(usage: UsageReport, wrong: dict[str, object]) -> None:
     with pytest.raises(Invalid):
         await usage.calls(ADA, **wrong)  # type: ignore[arg-type]
@@ -224,6 +227,7 @@ async def test_single_calls_go_with_time_and_sums_stay(
     usage: UsageReport, ledger: Ledger, database: Database, clock: Clock
 ) -> None:
     old = sum(make(ledger) for _ in range(1500))
+    await ledger.flush()
     clock.moment += 399 * DAY
     kept = make(ledger)
     await ledger.flush()
@@ -256,7 +260,7 @@ async def test_a_report_reads_the_sums_and_not_the_calls(
     await ledger.flush()
 
     def without_calls(session: Session) -> None:
-        session.execute(text("DELETE FROM usage"))
+        session.execute(text("DELETE FROM usage_pages"))
 
     await database.write(without_calls)
     for group in ("day", "model", "user", "key"):

@@ -15,7 +15,8 @@ import mmap
 import os
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +40,7 @@ _OPERATIONS: tuple[Operation, ...] = ("chat", "embed")
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "cancelled", "error", "lost")
 _OPERATION = {name: number for number, name in enumerate(_OPERATIONS)}
 _OUTCOME = {name: number for number, name in enumerate(_OUTCOMES)}
-_LOST = _OUTCOME["lost"]
+_ERROR, _LOST = _OUTCOME["error"], _OUTCOME["lost"]
 _NOT_TOLD = -1.0  # no first token
 _UNPRICED = -1
 
@@ -52,6 +53,9 @@ _BEGIN = struct.Struct("<BH4xQdQQq10s")
 # Sequence, outcome, estimated, input, cached, output, cost, duration, first token, date of the price, error code.
 _END = struct.Struct("<QBB6xQQQqdd10s40s")
 _END_AT = 64
+_NUMBERS = struct.Struct("<BxH4xQdQQq16xQBx6xQQQq")  # of both, what is added up
+_LENGTH = struct.Struct("<H")
+_LENGTH_AT = 2
 _SEQUENCE = struct.Struct("<Q")
 _SEQUENCE_AT = 8
 _NAMES_AT = SLOT - _TEXT
@@ -60,7 +64,7 @@ assert _END_AT + _END.size <= _NAMES_AT
 
 
 class Entry(NamedTuple):
-    """One call as it is booked; the names are the columns'."""
+    """One call as it stands in the books."""
 
     id: str
     tenant_id: str
@@ -156,8 +160,8 @@ class Journal:
         return True
 
     def read(self, slots: Iterable[int]) -> list[bytes]:
-        """Copies of slots, for `decode`."""
-        return [bytes(self._maps[slot // STEP][(at := slot % STEP * SLOT) : at + SLOT]) for slot in slots]
+        """Copies of slots."""
+        return [self._maps[slot // STEP][(at := slot % STEP * SLOT) : at + SLOT] for slot in slots]
 
     def free(self, slots: Iterable[int]) -> None:
         """Their calls are booked."""
@@ -239,22 +243,66 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
             yield Leftover(path, descriptor, journal, slots)
 
 
-def decode(slot: bytes, journal: int) -> Entry:
-    """A busy slot as it is booked: what came to an end as it was, what did not as its reservation."""
-    operation, length, sequence, started, read, written, cost, dated = _BEGIN.unpack_from(slot, 1)
-    tenant, user, key, job, provider, model = _apart(slot[_NAMES_AT : _NAMES_AT + length])
+def record(slot: bytes) -> bytes:
+    """A busy slot without what an earlier call left in it: what is kept of a call for good."""
+    return slot[: _NAMES_AT + _LENGTH.unpack_from(slot, _LENGTH_AT)[0]]
+
+
+def sequence(record: bytes) -> int:
+    """What tells a call from all others of its journal."""
+    number: int = _SEQUENCE.unpack_from(record, _SEQUENCE_AT)[0]
+    return number
+
+
+def pack(records: Iterable[bytes]) -> bytes:
+    """A page of calls. They repeat each other: a tenth of their length is left."""
+    return zlib.compress(b"".join(records), 1)
+
+
+def unpack(page: bytes) -> Iterator[bytes]:
+    """The records of a page."""
+    calls, at = zlib.decompress(page), 0
+    while at < len(calls):
+        end = at + _NAMES_AT + _LENGTH.unpack_from(calls, at + _LENGTH_AT)[0]
+        yield calls[at:end]
+        at = end
+
+
+def nameless(record: bytes, users: Collection[str]) -> bytes:
+    """The call without user, key and job, if it was one of theirs."""
+    tenant, user, _, _, provider, model = record[_NAMES_AT:].split(b"\0", 5)
+    if user.decode() not in users:
+        return record
+    names = b"\0".join((tenant, b"", b"", b"", provider, model))
+    changed = bytearray(record[:_NAMES_AT] + names)
+    _LENGTH.pack_into(changed, _LENGTH_AT, len(names))
+    return bytes(changed)
+
+
+def numbers(record: bytes) -> tuple[bytes, float, bool, bool, int, int, int, int | None]:
+    """What adding up needs of a call: its names (for `apart`), when it began, whether it was lost, or failed, its
+    tokens read, cached and written, and its cost. Of what came to no end, the reservation."""
+    state, length, sequence, started, read, written, cost, of, outcome, *ended = _NUMBERS.unpack_from(record)
+    if state == _ENDED and of == sequence:
+        read, cached, written, cost = ended
+    else:
+        outcome, cached = _LOST, 0
+    return (
+        record[_NAMES_AT : _NAMES_AT + length], started, outcome == _LOST, outcome >= _ERROR,
+        read, min(cached, read), written, None if cost == _UNPRICED else cost,
+    )  # fmt: skip
+
+
+def decode(record: bytes, journal: int) -> Entry:
+    """The whole call: what came to an end as it was, what did not as its reservation."""
+    operation, length, sequence, started, read, written, cost, dated = _BEGIN.unpack_from(record, 1)
     outcome, estimated, cached, duration, first_token, code = _LOST, True, 0, 0.0, _NOT_TOLD, b""
-    ended = _END.unpack_from(slot, _END_AT)
-    if slot[0] == _ENDED and ended[0] == sequence:
+    ended = _END.unpack_from(record, _END_AT)
+    if record[0] == _ENDED and ended[0] == sequence:
         _, outcome, estimated, read, cached, written, cost, duration, first_token, dated, code = ended
-    entry = (
-        f"use_{int(started * 1000):012x}{journal:010x}{sequence:010x}",
-        tenant,
-        user,
-        key,
-        job,
-        provider,
-        model,
+    return Entry(
+        f"{id_at(started)}{journal:010x}{sequence:010x}",
+        *apart(record[_NAMES_AT : _NAMES_AT + length]),
         _OPERATIONS[operation],
         _OUTCOMES[outcome],
         _text(code),
@@ -268,11 +316,11 @@ def decode(slot: bytes, journal: int) -> Entry:
         duration,
         None if first_token == _NOT_TOLD else first_token,
     )
-    return tuple.__new__(Entry, entry)  # half as dear as Entry(...), and this is done for every call
 
 
 @lru_cache(maxsize=1024)  # callers and models repeat
-def _apart(names: bytes) -> tuple[str, str | None, str | None, str | None, str, str]:
+def apart(names: bytes) -> tuple[str, str | None, str | None, str | None, str, str]:
+    """Tenant, user, key, job, provider, model."""
     tenant, user, key, job, provider, model = names.decode(errors="replace").split("\0", 5)
     return tenant, user or None, key or None, job or None, provider, model.replace("\0", "\ufffd")
 

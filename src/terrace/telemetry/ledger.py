@@ -1,13 +1,14 @@
 """The books: every model call, once, whatever dies. Nothing is written to the database while a call is made.
 
 A call is noted in the journal when it begins, with what is reserved for it, and when it ends, with what it came to.
-What has ended is booked in groups a moment later: its row, and its day's sums, in one transaction that may be repeated.
+What has ended is booked in batches a moment later: the calls, and their days' sums, in one transaction that may be
+repeated, because a batch has a number.
 """
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,9 +19,9 @@ from terrace.errors import TerraceError, Unavailable
 from terrace.storage import Database, after_commit
 from terrace.telemetry import store
 from terrace.telemetry.calls import Call, Demand
-from terrace.telemetry.journal import MOST, Entry, Journal, Leftover, decode, leftovers
+from terrace.telemetry.journal import MOST, Entry, Journal, decode, leftovers
 from terrace.telemetry.prices import Price
-from terrace.telemetry.store import Recent, Total, day_of
+from terrace.telemetry.store import Batch, Recent, Total, day_of
 from terrace.types import Scope, now
 
 __all__ = ["Ledger", "Recent", "Recovered", "Spent", "Total"]
@@ -30,8 +31,7 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.4  # how long an ended call waits at most; nothing runs while none does
-MANY = 2000  # ended calls that are booked at once, in one transaction: with fewer, two threads wait for each other
-GROUP = 500  # calls of a dead process that are booked in one transaction
+MANY = 5000  # ended calls that are booked at once, in one transaction
 RETRY_SECONDS = 5.0  # the longest wait before a database that refused is asked again
 CLOSING_SECONDS = 5.0  # how long the end waits for such a database
 ERASED = 10_000  # erased users remembered, whose calls may still be under way
@@ -78,7 +78,8 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self._booking = asyncio.Lock()
         self._failures = 0  # in a row
-        self._doubtful = False  # the last booking broke off: who knows whether it was kept
+        self._batches = 0
+        self._doubtful: Batch | None = None  # whose booking broke off: who knows whether it was kept
         self._closed = False
         self._erased: dict[str, None] = {}
 
@@ -127,13 +128,20 @@ class Ledger:
         """Book what has ended by now. Raises what the database raises; nothing is lost by it."""
         async with self._booking:
             journal = self._journal
-            while journal is not None and self._ended:
-                slots = self._ended[:MANY]
-                first, self._doubtful = not self._doubtful, True
-                await self._book(journal.id, journal.read(slots), first=first)
-                self._doubtful = False
-                del self._ended[: len(slots)]
-                journal.free(slots)
+            left = len(self._ended)  # what ends meanwhile waits for the next time, or there would be no end to it
+            while journal is not None and left > 0:
+                if (batch := self._doubtful) is None:
+                    slots = journal.read(self._ended[:MANY])
+                    batch = self._doubtful = Batch(journal.id, self._batches, slots, self._erased.keys())
+                    self._batches += 1
+                await self._database.write(store.book, batch, self._clock())
+                for user in self._erased.keys() - batch.erased:  # meanwhile
+                    await self._database.write(store.erase, user)
+                booked = self._ended[: batch.ended]
+                self._doubtful = None
+                left -= len(booked)
+                del self._ended[: len(booked)]
+                journal.free(booked)
 
     async def catch_up(self) -> bool:
         """As `flush`, but whether it could be done; that a database refuses is logged once, and it is tried again."""
@@ -178,11 +186,11 @@ class Ledger:
         files = leftovers(self._folder)
         while (file := await asyncio.to_thread(next, files, None)) is not None:
             try:
-                booked = await self._take(file)
+                booked = await self._database.write(store.book_left, file.journal, file.slots, self._clock())
+                await asyncio.to_thread(file.remove)
             finally:
                 file.close()
-            dead = sum(entry.outcome == "lost" for entry in booked)
-            ended, lost = ended + len(booked) - dead, lost + dead
+            ended, lost = ended + booked[0], lost + booked[1]
         if ended or lost:
             log.warning(
                 "A process died: %d model calls that it had made were booked now, and %d that it was making were "
@@ -240,19 +248,6 @@ class Ledger:
 
     # -- booking
 
-    async def _book(self, journal: int, slots: Sequence[bytes], *, first: bool = False) -> list[Entry]:
-        erased = frozenset(self._erased)
-        return await self._database.write(
-            lambda session: store.book(session, [decode(slot, journal) for slot in slots], erased, first=first)
-        )
-
-    async def _take(self, file: Leftover) -> list[Entry]:
-        booked = []
-        for at in range(0, len(file.slots), GROUP):
-            booked += await self._book(file.journal, file.slots[at : at + GROUP])
-        await asyncio.to_thread(file.remove)
-        return booked
-
     def _arm(self, seconds: float) -> None:
         self._armed = True
         self._timer = self._loop.call_later(seconds, self._book_soon)
@@ -279,14 +274,12 @@ class Ledger:
     async def _with_waiting(self, work: Callable[[Session], list[R]]) -> tuple[list[R], list[Entry]]:
         """What `work` reads, and the ended calls it could not see because they are not booked."""
         async with self._booking:  # nothing leaves the journal meanwhile, though calls may end
-            count = len(self._ended)
-            waiting = await asyncio.to_thread(self._decoded, self._copies(0))
-            ids = [entry.id for entry in waiting]
-            found, known = await self._database.read(lambda session: (work(session), store.known(session, ids)))
-            return found, [entry for entry in waiting + self._decoded(self._copies(count)) if entry.id not in known]
-
-    def _copies(self, first: int) -> list[bytes]:
-        return [] if self._journal is None else self._journal.read(self._ended[first:])
-
-    def _decoded(self, slots: list[bytes]) -> list[Entry]:
-        return [] if self._journal is None else [decode(slot, self._journal.id) for slot in slots]
+            journal, doubtful = self._journal, self._doubtful
+            if journal is None:
+                return await self._database.read(work), []
+            found, last = await self._database.read(
+                lambda session: (work(session), store.batch_of(session, journal.id))
+            )
+            first = doubtful.ended if doubtful is not None and last == doubtful.number else 0
+            slots = journal.read(self._ended[first:])
+            return found, await asyncio.to_thread(lambda: [decode(slot, journal.id) for slot in slots])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
@@ -15,6 +16,7 @@ from terrace.errors import Invalid
 from terrace.storage import Database
 from terrace.telemetry import store
 from terrace.telemetry.calls import PICODOLLARS
+from terrace.telemetry.journal import Entry
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.store import SUMS
 from terrace.types import Scope, moment, now
@@ -29,6 +31,7 @@ MAX_DAYS = 3660
 MAX_ROWS = 5000  # of a report; what costs least is left out, of the rows but not of the total
 MAX_LIMIT = 500  # calls a page
 EXPORTED = 1000  # rows read at a time
+CURSOR = r"use_[0-9a-f]{20,60}\.\d{1,9}"
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet computes
 TELLING = ", ".join(f"COALESCE(SUM({name}), 0) AS {name}" for name in SUMS)
 
@@ -124,17 +127,17 @@ class UsageReport:
         model: str | None = None,
         outcome: str | None = None,
     ) -> tuple[list[UsedCall], str | None]:
-        """Single calls, newest first, and the cursor of the next page. `model` is `<provider>/<model>` or a model's
-        name; an empty `user` or `key` means nobody's. Raises Invalid."""
+        """Single calls, those booked last first, and the cursor of the next page, which may be there though this one
+        is short: one answer looks through so many calls and no more. `model` is `<provider>/<model>` or a model's name;
+        an empty `user` or `key` means nobody's. Raises Invalid."""
         if not 1 <= limit <= MAX_LIMIT:
             raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
-        if cursor is not None and not (cursor.startswith("use_") and len(cursor) <= 100):
+        if cursor is not None and not re.fullmatch(CURSOR, cursor):
             raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")
         await self._ledger.catch_up()
         wanted = _given(user_id=user, key_id=key, outcome=outcome)
-        rows = await self._database.read(_page, scope.tenant, wanted, model, cursor, limit + 1)
-        calls = [_call(row) for row in rows[:limit]]
-        return calls, calls[-1].id if len(rows) > limit else None
+        found, following = await self._database.read(store.calls, scope.tenant, wanted, model, cursor, limit)
+        return [_call(entry) for entry in found], following
 
     async def export(self, scope: Scope) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
         """A tenant's calls and its sums by day, as JSON lines: the path in an archive, and the bytes."""
@@ -155,11 +158,11 @@ class UsageReport:
     async def _export_calls(self, scope: Scope) -> AsyncIterator[bytes]:
         cursor = None
         while True:
-            rows = await self._database.read(_page, scope.tenant, {}, None, cursor, EXPORTED)
-            if not rows:
+            found, cursor = await self._database.read(store.calls, scope.tenant, {}, None, cursor, EXPORTED)
+            if found:
+                yield _lines(asdict(_call(entry)) for entry in found)
+            if cursor is None:
                 return
-            yield _lines(asdict(_call(row)) for row in rows)
-            cursor = rows[-1]["id"]
 
     async def _export_days(self, scope: Scope) -> AsyncIterator[bytes]:
         after: Mapping[str, str] = dict.fromkeys(DAY_KEY, "")
@@ -210,25 +213,6 @@ def _sums(session: Session, group: Group, where: Mapping[str, str]) -> tuple[lis
     return lines, _line(total, "", "total")
 
 
-def _page(
-    session: Session, tenant: str, wanted: Mapping[str, str], model: str | None, cursor: str | None, count: int
-) -> Sequence[RowMapping]:
-    conditions = ["tenant_id = :tenant"]
-    values: dict[str, Any] = {"tenant": tenant, "count": count}
-    for name, value in wanted.items():
-        conditions.append(f"{name} = :{name}" if value else f"{name} IS NULL")
-        values[name] = value
-    if model is not None:
-        provider, _, rest = model.partition("/")
-        conditions.append("(model = :model OR (provider = :provider AND model = :rest))")
-        values |= {"model": model, "provider": provider, "rest": rest}
-    if cursor is not None:
-        conditions.append("id < :cursor")
-        values["cursor"] = cursor
-    statement = f"SELECT * FROM usage WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT :count"
-    return session.execute(text(statement), values).mappings().all()
-
-
 def _days_after(session: Session, tenant: str, after: Mapping[str, str]) -> Sequence[RowMapping]:
     return session.execute(DAYS_AFTER, {"tenant": tenant, **after}).mappings().all()
 
@@ -241,12 +225,10 @@ def _line(row: RowMapping, group: str, label: str) -> Line:
     return Line(group, group or label, **sums | {"cost": sums["cost"] / PICODOLLARS})
 
 
-def _call(row: RowMapping) -> UsedCall:
-    told = {name: row[name] for name in UsedCall.__slots__}
-    cost = None if row["cost"] is None else row["cost"] / PICODOLLARS
-    return UsedCall(
-        **told | {"started_at": moment(row["started_at"]), "estimated": bool(row["estimated"]), "cost": cost}
-    )
+def _call(entry: Entry) -> UsedCall:
+    told = {name: getattr(entry, name) for name in UsedCall.__slots__}
+    cost = None if entry.cost is None else entry.cost / PICODOLLARS
+    return UsedCall(**told | {"started_at": moment(entry.started_at), "cost": cost})
 
 
 def _each_day(rows: Sequence[Line], first: date, last: date) -> list[Line]:
