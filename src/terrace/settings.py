@@ -118,6 +118,69 @@ class Chat(Section):
     answer_tokens: int = Field(1024, ge=16, description="Tokens kept free for the answer.")
 
 
+class Cache(Section):
+    exact: bool = Field(True, description="Give a stored answer for the same question over the same documents.")
+    semantic: bool = Field(False, description="And for one that means the same.")
+    similarity: float = Field(0.95, ge=0.5, le=1, description="How alike two questions must be, as cosine.")
+    hours: float = Field(24.0, gt=0, description="How long an answer is good.")
+    entries: int = Field(10_000, ge=1, description="Answers kept a tenant; the oldest go first.")
+
+
+class Outbound(Section):
+    allow: tuple[str, ...] = Field(
+        (), description="Private addresses or networks that webhooks and sources may reach, such as 10.0.0.0/8."
+    )
+    connect_timeout: float = Field(10.0, gt=0, description="Seconds to reach a host.")
+    timeout: float = Field(30.0, gt=0, description="Seconds for a whole answer.")
+    max_bytes: int = Field(50 * MB, ge=KB, description="Largest answer read.")
+
+
+class Webhooks(Section):
+    endpoints: int = Field(50, ge=1, description="Endpoints a tenant may have.")
+    timeout: float = Field(15.0, gt=0, description="Seconds a receiver has to answer.")
+    retry_hours: float = Field(24.0, gt=0, description="How long a delivery is tried again.")
+    keep_days: int = Field(30, ge=1, description="Days the log of deliveries is kept.")
+
+
+class Schedules(Section):
+    most: int = Field(200, ge=1, description="Schedules a tenant may have.")
+    keep_runs: int = Field(200, ge=1, description="Runs remembered of each.")
+    folders: tuple[Path, ...] = Field((), description="Folders of this machine that may be watched, with all in them.")
+    max_pages: int = Field(5000, ge=1, description="Pages one site may bring.")
+    max_depth: int = Field(10, ge=0, description="Links followed from the first page.")
+    delay: float = Field(0.5, ge=0, description="Seconds between two requests to one site.")
+
+
+class Analysis(Section):
+    model: str = Field("auto", description="Vision model; auto takes one that reads images, if any is there.")
+    max_pages: int = Field(200, ge=1, description="Pages of one file that are looked at.")
+    max_file_bytes: int = Field(100 * MB, ge=KB, description="Largest file taken.")
+    max_pixels: int = Field(4_000_000, ge=10_000, description="Pixels of a picture given to the model.")
+    dpi: int = Field(200, ge=50, le=600, description="At which pages are drawn, unless that is more pixels.")
+    pages_at_once: int = Field(8, ge=1, description="Pages in one call of the model; more are combined after.")
+    repairs: int = Field(2, ge=0, le=10, description="How often a model is told what was wrong with its JSON.")
+    ocr: Literal["auto", "tesseract", "rapidocr", "none"] = Field(
+        "auto", description="What reads pictures where no vision model is."
+    )
+    ocr_languages: str = Field("eng", description="Tesseract's names of languages, joined by +.")
+
+
+class Campaigns(Section):
+    concurrency: int = Field(50, ge=1, le=1000, description="Messages of one campaign written at a time.")
+    max_contacts: int = Field(1_000_000, ge=1, description="Contacts a tenant may have.")
+    max_import_rows: int = Field(1_000_000, ge=1, description="Rows of one import.")
+    max_fields: int = Field(200, ge=1, description="Custom fields of a contact.")
+    max_field_chars: int = Field(20_000, ge=1, description="Longest value of a field.")
+    query_timeout: float = Field(60.0, gt=0, description="Seconds a query on another database may take.")
+    knowledge_passages: int = Field(4, ge=1, le=50, description="Passages `{{knowledge}}` stands for.")
+
+
+class Batches(Section):
+    max_file_bytes: int = Field(200 * MB, ge=KB, description="Largest file of /v1/files.")
+    max_requests: int = Field(50_000, ge=1, description="Requests of one batch.")
+    concurrency: int = Field(50, ge=1, le=1000, description="Requests of one batch made at a time.")
+
+
 class OIDC(Section):
     issuer: str = Field(description="Its address; what it offers is read from its discovery document.")
     client_id: str = Field(description="What it calls us.")
@@ -204,6 +267,13 @@ class Settings(BaseSettings):
     models: Models = Models()
     knowledge: Knowledge = Knowledge()
     chat: Chat = Chat()
+    cache: Cache = Cache()
+    outbound: Outbound = Outbound()
+    webhooks: Webhooks = Webhooks()
+    schedules: Schedules = Schedules()
+    analysis: Analysis = Analysis()
+    campaigns: Campaigns = Campaigns()
+    batches: Batches = Batches()
     accounts: Accounts = Accounts()
     limits: Limits = Limits()
     web: Web = Web()

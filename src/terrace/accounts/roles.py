@@ -6,6 +6,10 @@ Permission = Literal[
     "chat",  # ask, and keep one's own conversations and questions; /v1
     "documents:read",  # read and search what the tenant has
     "documents:write",  # add, change and delete it
+    "analyses",  # have documents analysed
+    "campaigns",  # contacts, templates, and messages written in bulk
+    "sources",  # schedules, watched folders and sites, the index's health and generations
+    "webhooks",  # where the tenant's events go
     "keys",  # make API keys of one's own
     "jobs:all",  # see that others' jobs run, stop and repeat them; not what they say
     "members",  # invite, change roles, remove; see and revoke everybody's keys
@@ -20,8 +24,8 @@ Role = Literal["viewer", "member", "admin", "owner"]
 PERMISSIONS: frozenset[Permission] = frozenset(get_args(Permission))
 
 _VIEWER: frozenset[Permission] = frozenset({"documents:read"})
-_MEMBER: frozenset[Permission] = _VIEWER | {"chat", "documents:write", "keys"}
-_ADMIN: frozenset[Permission] = _MEMBER | {"jobs:all", "members", "limits", "usage:all"}
+_MEMBER: frozenset[Permission] = _VIEWER | {"chat", "documents:write", "analyses", "campaigns", "keys"}
+_ADMIN: frozenset[Permission] = _MEMBER | {"sources", "webhooks", "jobs:all", "members", "limits", "usage:all"}
 _OWNER: frozenset[Permission] = _ADMIN | {"audit", "tenant"}
 
 ROLES: dict[Role, frozenset[Permission]] = {"viewer": _VIEWER, "member": _MEMBER, "admin": _ADMIN, "owner": _OWNER}

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from base64 import b64decode, b64encode
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +44,29 @@ class Secret:
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         return HKDF(algorithm=SHA256(), length=32, salt=b"terrace", info=purpose.encode()).derive(self._value)
+
+    def seal(self, purpose: str, text: str) -> str:
+        """What only this installation can `unseal` (AES-256-GCM): credentials that we must be able to use."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = secrets.token_bytes(12)
+        sealed = AESGCM(self.key(f"seal {purpose}")).encrypt(nonce, text.encode(), None)
+        return b64encode(nonce + sealed).decode()
+
+    def unseal(self, purpose: str, sealed: str) -> str:
+        """Raises Invalid when it was sealed with another secret or for another purpose."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        try:
+            packed = b64decode(sealed, validate=True)
+            return AESGCM(self.key(f"seal {purpose}")).decrypt(packed[:12], packed[12:], None).decode()
+        except (InvalidTag, ValueError) as error:
+            raise Invalid(
+                "What was kept secret here was sealed with another secret (TERRACE_ACCOUNTS__SECRET). "
+                "Bring the old one back, or enter it again.",
+                code="sealed_otherwise",
+            ) from error
 
     def __repr__(self) -> str:
         return "Secret(...)"
