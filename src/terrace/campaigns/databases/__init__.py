@@ -1,0 +1,1 @@
+"""Other databases that contacts come from: asked read-only, one statement at a time."""
