@@ -107,6 +107,7 @@ class Hit:
     start: int
     end: int
     url: str  # opens the page or text with the span marked
+    source_url: str | None = None  # where it was found on the web
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class Document:
     created_at: datetime
     updated_at: datetime
     duplicate: bool = False  # this upload was recognised as one already here
+    source_url: str | None = None  # where a source found it on the web
 
 
 class Index(Protocol):

@@ -39,6 +39,7 @@ class Source:
     score: float
     url: str
     chunk_text: str = field(default="", repr=False)
+    source_url: str | None = None  # where the document was found on the web
 
     def to_json(self) -> JSONObject:
         names = (name for name in self.__dataclass_fields__ if name != "chunk_text")
@@ -71,6 +72,7 @@ def candidates(hits: Sequence[Hit]) -> tuple[Source, ...]:
             score=hit.score,
             url=hit.url,
             chunk_text=hit.text,
+            source_url=hit.source_url,
         )
         for number, hit in enumerate(hits, 1)
     )

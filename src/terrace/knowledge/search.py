@@ -107,7 +107,7 @@ def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> 
 def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
     """In the order found; chunks deleted meanwhile are left out."""
     rows = session.execute(
-        select(ChunkRow, DocumentRow.name, CollectionRow.name)  # type: ignore[call-overload]
+        select(ChunkRow, DocumentRow.name, DocumentRow.source_url, CollectionRow.name)  # type: ignore[call-overload]
         .join(DocumentRow, DocumentRow.id == ChunkRow.document_id)
         .join(CollectionRow, CollectionRow.id == DocumentRow.collection_id)
         .where(
@@ -116,11 +116,14 @@ def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
         )
     ).all()
     scored = {each.chunk_id: each for each in found}
-    hits = {chunk.id: _hit(chunk, name, collection, scored[chunk.id]) for chunk, name, collection in rows}
+    hits = {
+        chunk.id: _hit(chunk, name, source_url, collection, scored[chunk.id])
+        for chunk, name, source_url, collection in rows
+    }
     return [hits[each.chunk_id] for each in found if each.chunk_id in hits]
 
 
-def _hit(chunk: ChunkRow, document_name: str, collection: str, scored: Scored) -> Hit:
+def _hit(chunk: ChunkRow, document_name: str, source_url: str | None, collection: str, scored: Scored) -> Hit:
     return Hit(
         chunk_id=chunk.id,
         document_id=chunk.document_id,
@@ -136,4 +139,5 @@ def _hit(chunk: ChunkRow, document_name: str, collection: str, scored: Scored) -
         start=chunk.start_char,
         end=chunk.end_char,
         url=document_url(chunk.document_id, chunk.start_char, chunk.end_char, chunk.page),
+        source_url=source_url,
     )

@@ -195,6 +195,7 @@ def _document(row: DocumentRow, collection: str, tags: Sequence[str], duplicate:
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
         duplicate=duplicate,
+        source_url=row.source_url,
     )
 
 

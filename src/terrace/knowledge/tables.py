@@ -52,6 +52,7 @@ class DocumentRow(SQLModel, table=True):
     parsed_by: str | None = None  # the job whose parse the chunks come from: a retry of it need not parse again
     blob: str  # key of the original
     text_blob: str | None = None  # key of the text, UTF-32; replaced together with the chunks
+    source_url: str | None = None  # where a source found it on the web
     created_at: float
     updated_at: float
 
