@@ -135,6 +135,13 @@ class KnowsContext(Protocol):
     async def context_tokens(self, model: str) -> int | None: ...
 
 
+@runtime_checkable
+class KnowsVision(Protocol):
+    """A provider that must be asked whether a model reads images."""
+
+    async def vision(self, model: str) -> bool | None: ...
+
+
 class Embedder(Protocol):
     """Text to unit vectors; the built-in one lives in `knowledge.embedding`."""
 

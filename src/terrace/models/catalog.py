@@ -7,7 +7,7 @@ from typing import Literal
 from terrace.errors import Invalid, Missing, TerraceError
 from terrace.models.base import ModelInfo, Provider
 from terrace.models.discovery import Origin
-from terrace.models.names import is_embedding, nearest, shortened
+from terrace.models.names import is_embedding, nearest, sees, shortened
 from terrace.models.walls import permits
 from terrace.models.wrappers.limited import Gate
 from terrace.models.wrappers.retry import Retry
@@ -101,7 +101,8 @@ class Entry:
         self._asked = asyncio.get_running_loop().time()
 
     def _info(self, name: str) -> ModelInfo:
-        return ModelInfo(f"{self.name}/{name}", self.name, name, "embedding" if is_embedding(name) else "chat")
+        kind: Literal["chat", "embedding"] = "embedding" if is_embedding(name) else "chat"
+        return ModelInfo(f"{self.name}/{name}", self.name, name, kind, vision=sees(name))
 
 
 class Catalog:

@@ -13,6 +13,7 @@ from terrace.models.base import (
     Delta,
     Embeddings,
     KnowsContext,
+    KnowsVision,
     Meter,
     ModelInfo,
     Provider,
@@ -22,6 +23,7 @@ from terrace.models.base import (
 from terrace.models.catalog import Catalog, Entry, State
 from terrace.models.choice import Answering, choose, explain, explain_default, explain_unknown
 from terrace.models.discovery import Origin, candidates
+from terrace.models.names import sees
 from terrace.models.providers import open_provider
 from terrace.models.providers.openai import CHAT_PATH, OpenAI
 from terrace.models.transport.base import Headers, Transport
@@ -200,6 +202,29 @@ class Models:
         info = entry.models.get(own)
         return info.context_tokens if info else None
 
+    async def sees(self, model: str | None = None, scope: Scope = ANYBODY) -> bool | None:
+        """Whether a model reads images; None when nobody says."""
+        entry, own, _ = await self._find(model or AUTO, scope)
+        return await _vision(entry, own)
+
+    async def seeing(self, scope: Scope = ANYBODY) -> str | None:
+        """The model that pictures go to when none is named: the default one if it is known to read images, else the
+        best that is; None when there is none."""
+        await self._catalog.fresh(PATIENCE_SECONDS)
+        if self._default(scope) != AUTO and (found := self._known(AUTO, scope)) is not None:
+            entry, own, public = found
+            if await _vision(entry, own):
+                return public
+        for entry in self._catalog.entries:
+            if entry.state != "ok":
+                continue
+            named = choose([entry], scope)
+            infos = sorted(entry.chat_models, key=lambda info: named is None or info.id != named[1].id)
+            for info in infos:  # the one that `auto` would take first
+                if permits(scope, info.id) and await _vision(entry, info.name):
+                    return info.id
+        return None
+
     async def close(self) -> None:
         await self._catalog.close()
 
@@ -290,6 +315,17 @@ def open_models(
 def _doubtful(model: str, entry: Entry) -> bool:
     """Whether asking the providers first may give a better answer to what a name means."""
     return (model == AUTO and entry.kind == "quote") or (entry.state == "unknown" and not entry.takes_any)
+
+
+async def _vision(entry: Entry, model: str) -> bool | None:
+    info = entry.models.get(model)
+    told = info.vision if info is not None else sees(model)
+    if told is None and isinstance(entry.raw, KnowsVision):
+        try:
+            return await entry.raw.vision(model)
+        except TerraceError:
+            return None  # the call itself will say what is wrong
+    return told
 
 
 def _provider_info(entry: Entry) -> ProviderInfo:

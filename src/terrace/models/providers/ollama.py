@@ -21,7 +21,7 @@ from terrace.models.base import (
     ToolCallDelta,
     Usage,
 )
-from terrace.models.names import is_embedding
+from terrace.models.names import is_embedding, sees
 from terrace.models.ndjson import objects
 from terrace.models.providers.ending import Ending
 from terrace.models.providers.ollama_request import body
@@ -36,6 +36,7 @@ ANSWER_TOKENS = 1024  # kept free when a request does not say how long its answe
 PULL_IDLE_SECONDS = 300.0  # checking a large file's hash takes a while without a word
 
 EMBEDDING_FAMILIES = {"bert", "nomic-bert", "nomic-bert-moe", "xlm-roberta"}
+VISION_FAMILIES = {"clip", "mllama"}
 
 
 class Ollama:
@@ -64,6 +65,11 @@ class Ollama:
         shown = await self._show(model)
         length = _context_length(shown)
         return min(length, max(MAX_CONTEXT, _chosen_context(shown))) if length else None
+
+    async def vision(self, model: str) -> bool | None:
+        """By what Ollama tells of it, else by its name."""
+        able = (await self._show(model)).get("capabilities")
+        return "vision" in able if isinstance(able, list) else sees(model)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         ending = Ending(request)
@@ -168,12 +174,15 @@ class Ollama:
     def _info(self, model: dict[str, Any]) -> ModelInfo:
         details = model.get("details")
         family = details.get("family") if isinstance(details, dict) else None
+        families = details.get("families") if isinstance(details, dict) else None
         name, size = model["name"], model.get("size")
+        eyed = isinstance(families, list) and not VISION_FAMILIES.isdisjoint(map(str, families))
         return ModelInfo(
             id=f"{self._name}/{name}",
             provider=self._name,
             name=name,
             kind="embedding" if family in EMBEDDING_FAMILIES or is_embedding(name) else "chat",
+            vision=True if eyed else sees(name),
             size_bytes=size if isinstance(size, int) else None,
         )
 

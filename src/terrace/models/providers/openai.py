@@ -26,7 +26,7 @@ from terrace.models.base import (
     Usage,
 )
 from terrace.models.decoding import decode
-from terrace.models.names import is_chat, is_embedding
+from terrace.models.names import is_chat, is_embedding, sees
 from terrace.models.providers.ending import Ending
 from terrace.models.providers.parts import count, dicts
 from terrace.models.providers.upstream import Upstream
@@ -167,8 +167,22 @@ class OpenAI:
             name=name,
             kind="embedding" if is_embedding(name) else "chat",
             context_tokens=next((length for length in lengths if isinstance(length, int) and length > 0), None),
+            vision=_vision(known),
             size_bytes=known["size"] if isinstance(known.get("size"), int) else None,
         )
+
+
+def _vision(model: dict[str, Any]) -> bool | None:
+    """As a server tells it (OpenRouter, Mistral and llama.cpp each in its own way), else by the name."""
+    architecture, able = model.get("architecture"), model.get("capabilities")
+    modalities = architecture.get("input_modalities") if isinstance(architecture, dict) else None
+    if isinstance(modalities, list):
+        return "image" in modalities
+    if isinstance(able, dict) and isinstance(able.get("vision"), bool):
+        return bool(able["vision"])
+    if isinstance(able, list) and ("multimodal" in able or "vision" in able):
+        return True
+    return sees(model["id"])
 
 
 async def _data(response: Response, ending: Ending) -> AsyncGenerator[str, None]:
