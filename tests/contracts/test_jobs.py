@@ -794,3 +794,82 @@ async def test_leaving(start: Start) -> None:
     assert (await jobs.list(Scope(), everyone=True))[0] == []
     rows = await jobs.database.read(lambda session: session.execute(text("SELECT COUNT(*) FROM job_events")).scalar())
     assert rows == 0
+
+
+# -- work in bulk
+
+
+async def test_bulk_leaves_places_to_whoever_waits_for_an_answer(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("long", forever), JobKind("echo", echo), tenant_cap=10)
+    await jobs.database.write(lambda session: jobs.enqueue_many(session, scope, "long", [{}] * 20, priority=-1))
+    for _ in range(200):
+        if jobs.running == 8:
+            break
+        await asyncio.sleep(0.01)
+    job = await ended(jobs, scope, await put(jobs, scope, "echo"))
+    assert job.state == "succeeded"
+    counts = await jobs.counts(scope)
+    assert (counts["running"], counts["queued"]) == (8, 12)
+
+
+async def test_bulk_leaves_slots_to_other_tenants(start: Start, scope: Scope, other: Scope) -> None:
+    jobs = await start(JobKind("long", forever), JobKind("echo", echo), io_slots=5)
+    await jobs.database.write(lambda session: jobs.enqueue_many(session, scope, "long", [{}] * 20, priority=-100))
+    job = await ended(jobs, other, await put(jobs, other, "echo"))
+    assert job.state == "succeeded"
+    assert (await jobs.counts(scope))["running"] == 4
+
+
+async def test_a_single_slot_serves_bulk_too(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo), io_slots=1, tenant_cap=1)
+    assert (await ended(jobs, scope, await put(jobs, scope, "echo", priority=-5))).state == "succeeded"
+
+
+async def test_a_room_concludes_a_parent_that_is_fed_a_few_at_a_time(start: Start, scope: Scope) -> None:
+    engine: list[LocalJobs] = []
+    run: list[str] = []
+
+    async def begin(context: Context) -> Done:
+        def feed(session: Session) -> None:
+            run.append(engine[0].enqueue(session, context.scope, "part", {"n": 0}, parent_id=context.job_id))
+
+        return Done({"begun": True}, feed)
+
+    async def part(context: Context) -> Done:
+        number, parent = context.payload["n"], (await engine[0].list(context.scope, kind="run"))[0][0].id
+
+        def feed(session: Session) -> None:
+            if number < 5:
+                engine[0].enqueue(session, context.scope, "part", {"n": number + 1}, parent_id=parent)
+                engine[0].tell_progress(session, context.scope, parent, number + 1, 6)
+            else:
+                engine[0].conclude(session, context.scope, parent, {"parts": 6})
+
+        return Done({}, feed)
+
+    jobs = await start(JobKind("run", begin, concludes=True), JobKind("part", part))
+    engine.append(jobs)
+    job = await ended(jobs, scope, await put(jobs, scope, "run"))
+    assert (job.state, job.result, job.children) == ("succeeded", {"parts": 6}, {"succeeded": 6})
+    assert job.progress is not None
+    assert (job.progress.done, job.progress.total) == (5, 6)
+    assert [event.type for event in await story(jobs, scope, job.id)].count("done") == 1
+
+
+async def test_cancelling_such_a_parent_ends_what_it_was_fed(start: Start, scope: Scope) -> None:
+    engine: list[LocalJobs] = []
+
+    async def begin(context: Context) -> Done:
+        return Done({}, lambda session: engine[0].enqueue(session, context.scope, "long", {}, parent_id=context.job_id))
+
+    jobs = await start(JobKind("run", begin, concludes=True), JobKind("long", forever))
+    engine.append(jobs)
+    parent = await put(jobs, scope, "run")
+    for _ in range(200):
+        if (await jobs.get(scope, parent)).state == "waiting":
+            break
+        await asyncio.sleep(0.01)
+    [child] = (await jobs.list(scope, kind="long"))[0]
+    await jobs.cancel(scope, parent)
+    assert (await ended(jobs, scope, child.id)).state == "cancelled"
+    assert (await jobs.get(scope, parent)).state == "cancelled"

@@ -135,7 +135,9 @@ class JobKind:
     An error whose `retryable` is false makes the job a dead letter at once; any other exception is retried.
     `on_end` runs in the transaction that ends the job for good in `failed` or `cancelled`, so that the room's
     own rows say so too; `on_retry` in the one that puts it back in the queue, and by a TerraceError, raised before it
-    writes, refuses that. A kind without a handler is a parent that merely waits for its children.
+    writes, refuses that. A kind without a handler is a parent that merely waits for its children. One whose room
+    `concludes` it may have any number of children, enqueued a few at a time: they are not counted as each ends, and
+    its room says when the last has (`JobService.conclude`).
     """
 
     name: str
@@ -148,6 +150,7 @@ class JobKind:
     on_retry: OnDead | None = None
     public: bool = False  # may be enqueued by POST /api/jobs
     shared: bool = False  # the whole tenant sees such jobs; others are seen by whom they belong to
+    concludes: bool = False
 
 
 class Jobs(Protocol):

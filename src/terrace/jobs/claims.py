@@ -2,6 +2,9 @@
 
 Claiming asks the index of queued jobs once for each tenant that has any (a skip scan), so its cost depends on the
 number of tenants and of free slots, never on how many jobs wait.
+
+Work in bulk (a priority below zero) leaves a part of the slots, and of its tenant's share, to everything else: who asks
+something while ten thousand messages are written finds a place at once.
 """
 
 import heapq
@@ -17,6 +20,7 @@ from terrace.jobs.journal import Journal, stored
 from terrace.types import Scope, now
 
 PROMOTE_BATCH = 1000
+BULK_SHARE = 0.8  # of the slots, and of a tenant's cap, that jobs of a priority below zero may fill
 PAIRS = 500  # (id, attempt) pairs in one statement
 
 PROMOTE = text(
@@ -34,7 +38,7 @@ TENANTS = text(
 )
 RUNNING = text("SELECT tenant_id, COUNT(*) AS n FROM jobs WHERE state = 'running' GROUP BY tenant_id")
 HEADS = text(
-    "SELECT id, tenant_id, user_id, key_id, kind, lane, attempt, failures, crashes, run_at, parent_id, payload "
+    "SELECT id, tenant_id, user_id, key_id, kind, attempt, failures, crashes, run_at, parent_id, payload, priority "
     "FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
     "ORDER BY priority DESC, run_at, id LIMIT :limit"
 )
@@ -106,6 +110,11 @@ def share(slots: int, tenants: Iterable[str], running: Mapping[str, int], cap: i
     return shares
 
 
+def bulk_share(places: int) -> int:
+    """Of so many places, those that bulk may fill; of a single one all."""
+    return max(1, round(places * BULK_SHARE))
+
+
 def claim(
     session: Session,
     journal: Journal,
@@ -115,8 +124,11 @@ def claim(
     cap: int,
     lease: float,
     turns: Mapping[Lane, Turns],
+    bulk: Mapping[Lane, int] | None = None,
 ) -> list[Claimed]:
-    """Take at most `free` jobs of each lane. Delayed jobs whose time has come are queued first."""
+    """Take at most `free` jobs of each lane, of a priority below zero at most `bulk` (where it is told).
+
+    Delayed jobs whose time has come are queued first."""
     moment = now()
     journal.notice.tenants.update(session.execute(PROMOTE, {"now": moment}).scalars())
     claimed: list[Claimed] = []
@@ -128,10 +140,13 @@ def claim(
         turns[lane].keep(tenants)
         if running is None:
             running = {row.tenant_id: row.n for row in session.execute(RUNNING)}
+        bulk_left = slots if bulk is None else bulk.get(lane, slots)
         while shares := share(slots, tenants, running, cap, turns[lane]):
             taken = 0
             for tenant, count in shares.items():
-                found = _heads(session, lane, tenant, count)
+                most = min(bulk_left, max(0, bulk_share(cap) - running.get(tenant, 0)))
+                found, taken_bulk = _heads(session, lane, tenant, count, most)
+                bulk_left -= taken_bulk
                 running[tenant] = running.get(tenant, 0) + len(found)
                 taken += len(found)
                 if len(found) < count:
@@ -174,15 +189,18 @@ def cancelling(session: Session, worker: str) -> list[str]:
     return list(session.execute(CANCELLING, {"worker": worker}).scalars())
 
 
-def _heads(session: Session, lane: Lane, tenant: str, count: int) -> list[Claimed]:
+def _heads(session: Session, lane: Lane, tenant: str, count: int, bulk: int) -> tuple[list[Claimed], int]:
+    """A tenant's next jobs, and how many of them are bulk: they come last, and no more than `bulk`."""
     rows = session.execute(HEADS, {"lane": lane, "tenant": tenant, "limit": count}).all()
+    urgent = sum(row.priority >= 0 for row in rows)
+    rows = rows[: urgent + bulk]
     return [
         Claimed(
             row.id, row.tenant_id, row.user_id, row.key_id, row.kind, lane, row.attempt + 1,
             row.failures, row.crashes, row.run_at, row.parent_id, row.payload,
         )
         for row in rows
-    ]  # fmt: skip
+    ], len(rows) - urgent  # fmt: skip
 
 
 def _take(session: Session, jobs: Sequence[Claimed], worker: str, lease_until: float, moment: float) -> None:

@@ -187,11 +187,13 @@ def advance(session: Session, journal: Journal, rules: Rules, parents: Iterable[
         parent = find(session, Scope(tenant), parent_id)
         if parent["state"] != "waiting" or parent["run_at"] is not None:
             continue  # it has ended, or its handler is still at work and settles this itself
+        kind = rules.kinds.get(parent["kind"])
+        if kind is not None and kind.concludes:
+            continue  # its room says when it is over; counting at each end would take longer with every child
         counts = children_of(session, [parent_id]).get(parent_id, {})
         _parent_progress(session, journal, parent, counts)
         if any(state not in FINAL for state in counts):
             continue
-        kind = rules.kinds.get(parent["kind"])
         if kind is not None and kind.handler is not None and parent["attempt"] == 0:
             _move(session, journal, parent, "queued", None, None)
             journal.notice.queued = True
@@ -202,6 +204,20 @@ def advance(session: Session, journal: Journal, rules: Rules, parents: Iterable[
         _after_end(session, rules, _scope(parent), parent["kind"], parent_id, state)
         if parent["parent_id"] is not None:
             todo.append((tenant, parent["parent_id"]))
+
+
+def conclude(session: Session, journal: Journal, scope: Scope, job_id: str, result: Mapping[str, Any]) -> None:
+    """A parent that waits has succeeded: the room of its kind says so. One that has ended stays as it is."""
+    parent = find(session, scope, job_id)
+    if parent["state"] == "waiting" and parent["run_at"] is None:
+        _move(session, journal, parent, "succeeded", encode(dict(result), MAX_RESULT, "result"), None)
+
+
+def tell_progress(session: Session, journal: Journal, scope: Scope, job_id: str, done: int, total: int) -> None:
+    """How far a parent is whose room concludes it; on the row, without an event."""
+    data = msgspec.json.encode({"done": done, "total": total, "note": f"{done} of {total} parts"}).decode()
+    session.execute(PROGRESS, {"id": job_id, "progress": data, "now": now()})
+    journal.notice.tenants.add(scope.tenant)
 
 
 def _verdict(counts: Mapping[str, int]) -> tuple[State, JobError | None]:

@@ -150,6 +150,14 @@ class JobService:
             lambda session: endings.retry(session, self.journal(session), self.rules, scope, job_id, sight)
         )
 
+    def conclude(self, session: Session, scope: Scope, job_id: str, result: dict[str, Any]) -> None:
+        """In the caller's transaction: the last child of a parent whose room `concludes` it has ended."""
+        endings.conclude(session, self.journal(session), scope, job_id, result)
+
+    def tell_progress(self, session: Session, scope: Scope, job_id: str, done: int, total: int) -> None:
+        """How far such a parent is. Now and then is enough."""
+        endings.tell_progress(session, self.journal(session), scope, job_id, done, total)
+
     async def wait(self, scope: Scope, job_id: str, timeout: float | None = None, *, everyone: bool = False) -> Job:
         self.listen()
         async with asyncio.timeout(timeout):

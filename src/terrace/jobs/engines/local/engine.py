@@ -151,6 +151,7 @@ class LocalJobs(JobService):
         """Fill free slots; returns the seconds until there may be more to do by itself."""
         busy = {lane: sum(run.job.lane == lane for run in self._runs.values()) for lane in self._slots}
         free = {lane: min(slots - busy[lane], CLAIM_BATCH) for lane, slots in self._slots.items()}
+        bulk = {lane: max(0, claims.bulk_share(slots) - busy[lane]) for lane, slots in self._slots.items()}
         claimed, due, cancelling = await self.database.write(
             lambda session: (
                 claims.claim(
@@ -161,6 +162,7 @@ class LocalJobs(JobService):
                     cap=self.settings.tenant_cap,
                     lease=self.settings.lease,
                     turns=self._turns,
+                    bulk=bulk,
                 ),
                 claims.next_due(session),
                 claims.cancelling(session, self.worker_id),
