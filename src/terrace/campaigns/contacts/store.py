@@ -73,10 +73,17 @@ def lists(session: Session, scope: Scope) -> list[ContactList]:
     )
     mine = select(ContactListRow).where(ContactListRow.tenant_id == scope.tenant)
     rows = session.exec(mine.order_by(col(ContactListRow.name_key))).all()
-    return [
-        ContactList(row.id, row.name, counts.get(row.id, 0), moment(row.created_at), moment(row.updated_at))
-        for row in rows
-    ]
+    return [shown_list(row, counts.get(row.id, 0)) for row in rows]
+
+
+def shown_list(row: ContactListRow, contacts: int) -> ContactList:
+    return ContactList(row.id, row.name, contacts, moment(row.created_at), moment(row.updated_at))
+
+
+def lists_of(session: Session, scope: Scope, contact_ids: Sequence[str]) -> list[str]:
+    """Those that one of the contacts is in."""
+    mine = (col(MembershipRow.tenant_id) == scope.tenant, col(MembershipRow.contact_id).in_(contact_ids))
+    return list(session.exec(select(MembershipRow.list_id).where(*mine).distinct())) if contact_ids else []
 
 
 def touch(session: Session, scope: Scope, list_ids: Sequence[str]) -> None:
@@ -248,20 +255,25 @@ def remove(session: Session, scope: Scope, contact_id: str) -> None:
     session.delete(row)
 
 
-def remove_list(session: Session, scope: Scope, list_id: str) -> int:
-    """With the contacts that are in no other; how many went."""
-    row = get_list(session, scope, list_id)
-    members = select(MembershipRow.contact_id).where(
-        MembershipRow.tenant_id == scope.tenant, MembershipRow.list_id == row.id
-    )
-    removed = 0
-    while ids := session.exec(members.order_by(col(MembershipRow.contact_id)).limit(AT_ONCE)).all():
-        gone = (col(MembershipRow.tenant_id) == scope.tenant, col(MembershipRow.contact_id).in_(ids))
-        session.execute(delete(MembershipRow).where(*gone, col(MembershipRow.list_id) == row.id))
-        alone = set(ids) - set(session.exec(select(MembershipRow.contact_id).where(*gone)).all())
-        history.remove(session, scope, sorted(alone))
-        mine = (col(ContactRow.tenant_id) == scope.tenant, col(ContactRow.id).in_(alone))
-        session.execute(delete(ContactRow).where(*mine))
-        removed += len(alone)
-    session.delete(row)
-    return removed
+def remove_list(session: Session, scope: Scope, list_id: str) -> int | None:
+    """The next few contacts that are in no other list, and how many; None when it was empty and is gone itself.
+
+    Raises Missing.
+    """
+    if (row := find_list(session, scope, list_id)) is None:
+        raise Missing("There is no such list of contacts.", code="list_missing")
+    of_it = (col(MembershipRow.tenant_id) == scope.tenant, col(MembershipRow.list_id) == row.id)
+    members = select(MembershipRow.contact_id).where(*of_it).order_by(col(MembershipRow.contact_id))
+    ids = list(session.exec(members.limit(AT_ONCE)))
+    if not ids:
+        session.delete(row)
+        return None
+    session.execute(delete(MembershipRow).where(*of_it, col(MembershipRow.contact_id).in_(ids)))
+    theirs = (col(MembershipRow.tenant_id) == scope.tenant, col(MembershipRow.contact_id).in_(ids))
+    elsewhere = session.exec(select(MembershipRow.contact_id).where(*theirs)).all()
+    alone = sorted(set(ids).difference(elsewhere))
+    history.remove(session, scope, alone)
+    mine = (col(ContactRow.tenant_id) == scope.tenant, col(ContactRow.id).in_(alone))
+    session.execute(delete(ContactRow).where(*mine))
+    touch(session, scope, [row.id])
+    return len(alone)
