@@ -17,9 +17,16 @@ from sqlmodel import Session
 
 from terrace import __version__
 from terrace.accounts import doctor as accounts_doctor
+from terrace.accounts.limits.base import Subject
 from terrace.accounts.limits.memory import MemoryLimits
 from terrace.accounts.opening import Accounts, open_accounts
 from terrace.accounts.secret import load_secret
+from terrace.batches import leaving as batches_leaving
+from terrace.batches import running as batches_running
+from terrace.batches.base import Answer
+from terrace.batches.files import Files
+from terrace.batches.service import Batches
+from terrace.batches.store import stored as stored_files
 from terrace.chat import leaving as chat_leaving
 from terrace.chat.answering import Answering
 from terrace.chat.library import Library
@@ -62,6 +69,8 @@ from terrace.web.access import Doorkeeper
 from terrace.web.edge import ASGI
 from terrace.web.openai import OpenAIDoor
 from terrace.web.openai.base import Sources
+from terrace.web.openai.batches import BatchesDoor
+from terrace.web.openai.files import FilesDoor
 from terrace.web.security import is_loopback
 from terrace.web.services import Exporter, Services
 
@@ -90,8 +99,12 @@ class House:
     usage: UsageReport
     prices: Prices
     limits: MemoryLimits
+    files: Files
+    batches: Batches
     exporters: tuple[Exporter, ...]
     accounts: Accounts
+    doorkeeper: Doorkeeper
+    openai: OpenAIDoor
     drained: asyncio.Event
 
 
@@ -117,7 +130,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         ledger = Ledger(database, settings.data / "usage")
         usage = UsageReport(database, ledger)
         prices = Prices(database)
-        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored)
+        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=_stored)
         blobs = FolderBlobs(settings.data / "blobs")
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
         stack.push_async_callback(processes.close)
@@ -140,6 +153,14 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits)):
             jobs.register(kind)
 
+        batch_files = Files(database, blobs, settings.batches, limits)
+
+        async def run_line(scope: Scope, endpoint: str, body: bytes) -> Answer:
+            return await openai.run_line(scope, endpoint, body)
+
+        batches = Batches(batches_running.House(database, blobs, run_line, settings.batches), jobs)
+        jobs.register(batches.kind)
+
         documents = knowledge_leaving.Leaving(database, blobs, index)
 
         def erase_jobs(session: Session, user_id: str) -> None:
@@ -150,15 +171,36 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             database,
             loopback=is_loopback(settings.host),
             terminal_token=token,
-            adopt=(chat_leaving.adopt, jobs_leaving.adopt, knowledge_leaving.adopt),
-            erase_user=(chat_leaving.erase_user, erase_jobs, knowledge_leaving.erase_user, ledger.erase, limits.left),
+            adopt=(batches_leaving.adopt, chat_leaving.adopt, jobs_leaving.adopt, knowledge_leaving.adopt),
+            erase_user=(
+                batches_leaving.erase_user,
+                chat_leaving.erase_user,
+                erase_jobs,
+                knowledge_leaving.erase_user,
+                ledger.erase,
+                limits.left,
+            ),
             erase_tenant=(
+                batches_leaving.erase_tenant,
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
                 ledger.erase_tenant,
                 limits.left,
             ),
+        )
+        entered = await stack.enter_async_context(accounts)
+        doorkeeper = Doorkeeper(entered.gatekeeper, settings.web.trusted_proxies)
+        openai = OpenAIDoor(
+            models,
+            transport,
+            settings=settings.models,
+            web=settings.web,
+            doorkeeper=doorkeeper,
+            limits=limits,
+            answerer=RAG(answering, _collections(knowledge), Sources),
+            embedder=embedder,
+            resources=(FilesDoor(batch_files).routes, BatchesDoor(batches, settings.web.max_json_bytes).routes),
         )
         yield House(
             settings=settings,
@@ -178,8 +220,17 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             usage=usage,
             prices=prices,
             limits=limits,
-            exporters=(documents.export, partial(chat_leaving.export, database), usage.export),
-            accounts=await stack.enter_async_context(accounts),
+            files=batch_files,
+            batches=batches,
+            exporters=(
+                batches_leaving.Leaving(database, blobs).export,
+                documents.export,
+                partial(chat_leaving.export, database),
+                usage.export,
+            ),
+            accounts=entered,
+            doorkeeper=doorkeeper,
+            openai=openai,
             drained=asyncio.Event(),
         )
 
@@ -266,6 +317,7 @@ async def _keep_house(house: House) -> None:
         try:
             await house.blobs.sweep()
             await library.keep_house()
+            await house.files.tidy()
             await house.usage.tidy(house.settings.limits.ledger_days)
         except (TerraceError, DBAPIError) as error:
             log.warning("the daily tidying stopped early and is tried again tomorrow: %s", error)
@@ -277,18 +329,7 @@ def _doctor(house: House) -> Doctor:
 
 
 def application(house: House) -> ASGI:
-    doorkeeper = Doorkeeper(house.accounts.gatekeeper, house.settings.web.trusted_proxies)
-    door = OpenAIDoor(
-        house.models,
-        house.transport,
-        settings=house.settings.models,
-        web=house.settings.web,
-        doorkeeper=doorkeeper,
-        limits=house.limits,
-        answerer=RAG(house.answering, _collections(house), Sources),
-        embedder=house.embedder,
-    )
-    return app.build(_services(house), doorkeeper, door)
+    return app.build(_services(house), house.doorkeeper, house.openai)
 
 
 def check(settings: Settings) -> None:
@@ -401,8 +442,14 @@ async def _checked(database: Database) -> str:
     return "ok"
 
 
-def _collections(house: House) -> Callable[[Scope], Awaitable[Sequence[str]]]:
+def _collections(knowledge: Knowledge) -> Callable[[Scope], Awaitable[Sequence[str]]]:
     async def names(scope: Scope) -> Sequence[str]:
-        return [each.name for each in await house.knowledge.collections(scope)]
+        return [each.name for each in await knowledge.collections(scope)]
 
     return names
+
+
+def _stored(session: Session, subject: Subject) -> tuple[int, int]:
+    """How many documents a subject has, and the bytes of these and of its other files."""
+    documents, size = stored(session, subject)
+    return documents, size + stored_files(session, subject)

@@ -176,8 +176,8 @@ class Doctor:
     # -- blobs
 
     async def _blobs_astray(self, orphan_age: float) -> list[_Case]:
-        """Files without a row, and rows without a file."""
-        stored = {each.key: each.modified_at async for each in self._blobs.list()}
+        """Files without a row, and rows without a file. Other rooms' files are theirs to look after."""
+        stored = {each.key: each.modified_at async for each in self._blobs.list() if _is_documents(each.key)}
         known = await self._database.read(_blobs_known)  # after the listing: what came in meanwhile is in both
         cases = [
             self._orphan(key)
@@ -230,6 +230,10 @@ async def _mend(cases: list[_Case]) -> int:
     for repair in repairs:
         await repair()
     return len(repairs)
+
+
+def _is_documents(key: str) -> bool:
+    return key.split("/")[1:2] == ["documents"]
 
 
 def _blobs_known(session: Session) -> dict[str, tuple[str, bool]]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from terrace.accounts.base import Caller
+from terrace.batches.base import Answer
 from terrace.errors import Denied, Internal, Invalid, Missing, TerraceError, Unavailable
 from terrace.models.base import Embedder
 from terrace.models.transport.base import Transport
@@ -15,11 +16,13 @@ from terrace.models.walls import permits
 from terrace.settings import Models as ModelSettings
 from terrace.settings import Web
 from terrace.types import Scope, now
+from terrace.web.openai.alone import Alone
 from terrace.web.openai.base import Answerer, ASGIScope, Doorkeeper, Limits, Models, Passthrough, Receive, Send
 from terrace.web.openai.chunks import Form
 from terrace.web.openai.embeddings import EmbeddingsDoor
+from terrace.web.openai.kept import Routes, wrong_method
 from terrace.web.openai.relay import Relay
-from terrace.web.openai.request import ClientGone, Fields, Request, text_field, typed_field
+from terrace.web.openai.request import ClientGone, Fields, Request, fields_of, text_field, typed_field
 from terrace.web.openai.translation import RAG, Translation, rag_collections
 
 log = logging.getLogger("terrace.web.openai")
@@ -37,7 +40,8 @@ class _StreamOptions(msgspec.Struct):
 
 
 class OpenAIDoor:
-    """`transport` carries the hot path; `embedder` is the built-in model; `answerer` serves `rag:<collection>`."""
+    """`transport` carries the hot path; `embedder` is the built-in model; `answerer` serves `rag:<collection>`;
+    `resources` are what other rooms keep: files, batches."""
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class OpenAIDoor:
         limits: Limits,
         answerer: Answerer | None = None,
         embedder: Embedder | None = None,
+        resources: Sequence[Routes] = (),
     ) -> None:
         self._models = models
         self._answerer = answerer
@@ -58,6 +63,8 @@ class OpenAIDoor:
         self._relay = Relay(transport, settings, limits)
         self._translation = Translation(models, answerer, limits, settings.max_answer_bytes)
         self._embeddings = EmbeddingsDoor(models, embedder, limits)
+        self._limits = limits
+        self._resources = {routes.name: routes for routes in resources}
         self._created = int(now())
         self._posts: dict[str, Work] = {
             "/v1/chat/completions": self._chat,
@@ -82,7 +89,10 @@ class OpenAIDoor:
             request.owner = caller.scope
             work = self._work(request, caller)
             if work is None:
-                await self._show(request)
+                if (routes := self._resource(asgi["path"])) is not None:
+                    await routes.answer(request, self._limits)
+                else:
+                    await self._show(request)
                 return
             fields = await request.fields(self._web.max_json_bytes)
             request.watch()
@@ -102,6 +112,24 @@ class OpenAIDoor:
         finally:
             self.open -= 1
 
+    async def run_line(self, scope: Scope, endpoint: str, body: bytes) -> Answer:
+        """A request of a batch, as if it had been sent by itself. Raises Limited when there is room for it later."""
+        alone = Alone(scope, endpoint, body)
+        try:
+            await self._posts[endpoint](alone.request, fields_of(body))
+        except TerraceError as error:
+            if error.kind == "limited" and error.retry_after is not None:
+                raise
+            await alone.request.refuse(error)
+        except Exception:
+            log.exception("unforeseen failure", extra={"path": endpoint})
+            await alone.request.refuse(Internal("Something went wrong on our side. The log holds the details."))
+        return alone.answer
+
+    def _resource(self, path: str) -> Routes | None:
+        """What is kept below /v1 and looked after by other rooms."""
+        return self._resources.get(path[4:].partition("/")[0])
+
     def _full(self) -> TerraceError:
         return Unavailable(
             f"All {self._web.max_streams:,} places of this server are taken; try again in a moment.",
@@ -116,13 +144,17 @@ class OpenAIDoor:
         work = self._posts.get(path)
         if work is not None:
             if method != "POST":
-                raise _wrong_method(method, path, "POST")
+                raise wrong_method(method, path, "POST")
             if "chat" not in caller.permissions:
                 raise _not_permitted(caller)
             return work
+        if self._resource(path) is not None:
+            if "chat" not in caller.permissions:
+                raise _not_permitted(caller)
+            return None
         if path.rstrip("/") == MODELS or path.startswith(f"{MODELS}/"):
             if method != "GET":
-                raise _wrong_method(method, path, "GET")
+                raise wrong_method(method, path, "GET")
             return None
         raise Missing(f"Unknown request URL: {method} {path}. docs/openai.md lists what is served.", code="unknown_url")
 
@@ -203,9 +235,3 @@ def _one_choice(fields: Fields) -> None:
 def _not_permitted(caller: Caller) -> Denied:
     who = "this key" if caller.via == "key" else f"your role ({caller.role})"
     return Denied(f"This needs the permission `chat`, which {who} does not have.", code="not_permitted")
-
-
-def _wrong_method(method: str, path: str, allow: str) -> Invalid:
-    return Invalid(
-        f"{method} is not possible at {path}; use {allow}.", code="method_not_allowed", status=405, allow=allow
-    )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,8 @@ STREAM_HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+
+DOWNLOAD_HEADERS = [(b"content-type", b"application/octet-stream")]
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding may raise. A field kept as it was written has only its outline checked: it may still hold any of it."""
@@ -98,12 +100,7 @@ class Request:
         self.bound = bound(body)
         if (prefer := headers_of(self.asgi).get(b"prefer")) is not None:
             self.patience = wait_wanted(prefer.decode("latin-1"))
-        try:
-            return _decode_fields(body)
-        except msgspec.ValidationError:
-            raise Invalid("The body must be a JSON object.", code="invalid_json") from None
-        except BAD_JSON as error:
-            raise Invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+        return fields_of(body)
 
     async def _rest(self, begun: bytes, limit: int) -> bytes:
         body = bytearray(begun)
@@ -151,6 +148,15 @@ class Request:
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
 
+    async def download(self, pieces: AsyncIterator[bytes], length: int, disposition: str) -> None:
+        """A file of so many bytes."""
+        headers = self._headers(DOWNLOAD_HEADERS)
+        headers += [(b"content-length", b"%d" % length), (b"content-disposition", disposition.encode())]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for piece in pieces:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self.end()
+
     async def refuse(self, error: TerraceError) -> None:
         """As a status, or, when the stream has begun, as its last event."""
         if self._streaming:
@@ -158,6 +164,16 @@ class Request:
         else:
             headers = JSON_HEADERS + error_headers(error)
             await self.answer(error_body(error), status=status_of(error), headers=headers)
+
+
+def fields_of(body: bytes) -> Fields:
+    """Raises Invalid unless it is a JSON object."""
+    try:
+        return _decode_fields(body)
+    except msgspec.ValidationError:
+        raise Invalid("The body must be a JSON object.", code="invalid_json") from None
+    except BAD_JSON as error:
+        raise Invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
 
 
 def _too_large(limit: int) -> Invalid:
