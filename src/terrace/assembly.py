@@ -56,6 +56,8 @@ from terrace.models.base import Embeddings
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
+from terrace.schedules import leaving as schedules_leaving
+from terrace.schedules.service import Schedules
 from terrace.settings import Settings
 from terrace.storage import Database, open_database
 from terrace.storage.blobs import FolderBlobs
@@ -101,6 +103,7 @@ class House:
     limits: MemoryLimits
     files: Files
     batches: Batches
+    schedules: Schedules
     exporters: tuple[Exporter, ...]
     accounts: Accounts
     doorkeeper: Doorkeeper
@@ -161,6 +164,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         batches = Batches(batches_running.House(database, blobs, run_line, settings.batches), jobs)
         jobs.register(batches.kind)
 
+        schedules = Schedules(database, settings.schedules)
+
         documents = knowledge_leaving.Leaving(database, blobs, index)
 
         def erase_jobs(session: Session, user_id: str) -> None:
@@ -171,12 +176,19 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             database,
             loopback=is_loopback(settings.host),
             terminal_token=token,
-            adopt=(batches_leaving.adopt, chat_leaving.adopt, jobs_leaving.adopt, knowledge_leaving.adopt),
+            adopt=(
+                batches_leaving.adopt,
+                chat_leaving.adopt,
+                jobs_leaving.adopt,
+                knowledge_leaving.adopt,
+                schedules_leaving.adopt,
+            ),
             erase_user=(
                 batches_leaving.erase_user,
                 chat_leaving.erase_user,
                 erase_jobs,
                 knowledge_leaving.erase_user,
+                schedules_leaving.erase_user,
                 ledger.erase,
                 limits.left,
             ),
@@ -185,6 +197,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
+                schedules_leaving.erase_tenant,
                 ledger.erase_tenant,
                 limits.left,
             ),
@@ -222,10 +235,12 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             limits=limits,
             files=batch_files,
             batches=batches,
+            schedules=schedules,
             exporters=(
                 batches_leaving.Leaving(database, blobs).export,
                 documents.export,
                 partial(chat_leaving.export, database),
+                partial(schedules_leaving.export, database),
                 usage.export,
             ),
             accounts=entered,
@@ -288,12 +303,14 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
     house.models.start()
     if jobs:
         await house.jobs.start()
+        await house.schedules.start()
     tidying = asyncio.create_task(_keep_house(house)) if jobs else None
     draining = asyncio.create_task(_drain(house, stop))
     try:
         yield
     finally:
         stop.set()
+        await house.schedules.close()
         if tidying is not None:
             tidying.cancel()
             await asyncio.gather(tidying, return_exceptions=True)
@@ -420,6 +437,7 @@ def _services(house: House) -> Services:
         questions=Questions(house.database, house.chat),
         exporters=house.exporters,
         jobs=house.jobs,
+        schedules=house.schedules,
         knowledge=house.knowledge,
         search=house.search,
         chat=house.chat,

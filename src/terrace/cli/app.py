@@ -17,6 +17,7 @@ from terrace.cli import (
     limits,
     login,
     models,
+    schedules,
     serve,
     tenants,
     usage,
@@ -44,7 +45,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for room in (serve, ask, documents, jobs, login, users, keys, tenants, usage, limits, doctor, models, config):
+for room in (
+    serve,
+    ask,
+    documents,
+    jobs,
+    schedules,
+    login,
+    users,
+    keys,
+    tenants,
+    usage,
+    limits,
+    doctor,
+    models,
+    config,
+):
     room.register(app)
 
 

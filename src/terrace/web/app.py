@@ -29,6 +29,7 @@ from terrace.web.api import (
     operations,
     prices,
     questions,
+    schedules,
     search,
     sessions,
     status,
@@ -56,6 +57,7 @@ OpenAI's own SDKs work at `/v1`."""
 
 RESOURCES = (
     chat, questions, conversations, documents, collections, search, jobs, models, status,
+    schedules,
     users, auth, sessions, oidc, keys, members, invitations, limits, usage, prices, audit, tenant, tenants,
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from terrace.knowledge.search import Search
     from terrace.knowledge.service import Knowledge
     from terrace.models.service import Models
+    from terrace.schedules.service import Schedules
     from terrace.telemetry.prices import Prices
     from terrace.telemetry.usage import UsageReport
 
@@ -49,6 +50,7 @@ class Services:
     prices: "Prices"
     usage: "UsageReport"
     jobs: "Jobs"
+    schedules: "Schedules"
     knowledge: "Knowledge"
     search: "Search"
     chat: "Chat"
