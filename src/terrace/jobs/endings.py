@@ -17,7 +17,7 @@ from sqlmodel import Session
 
 from terrace import settings
 from terrace.errors import Conflict, TerraceError
-from terrace.jobs.base import FINAL, Job, JobError, JobKind, State
+from terrace.jobs.base import FINAL, Job, JobError, JobKind, OnDead, State
 from terrace.jobs.claims import Claimed
 from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
 from terrace.jobs.sight import EVERYTHING, Sight
@@ -54,12 +54,14 @@ HELD_BY = text(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}").bindpar
 CHILDLESS = text(f"{SELECT} WHERE state = 'waiting' AND run_at IS NULL AND updated_at < :before LIMIT {RECOVER_BATCH}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rules:
-    """What decides over retries: the settings and what each kind declares."""
+    """What decides over retries: the settings and what each kind declares; and who else is told of ends."""
 
     kinds: Mapping[str, JobKind]
     settings: settings.Jobs
+    on_final: OnDead | None = None
+    tells_final: Callable[[Session, Scope, str], bool] = lambda session, scope, kind: True
 
     def max_failures(self, kind: str) -> int:
         declared = self.kinds[kind].max_failures if kind in self.kinds else None
@@ -120,6 +122,8 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
     journal.extend(logs)
     for job, outcome, _ in endings:
         _after_end(session, rules, job.scope, job.kind, job.id, outcome.state)
+        if job.parent_id is None and job.id not in families:
+            _final(session, rules, job.scope, job.kind, job.id, outcome.state)
     advance(session, journal, rules, parents)
 
 
@@ -165,15 +169,24 @@ def _event(state: State, error: JobError | None, retry_at: float | None = None) 
 def _after_end(session: Session, rules: Rules, scope: Scope, kind: str, job_id: str, state: State) -> None:
     """The room's own rows say it too, in the same transaction. If that fails the job ends all the same."""
     declared = rules.kinds.get(kind)
-    if declared is None or declared.on_end is None or state not in ("failed", "cancelled"):
-        return
+    if declared is not None and declared.on_end is not None and state in ("failed", "cancelled"):
+        _tell(session, "on_end", declared.on_end, scope, job_id)
+
+
+def _final(session: Session, rules: Rules, scope: Scope, kind: str, job_id: str, state: State) -> None:
+    """Whoever listens to ends hears of this top-level job, in the same transaction."""
+    if rules.on_final is not None and state in FINAL and rules.tells_final(session, scope, kind):
+        _tell(session, "on_final", rules.on_final, scope, job_id)
+
+
+def _tell(session: Session, name: str, tell: OnDead, scope: Scope, job_id: str) -> None:
     try:
         with session.begin_nested():
-            declared.on_end(session, scope, read(session, scope, job_id))
+            tell(session, scope, read(session, scope, job_id))
     except OperationalError:
         raise  # the database cannot take it now: the whole transaction is tried again
     except Exception:
-        log.exception("on_end of job %s (%s) failed", job_id, kind)
+        log.exception("%s of job %s failed", name, job_id)
 
 
 # -- parents
@@ -204,13 +217,19 @@ def advance(session: Session, journal: Journal, rules: Rules, parents: Iterable[
         _after_end(session, rules, _scope(parent), parent["kind"], parent_id, state)
         if parent["parent_id"] is not None:
             todo.append((tenant, parent["parent_id"]))
+        else:
+            _final(session, rules, _scope(parent), parent["kind"], parent_id, state)
 
 
-def conclude(session: Session, journal: Journal, scope: Scope, job_id: str, result: Mapping[str, Any]) -> None:
+def conclude(
+    session: Session, journal: Journal, rules: Rules, scope: Scope, job_id: str, result: Mapping[str, Any]
+) -> None:
     """A parent that waits has succeeded: the room of its kind says so. One that has ended stays as it is."""
     parent = find(session, scope, job_id)
     if parent["state"] == "waiting" and parent["run_at"] is None:
         _move(session, journal, parent, "succeeded", encode(dict(result), MAX_RESULT, "result"), None)
+        if parent["parent_id"] is None:
+            _final(session, rules, _scope(parent), parent["kind"], job_id, "succeeded")
 
 
 def tell_progress(session: Session, journal: Journal, scope: Scope, job_id: str, done: int, total: int) -> None:
@@ -283,6 +302,8 @@ def _cancel(session: Session, journal: Journal, rules: Rules, scope: Scope, job:
     else:
         _move(session, journal, job, "cancelled", job["result"], None)
         _after_end(session, rules, _scope(job), job["kind"], job["id"], "cancelled")
+        if job["parent_id"] is None:
+            _final(session, rules, _scope(job), job["kind"], job["id"], "cancelled")
     parents = [] if job["parent_id"] is None else [(scope.tenant, job["parent_id"])]
     open_states = ["queued", "waiting", "running"]
     for child in session.execute(CHILDREN_IN, {"id": job["id"], "states": open_states}).scalars().all():

@@ -10,7 +10,7 @@ from sqlmodel import Session
 from terrace import settings
 from terrace.errors import Invalid, Limited, Unavailable
 from terrace.jobs import endings, leaving, store
-from terrace.jobs.base import FINAL, EventId, Job, JobEvent, JobKind, State
+from terrace.jobs.base import FINAL, EventId, Job, JobEvent, JobKind, OnDead, State
 from terrace.jobs.endings import Rules
 from terrace.jobs.hub import Hub
 from terrace.jobs.journal import Journal, Notice
@@ -38,6 +38,15 @@ class JobService:
 
     def register(self, kind: JobKind) -> None:
         self.kinds[kind.name] = kind
+
+    def on_final(
+        self, tell: OnDead, wanted: Callable[[Session, Scope, str], bool] = lambda session, scope, kind: True
+    ) -> None:
+        """Have `tell` called in the transaction that ends a job for good, unless the job is a part of another.
+
+        `wanted` (session, scope, kind) is asked first, so that nothing is read where nobody listens.
+        """
+        self.rules.on_final, self.rules.tells_final = tell, wanted
 
     # -- putting in
 
@@ -152,7 +161,7 @@ class JobService:
 
     def conclude(self, session: Session, scope: Scope, job_id: str, result: dict[str, Any]) -> None:
         """In the caller's transaction: the last child of a parent whose room `concludes` it has ended."""
-        endings.conclude(session, self.journal(session), scope, job_id, result)
+        endings.conclude(session, self.journal(session), self.rules, scope, job_id, result)
 
     def tell_progress(self, session: Session, scope: Scope, job_id: str, done: int, total: int) -> None:
         """How far such a parent is. Now and then is enough."""
