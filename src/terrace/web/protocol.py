@@ -227,9 +227,11 @@ class Connection(asyncio.Protocol):
     # What an exchange asks.
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        self.serving.outbox.write(self._transport, data)
 
     def abort(self) -> None:
+        """What was written before is sent as far as it goes."""
+        self.serving.outbox.flush()
         self._transport.abort()
 
     async def drained(self) -> None:
@@ -328,6 +330,7 @@ class Connection(asyncio.Protocol):
         """Once what was written is sent."""
         self.last = True
         self._incoming = None
+        self.serving.outbox.flush()
         self._unsent = self._transport.get_write_buffer_size()
         self.deadline = self.loop.time() + WRITE_SECONDS
         self._transport.close()
@@ -378,7 +381,7 @@ class Connection(asyncio.Protocol):
             elif incoming is self._current:
                 self._current = None
                 if incoming.begun:
-                    self._transport.abort()
+                    self.abort()
                     return
         if self._current is None:
             self._refuse(refusal)
@@ -390,6 +393,7 @@ class Connection(asyncio.Protocol):
         self.last = True
         if self._transport.is_closing():
             return
+        self.serving.outbox.flush()
         self._transport.write(refusal.answer(self.serving.date))
         self._transport.write_eof()
         self.deadline = self.loop.time() + LINGER_SECONDS

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from terrace.errors import Conflict
+from terrace.models.transport.outbox import Outbox
 from terrace.settings import Settings
 from terrace.web.exchange import ASGI
 from terrace.web.protocol import Connection
@@ -77,6 +78,7 @@ class Serving:
         self.tasks: set[asyncio.Task[None]] = set()
         self.closing = False
         self.empty = asyncio.Event()
+        self.outbox = Outbox(loop)
         self.date = b""
         self._timer: asyncio.TimerHandle | None = None
         self.sweep()

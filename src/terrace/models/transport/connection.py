@@ -8,6 +8,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from terrace.errors import Unavailable
 from terrace.models.transport.exchange import Exchange
+from terrace.models.transport.outbox import Outbox
 
 MAX_HEAD_BYTES = 64 * 1024
 IDLE_EXPIRY = 4.0  # seconds; many servers (uvicorn, node) drop an idle connection after five
@@ -42,6 +43,7 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_keeper",
         "_loop",
+        "_outbox",
         "_parser",
         "_reusable",
         "_transport",
@@ -54,8 +56,9 @@ class Connection(asyncio.Protocol):
         "touched",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper, outbox: Outbox) -> None:
         self._loop = loop
+        self._outbox = outbox
         self._clock = loop.time
         self._keeper = keeper
         self._transport: asyncio.Transport
@@ -87,7 +90,7 @@ class Connection(asyncio.Protocol):
         self.final = now + total_timeout
         self.exchange = exchange = Exchange(self, method, self._loop)
         if self.is_open():
-            self._transport.write(data)
+            self._outbox.write(self._transport, data)
         else:
             self._fail(broke("closed the connection before it was asked"))
         return exchange

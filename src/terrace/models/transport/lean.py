@@ -17,6 +17,7 @@ from terrace.errors import Invalid, Unavailable
 from terrace.models.transport.base import Headers
 from terrace.models.transport.connection import Connection
 from terrace.models.transport.exchange import Exchange
+from terrace.models.transport.outbox import Outbox
 
 SWEEP = 0.25  # seconds between two looks at the clocks of all connections
 PROBE_AFTER = 0.5  # seconds idle after which a pooled connection is probed for a close not yet noticed
@@ -38,6 +39,7 @@ class Pool:
         self._cap = cap
         self._connect_timeout = connect_timeout
         self._opening = 0
+        self._outbox: Outbox | None = None  # made with the first connection: only then there surely is an event loop
         self._idle: list[Connection] = []  # the latest used is used next, so that the others may expire
         self.open: set[Connection] = set()
 
@@ -58,11 +60,12 @@ class Pool:
                 retry_after=1.0,
             )
         loop = asyncio.get_running_loop()
+        outbox = self._outbox = self._outbox or Outbox(loop)
         self._opening += 1
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self), self._host, self._port, ssl=self._context
+                    lambda: Connection(loop, self, outbox), self._host, self._port, ssl=self._context
                 )
         except TimeoutError:
             raise self._unreachable(f"no connection within {self._connect_timeout:g} seconds") from None
