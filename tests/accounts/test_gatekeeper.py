@@ -207,6 +207,20 @@ async def test_it_is_read_once_and_then_known(gate: Gatekeeper, keys: Keys, ada:
     assert counted.reads == before
 
 
+async def test_a_crowd_shares_one_look(gate: Gatekeeper, keys: Keys, ada: Caller, counted: Counted) -> None:
+    _, first = await keys.create(ada, name="a")
+    _, text = await keys.create(ada, name="b")
+    await ask(gate, bearer(first))  # nobody is let in without a name any more
+    before = counted.reads
+    callers = await asyncio.gather(*(gate.authenticate(bearer(text), "127.0.0.1") for _ in range(50)))
+    assert len({caller.scope.key for caller in callers}) == 1
+    assert counted.reads == before + 1
+    wrong = await asyncio.gather(
+        *(gate.authenticate(bearer(text[:-1] + "!"), "127.0.0.1") for _ in range(50)), return_exceptions=True
+    )
+    assert {type(each) for each in wrong} == {Unauthenticated}
+
+
 async def test_guessing_the_same_again_costs_no_read(
     gate: Gatekeeper, ada: Caller, counted: Counted, clock: Clock
 ) -> None:

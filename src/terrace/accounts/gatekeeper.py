@@ -86,6 +86,7 @@ class Gatekeeper:
         self._local_checked = 0.0
         self._known: dict[_Key, _Known] = {}
         self._refused: dict[_Key, _Refusal] = {}
+        self._looks: dict[tuple[_Key, int], tuple[asyncio.Future[Caller], float]] = {}  # under way, by epoch
         self._epoch = 0  # goes up with each change, so that what was read before is not kept after
         self._changed_at = 0.0
         self._stirred = math.inf  # when another process last wrote; before `start` one may at any time
@@ -164,7 +165,8 @@ class Gatekeeper:
         at, epoch = self._clock(), self._epoch
         self._turn_away(key, at)
         try:
-            caller = await self._look(credential, address, at)
+            look, at = self._looking(key, credential, address, at)
+            caller = await asyncio.shield(look)
         except (Unauthenticated, Denied) as error:
             if epoch == self._epoch:
                 refusal = _Refusal(type(error), error.message, error.code, at + REFUSED_SECONDS)
@@ -190,6 +192,16 @@ class Gatekeeper:
             if (found.scope, found.permissions) != (caller.scope, caller.permissions):
                 raise Denied("What you may do here has changed. Ask again.", code="changed")
         return at
+
+    def _looking(self, key: _Key, credential: bytes, address: str, at: float) -> tuple[asyncio.Future[Caller], float]:
+        """Those who ask for the same at once share one look, and when it began: when what is known of a busy key grows
+        old, hundreds ask."""
+        asked = (key, self._epoch)
+        if asked not in self._looks:
+            look = asyncio.ensure_future(self._look(credential, address, at))
+            look.add_done_callback(lambda _: self._looks.pop(asked))
+            self._looks[asked] = look, at
+        return self._looks[asked]
 
     async def _look(self, credential: bytes, address: str, at: float) -> Caller:
         cookie = credential.startswith(_FROM_COOKIE)
