@@ -100,9 +100,12 @@ class Intake:
         session.flush()
         return row
 
-    async def find(self, ctx: Context) -> ImportRow:
-        """Raises Missing when it has come to its end, or its tenant to theirs."""
-        found = await self._database.read(_find, ctx.scope, str(ctx.payload["import_id"]))
+    async def find(self, ctx: Context, *, anew: bool = False) -> ImportRow:
+        """`anew`: an attempt before this one counts for nothing. Raises Missing when it is over, or its tenant gone."""
+        import_id = str(ctx.payload["import_id"])
+        found = await self._database.read(_find, ctx.scope, import_id)
+        if found is not None and anew and found.groups:
+            found = await ctx.write(partial(_reset, scope=ctx.scope, import_id=import_id))
         if found is None:
             raise Missing("This import is over. Begin another.", code="import_missing")
         return found
@@ -123,6 +126,8 @@ class Intake:
                 room -= counts.pop("added")
                 done = min(summary.good, round(summary.good * written / summary.groups))
                 ctx.progress(done, summary.good, f"{done:,} of {summary.good:,} contacts are in")
+        if row.options.get("begun_again"):
+            summary.notes.append("It was stopped and begun again: contacts that were in by then count as unchanged.")
         told = asdict(summary) | counts | {"list_id": row.list_id, "name": row.name}
         for unneeded in ("groups", "sample", "good"):
             told.pop(unneeded)
@@ -188,6 +193,16 @@ def _find(session: Session, scope: Scope, import_id: str) -> ImportRow | None:
     return session.exec(
         select(ImportRow).where(ImportRow.id == import_id, ImportRow.tenant_id == scope.tenant)
     ).one_or_none()
+
+
+def _reset(session: Session, scope: Scope, import_id: str) -> ImportRow | None:
+    row = _find(session, scope, import_id)
+    if row is not None:
+        row.groups, row.counts = 0, dict.fromkeys(merging.COUNTED, 0)
+        row.options = {**row.options, "begun_again": True}
+        session.add(row)
+        session.flush()
+    return row
 
 
 def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:

@@ -1,0 +1,1 @@
+"""Asking another database: what runs in the subprocess, one driver a file."""
