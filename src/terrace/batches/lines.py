@@ -20,7 +20,7 @@ class _Line(msgspec.Struct):
     custom_id: str | None = None
     method: str | None = None
     url: str | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Body(msgspec.Struct):
@@ -55,7 +55,7 @@ async def requests(blobs: Blobs, key: str) -> AsyncIterator[Line]:
     """Those of a file that `check` found good, in order."""
     async for number, text in _numbered(blobs, key):
         line = _decode(text)
-        yield Line(number, line.custom_id or "", bytes(line.body or b""))
+        yield Line(number, line.custom_id or "", bytes(line.body))
 
 
 async def check(blobs: Blobs, key: str, endpoint: str, most: int) -> Checked:
@@ -132,7 +132,7 @@ def _wrong(number: int, text: bytes, endpoint: str, seen: set[str], models: set[
         return error("invalid_method", "method must be POST.", "method")
     if line.url != endpoint:
         return error("invalid_url", f"url must be the batch's endpoint, {endpoint}.", "url")
-    if line.body is None or not bytes(line.body).startswith(b"{"):
+    if not bytes(line.body).startswith(b"{"):
         return error("missing_required_parameter", "body must be an object: the request itself.", "body")
     try:
         body = msgspec.json.decode(line.body, type=_Body)

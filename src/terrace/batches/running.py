@@ -7,6 +7,7 @@ were under way.
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -62,7 +63,7 @@ class Run:
         walls = tuple(frozenset(wall) for wall in context.payload.get("models", ()))
         # Without the job: its calls take no place in the line of those who wait for room. Whoever asks now comes first.
         self._caller = replace(context.scope, job=None, models=walls)
-        self._not_before = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()  # lines refused for lack of room
 
     async def run(self) -> dict[str, Any]:
         try:
@@ -166,6 +167,7 @@ class Run:
             finally:
                 stop.cancel()
             if self._stop.is_set():
+                self._nobody_waits()
                 if running:
                     await asyncio.wait(running, timeout=GRACE_SECONDS)
                 return
@@ -197,21 +199,38 @@ class Run:
         """None when the batch was stopped while this line waited for its turn."""
         tries, pause = 0, self._house.pause
         while not self._stop.is_set():
-            if (wait := self._not_before - asyncio.get_running_loop().time()) > 0:
-                await self._pause(wait * random.uniform(1.0, 1.2))
-                continue
             try:
                 answer = await self._house.run_line(self._caller, batch.endpoint, line.body)
-            except Limited as full:  # room comes: all lines wait for it, and chat comes before them
-                wait = min(full.retry_after or LONGEST_PAUSE, LONGEST_PAUSE)
-                self._not_before = max(self._not_before, asyncio.get_running_loop().time() + wait)
+            except Limited as full:
+                await self._for_room(min(full.retry_after or LONGEST_PAUSE, LONGEST_PAUSE))
                 continue
+            self._room_came()
             tries += 1
             if answer.status not in PASSING or tries == TRIES:
                 return answer
             await self._pause(pause * random.uniform(0.5, 1.5))
             pause *= 2
         return None
+
+    async def _for_room(self, seconds: float) -> None:
+        """Until a call of ours ends, or there may be room without that."""
+        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(came)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds * random.uniform(1.0, 1.2)):
+                await came
+
+    def _room_came(self) -> None:
+        while self._waiting:
+            came = self._waiting.popleft()
+            if not came.done():
+                came.set_result(None)
+                return
+
+    def _nobody_waits(self) -> None:
+        """Lines that have not begun never do."""
+        for came in self._waiting:
+            came.cancel()
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
