@@ -56,6 +56,7 @@ from terrace.models.base import Embeddings
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
+from terrace.outbound import Outbound, open_outbound
 from terrace.schedules import leaving as schedules_leaving
 from terrace.schedules.service import Schedules
 from terrace.settings import Settings
@@ -75,6 +76,9 @@ from terrace.web.openai.batches import BatchesDoor
 from terrace.web.openai.files import FilesDoor
 from terrace.web.security import is_loopback
 from terrace.web.services import Exporter, Services
+from terrace.webhooks import leaving as webhooks_leaving
+from terrace.webhooks.endpoints import Endpoints
+from terrace.webhooks.service import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +108,9 @@ class House:
     files: Files
     batches: Batches
     schedules: Schedules
+    outbound: Outbound
+    webhooks: Webhooks
+    endpoints: Endpoints
     exporters: tuple[Exporter, ...]
     accounts: Accounts
     doorkeeper: Doorkeeper
@@ -148,12 +155,19 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         search = Search(database, index, embedder)
         jobs = LocalJobs(database, settings.jobs)
         stack.push_async_callback(jobs.close)
+        outbound = open_outbound(settings.outbound)
+        stack.push_async_callback(outbound.close)
+        sealer = load_secret(settings.accounts, settings.data)
+        webhooks = Webhooks(database, jobs, outbound, sealer, settings.webhooks)
+        webhooks.start()
+        stack.callback(webhooks.close)
+        jobs.on_final(webhooks.job_ended, webhooks.wants_job)
         files = FileParser(settings.knowledge, processes)
         knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files, limits)
         answering = Answering(models, Library(database, search), settings.chat)
         chat = Chat(database, jobs, models, settings.chat, limits)
-        ingest = Ingest(database, blobs, files, index, embedder)
-        for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits)):
+        ingest = Ingest(database, blobs, files, index, embedder, webhooks)
+        for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits), *webhooks.kinds()):
             jobs.register(kind)
 
         batch_files = Files(database, blobs, settings.batches, limits)
@@ -161,10 +175,10 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         async def run_line(scope: Scope, endpoint: str, body: bytes) -> Answer:
             return await openai.run_line(scope, endpoint, body)
 
-        batches = Batches(batches_running.House(database, blobs, run_line, settings.batches), jobs)
+        batches = Batches(batches_running.House(database, blobs, run_line, settings.batches, emitter=webhooks), jobs)
         jobs.register(batches.kind)
 
-        schedules = Schedules(database, settings.schedules)
+        schedules = Schedules(database, settings.schedules, emitter=webhooks)
 
         documents = knowledge_leaving.Leaving(database, blobs, index)
 
@@ -198,6 +212,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
                 schedules_leaving.erase_tenant,
+                webhooks_leaving.erase_tenant,
                 ledger.erase_tenant,
                 limits.left,
             ),
@@ -236,11 +251,15 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             files=batch_files,
             batches=batches,
             schedules=schedules,
+            outbound=outbound,
+            webhooks=webhooks,
+            endpoints=Endpoints(database, webhooks, outbound, sealer, entered.audit, settings.webhooks),
             exporters=(
                 batches_leaving.Leaving(database, blobs).export,
                 documents.export,
                 partial(chat_leaving.export, database),
                 partial(schedules_leaving.export, database),
+                partial(webhooks_leaving.export, database),
                 usage.export,
             ),
             accounts=entered,
@@ -336,6 +355,7 @@ async def _keep_house(house: House) -> None:
             await library.keep_house()
             await house.files.tidy()
             await house.usage.tidy(house.settings.limits.ledger_days)
+            await house.webhooks.tidy()
         except (TerraceError, DBAPIError) as error:
             log.warning("the daily tidying stopped early and is tried again tomorrow: %s", error)
         await asyncio.sleep(DAY)
@@ -438,6 +458,7 @@ def _services(house: House) -> Services:
         exporters=house.exporters,
         jobs=house.jobs,
         schedules=house.schedules,
+        webhooks=house.endpoints,
         knowledge=house.knowledge,
         search=house.search,
         chat=house.chat,

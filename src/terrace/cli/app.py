@@ -22,6 +22,7 @@ from terrace.cli import (
     tenants,
     usage,
     users,
+    webhooks,
 )
 from terrace.cli.limits import lasting
 from terrace.cli.output import complain
@@ -51,6 +52,7 @@ for room in (
     documents,
     jobs,
     schedules,
+    webhooks,
     login,
     users,
     keys,

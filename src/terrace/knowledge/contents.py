@@ -169,7 +169,7 @@ def add_known(
 
 def finish(
     session: Session, scope: Scope, document_id: str, job_id: str, *, model: str | None, why_words_only: str = ""
-) -> None:
+) -> DocumentRow:
     """The document is ready, by meaning when its vectors are `model`'s, else by words and a warning that says why.
 
     Runs in the transaction that marks its job succeeded.
@@ -182,18 +182,37 @@ def finish(
     row.warnings = warnings if model else [*warnings, WORDS_ONLY + why_words_only]
     row.error = None
     row.updated_at = now()
+    return row
 
 
-def ended(session: Session, scope: Scope, job: Job) -> None:
-    """The job failed for good or was cancelled: the document says so too. What it had before stays searchable."""
+def ended(session: Session, scope: Scope, job: Job) -> DocumentRow | None:
+    """The job failed for good or was cancelled: the document says so too. What it had before stays searchable.
+
+    None when it is deleted, or another job's by now.
+    """
     document_id = str(job.payload.get("document_id", ""))
     try:
         row = fenced(session, scope, document_id, job.id)
-    except (Missing, Conflict):  # deleted, or another job's by now
-        return
+    except (Missing, Conflict):
+        return None
     row.state = "failed"
     row.error = _why(job)
     row.updated_at = now()
+    return row
+
+
+def told(row: DocumentRow) -> dict[str, Any]:
+    """What an event says about it."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": row.state,
+        "collection_id": row.collection_id,
+        "pages": row.pages,
+        "chunks": row.chunk_count,
+        "searchable": row.searchable,
+        "error": row.error,
+    }
 
 
 def again(session: Session, scope: Scope, job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlmodel import Session
 
 from terrace.errors import Invalid
-from terrace.jobs.base import Context, Done
+from terrace.jobs.base import Context, Done, Job
 from terrace.knowledge import contents, texts, trash
 from terrace.knowledge.base import Chunk, Index, Parsed
 from terrace.knowledge.contents import Passage, Reading
@@ -20,6 +20,8 @@ from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
 from terrace.knowledge.settling import kept_if_known, to_the_end
 from terrace.knowledge.tables import DocumentRow
 from terrace.storage import Blobs, Database
+from terrace.types import Scope
+from terrace.webhooks.base import Emitter, Silent
 
 BATCH = 128  # passages embedded and stored at a time
 
@@ -36,13 +38,26 @@ class Ingest:
     """The handlers of `knowledge.ingest` and `knowledge.embed`; the payload of both is {document_id}."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, parser: Parser, index: Index, embedder: StatefulEmbedder
+        self,
+        database: Database,
+        blobs: Blobs,
+        parser: Parser,
+        index: Index,
+        embedder: StatefulEmbedder,
+        emitter: Emitter | None = None,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._parser = parser
         self._index = index
         self._embedder = embedder
+        self._emitter = emitter or Silent()
+
+    def ended(self, session: Session, scope: Scope, job: Job) -> None:
+        """A job of either kind failed for good or was cancelled."""
+        row = contents.ended(session, scope, job)
+        if row is not None and job.state == "failed":
+            self._emitter.emit(session, scope, "document.failed", contents.told(row))
 
     async def ingest(self, context: Context) -> Done:
         """Read the file, then embed its passages."""
@@ -111,7 +126,9 @@ class Ingest:
             why = error.message
 
         def finish(session: Session) -> None:
-            contents.finish(session, context.scope, document.id, context.job_id, model=model, why_words_only=why)
+            row = contents.finish(session, context.scope, document.id, context.job_id, model=model, why_words_only=why)
+            if row.parsed_by == context.job_id:  # read just now, not merely embedded anew
+                self._emitter.emit(session, context.scope, "document.ready", contents.told(row))
 
         return Done({"document_id": document.id, "searchable": "meaning" if model else "words"}, commit=finish)
 

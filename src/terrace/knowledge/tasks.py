@@ -17,7 +17,7 @@ def job_kinds(ingest: Ingest, *, timeout: float = 4 * 3600.0) -> tuple[JobKind, 
 
     def kind(name: str, handler: Handler) -> JobKind:
         return JobKind(
-            name, handler, lane="cpu", timeout=timeout, on_end=contents.ended, on_retry=contents.again, shared=True
+            name, handler, lane="cpu", timeout=timeout, on_end=ingest.ended, on_retry=contents.again, shared=True
         )
 
     return kind(INGEST, ingest.ingest), kind(EMBED, ingest.embed), JobKind(BATCH, shared=True)

@@ -37,6 +37,7 @@ from terrace.web.api import (
     tenants,
     usage,
     users,
+    webhooks,
 )
 from terrace.web.description import Described
 from terrace.web.edge import ASGI, Edge, Receive, Send
@@ -58,6 +59,7 @@ OpenAI's own SDKs work at `/v1`."""
 RESOURCES = (
     chat, questions, conversations, documents, collections, search, jobs, models, status,
     schedules,
+    webhooks,
     users, auth, sessions, oidc, keys, members, invitations, limits, usage, prices, audit, tenant, tenants,
 )  # fmt: skip
 

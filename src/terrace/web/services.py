@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from terrace.schedules.service import Schedules
     from terrace.telemetry.prices import Prices
     from terrace.telemetry.usage import UsageReport
+    from terrace.webhooks.endpoints import Endpoints
 
 Exporter = Callable[[Scope], AsyncIterator[tuple[str, AsyncIterator[bytes]]]]
 """A room's share of a tenant's export: (path in the archive, its bytes)."""
@@ -51,6 +52,7 @@ class Services:
     usage: "UsageReport"
     jobs: "Jobs"
     schedules: "Schedules"
+    webhooks: "Endpoints"
     knowledge: "Knowledge"
     search: "Search"
     chat: "Chat"

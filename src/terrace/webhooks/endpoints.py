@@ -112,6 +112,10 @@ class Endpoints:
         """Send it once more, with the same webhook-id, and try again as at first. Raises Missing, Conflict."""
         return await self._database.write(self._redeliver, caller, endpoint_id, delivery_id)
 
+    async def signing_secret(self, scope: Scope) -> str:
+        """What deliveries to addresses named for one event are signed with."""
+        return await self._webhooks.signing_secret(scope)
+
     # -- transactions
 
     def _create(self, session: Session, caller: Caller, wanted: dict[str, Any]) -> tuple[Endpoint, str]:
