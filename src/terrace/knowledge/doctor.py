@@ -1,36 +1,40 @@
 """Finds documents that are stuck, half-done or pointing nowhere, and blobs that nobody knows; mends what can be."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from terrace.jobs.base import FINAL, Jobs
-from terrace.jobs.tables import JobRow
-from terrace.knowledge import store, tasks, trash
-from terrace.knowledge.base import Index
+from terrace.jobs.base import Jobs
+from terrace.knowledge import store, tasks, texts, trash
 from terrace.knowledge.embedding.base import StatefulEmbedder
+from terrace.knowledge.health import documents
+from terrace.knowledge.health.base import InspectedIndex
+from terrace.knowledge.health.documents import Ailment
 from terrace.knowledge.tables import ChunkRow, DocumentRow, TrashRow
 from terrace.storage import Blobs, Database
 from terrace.types import Finding, Scope, now
 
-PRIORITY = -10  # what somebody waits for goes first
 ORPHAN_AGE = 24 * 3600.0  # seconds: a younger blob may belong to an upload that is still arriving
+MEND_AT_ONCE = 2000  # rows of the index in one transaction
 
 Repair = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
-    """A finding and how to mend it; None where only a person can."""
+class Case:
+    """A finding and how to mend it; None where only a person can. `count`: how many it stands for."""
 
     finding: Finding
     repair: Repair | None
+    count: int = 1
 
 
 class Doctor:
-    def __init__(self, database: Database, blobs: Blobs, jobs: Jobs, index: Index, embedder: StatefulEmbedder) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, jobs: Jobs, index: InspectedIndex, embedder: StatefulEmbedder
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._jobs = jobs
@@ -59,145 +63,125 @@ class Doctor:
 
     async def keep_house(self) -> int:
         """What a start and then every day should do: embed what isn't, remove trash and orphans. How many mended."""
-        cases = await self._not_embedded() + await self._full_trash() + await self._blobs_astray(ORPHAN_AGE)
+        cases = await self._not_embedded() + await self._full_trash() + await self.blobs_astray(age=ORPHAN_AGE)
         return await _mend(cases)
 
-    async def _cases(self, orphan_age: float) -> list[_Case]:
+    def ailments(self) -> list[Ailment]:
+        """What may be wrong with a document's row, as things are now."""
+        embedding = [] if self._absent else [documents.unembedded(self._embedder.name)]
+        return [documents.stuck(), documents.hollow(), *embedding]
+
+    async def _cases(self, orphan_age: float) -> list[Case]:
         return [
-            *await self._stuck(),
-            *await self._hollow(),
-            *await self._not_embedded(),
-            *await self._out_of_step(),
-            *await self._blobs_astray(orphan_age),
+            *[case for ailment in self.ailments() for case in await self._ailing(ailment)],
+            *[case for tenant in await self._database.read(_tenants) for case in await self.index_astray(tenant)],
+            *await self.blobs_astray(age=orphan_age),
             *await self._full_trash(),
         ]
 
     # -- documents
 
-    async def _stuck(self) -> list[_Case]:
-        """Said to be in progress, but no job is at work on them."""
-        alive = select(JobRow.id).where(col(JobRow.state).not_in(FINAL))
+    @property
+    def _absent(self) -> bool:
+        return self._embedder.state().state == "absent"
 
-        def find(session: Session) -> list[DocumentRow]:
-            query = select(DocumentRow).where(col(DocumentRow.state).in_(store.IN_PROGRESS))
-            lost = col(DocumentRow.job_id).is_(None) | col(DocumentRow.job_id).not_in(alive)
-            return list(session.exec(query.where(lost)))
+    async def _not_embedded(self) -> list[Case]:
+        return [] if self._absent else await self._ailing(documents.unembedded(self._embedder.name))
 
-        return [
-            self._again(row, "document_stuck", f"{row.name!r} is said to be {row.state}, but no job is at work on it.")
-            for row in await self._database.read(find)
-        ]
+    async def _ailing(self, ailment: Ailment) -> list[Case]:
+        rows = await self._database.read(documents.ailing, ailment)
+        return [self._again(row, ailment.code, documents.told(ailment, row), kind=ailment.job) for row in rows]
 
-    async def _hollow(self) -> list[_Case]:
-        """Ready, yet without the passages it should have."""
-        counted = select(ChunkRow.document_id, func.count().label("kept")).group_by(ChunkRow.document_id).subquery()
-
-        def find(session: Session) -> list[DocumentRow]:
-            query = (
-                select(DocumentRow)
-                .join(counted, counted.c.document_id == DocumentRow.id, isouter=True)
-                .where(DocumentRow.state == "ready", func.coalesce(counted.c.kept, 0) != DocumentRow.chunk_count)
-            )
-            return list(session.exec(query))
-
-        return [
-            self._again(row, "document_hollow", f"{row.name!r} is ready, but its passages are not all there.")
-            for row in await self._database.read(find)
-        ]
-
-    async def _not_embedded(self) -> list[_Case]:
-        """Ready, but not by the meaning that the present model gives."""
-        if self._embedder.state().state == "absent":
-            return []
-        model = self._embedder.name
-
-        def find(session: Session) -> list[DocumentRow]:
-            query = select(DocumentRow).where(DocumentRow.state == "ready", DocumentRow.chunk_count > 0)
-            return list(
-                session.exec(query.where(col(DocumentRow.embedding).is_(None) | (col(DocumentRow.embedding) != model)))
-            )
-
-        message = "{!r} is found by words only: it has no vectors of {}."
-        return [
-            self._again(row, "vectors_missing", message.format(row.name, model), kind=tasks.EMBED)
-            for row in await self._database.read(find)
-        ]
-
-    def _again(self, row: DocumentRow, code: str, message: str, *, kind: str = tasks.INGEST) -> _Case:
-        scope = Scope(row.tenant_id)
-        seen = row.job_id
-
-        def enqueue(session: Session) -> None:
-            current = store.get(session, scope, row.id)
-            if current.job_id == seen:  # nobody was quicker
-                store.enqueue(session, scope, self._jobs, current, kind, priority=PRIORITY)
-
+    def _again(self, row: DocumentRow, code: str, message: str, *, kind: str = tasks.INGEST) -> Case:
         async def repair() -> None:
-            await self._database.write(enqueue)
+            await self._database.write(documents.again, self._jobs, row, kind)
 
-        return _Case(Finding("knowledge", code, message, row.id, True), repair)
+        return Case(Finding("knowledge", code, message, row.id, True), repair)
 
     # -- the index
 
-    async def _out_of_step(self) -> list[_Case]:
+    async def index_astray(self, tenant: str) -> list[Case]:
         """One transaction writes chunks and index, so they differ only when somebody else wrote into the database."""
+        scope = Scope(tenant)
+        found = await self._database.read(self._index.strays, scope, None)
+        chunks = await self._database.read(_orphaned_chunks, scope)
+        cases = []
+        if chunks:
+            told = f"{chunks:,} passages are kept of documents that are gone."
+            cases.append(self._astray("chunks_orphaned", told, tenant, chunks, self._drop_chunks))
+        for kind, count, told in (
+            ("orphaned", found.orphaned, "{:,} vectors are kept of passages that are gone."),
+            ("odd", found.odd, "{:,} vectors have another width than the rest of their model."),
+        ):
+            if count:
+                code, told = f"vectors_{kind}", told.format(count)
+                cases.append(self._astray(code, told, tenant, count, self._dropping(kind)))
+        if found.extra or found.missing:
+            told = f"{found.missing:,} passages are not in the full text, and {found.extra:,} that are gone still are."
+            cases.append(self._astray("index_differs", told, tenant, found.extra + found.missing, self._mend_text))
+        return cases
 
-        def find(session: Session) -> list[tuple[str, int, int, int]]:
-            query = select(ChunkRow.tenant_id, func.count()).group_by(ChunkRow.tenant_id)
-            return [
-                (tenant, kept, *self._indexed(session, Scope(tenant))) for tenant, kept in session.exec(query).all()
-            ]
-
-        return [
-            self._differing(tenant, kept, texts, vectors)
-            for tenant, kept, texts, vectors in await self._database.read(find)
-            if texts != kept
-        ]
-
-    def _differing(self, tenant: str, kept: int, texts: int, vectors: int) -> _Case:
-        message = f"{kept:,} passages are kept, but {texts:,} are in the full text and {vectors:,} vectors are."
-        if texts > kept:  # words of passages that nobody can name any more
-            return _Case(Finding("knowledge", "index_differs", f"{message} Restore a backup.", tenant, False), None)
-
-        def find(session: Session) -> list[DocumentRow]:
-            query = select(DocumentRow).where(DocumentRow.tenant_id == tenant, DocumentRow.state == "ready")
-            return list(session.exec(query))
-
+    def _astray(
+        self, code: str, message: str, tenant: str, count: int, mend: Callable[[Scope], Awaitable[None]]
+    ) -> Case:
         async def repair() -> None:
-            await _mend([self._again(row, "index_differs", "") for row in await self._database.read(find)])
+            await mend(Scope(tenant))
 
-        told = f"{message} All documents are read again."
-        return _Case(Finding("knowledge", "index_differs", told, tenant, True), repair)
+        return Case(Finding("knowledge", code, message, tenant, True), repair, count)
 
-    def _indexed(self, session: Session, scope: Scope) -> tuple[int, int]:
-        counts = self._index.counts(session, scope)
-        return counts["chunks"], counts["vectors"]
+    async def _mend_text(self, scope: Scope) -> None:
+        while await self._database.write(self._index.mend_text, scope, MEND_AT_ONCE) == MEND_AT_ONCE:
+            pass
+
+    async def _drop_chunks(self, scope: Scope) -> None:
+        while await self._database.write(_drop_orphaned_chunks, scope, self._index):
+            pass
+
+    def _dropping(self, kind: str) -> Callable[[Scope], Awaitable[None]]:
+        async def drop(scope: Scope) -> None:
+            await self.drop_vectors(scope, kind, None)
+
+        return drop
+
+    async def drop_vectors(self, scope: Scope, kind: str, serving: Sequence[str] | None) -> None:
+        """Remove strays of the vectors; documents that lose what serves them are embedded again."""
+
+        def drop(session: Session) -> int:
+            gone = self._index.remove_vectors(session, scope, serving, kind, MEND_AT_ONCE)
+            if kind == "odd":
+                for row in session.exec(select(DocumentRow).where(col(DocumentRow.id).in_(set(gone)))):
+                    row.embedding, row.searchable = None, "words"
+                    documents.again(session, self._jobs, row, tasks.EMBED)
+            return len(gone)
+
+        while await self._database.write(drop) == MEND_AT_ONCE:
+            pass
 
     # -- blobs
 
-    async def _blobs_astray(self, orphan_age: float) -> list[_Case]:
-        """Files without a row, and rows without a file. Other rooms' files are theirs to look after."""
-        stored = {each.key: each.modified_at async for each in self._blobs.list() if _is_documents(each.key)}
-        known = await self._database.read(_blobs_known)  # after the listing: what came in meanwhile is in both
+    async def blobs_astray(self, tenant: str | None = None, *, age: float = ORPHAN_AGE) -> list[Case]:
+        """Files without a row, and rows without a file; of all tenants without `tenant`. Other rooms' files are theirs
+        to look after."""
+        where = f"{tenant}/documents/" if tenant is not None else ""
+        stored = {each.key: each.modified_at async for each in self._blobs.list(where) if _is_documents(each.key)}
+        known = await self._database.read(_blobs_known, tenant)  # after the listing: what came in meanwhile is in both
         cases = [
-            self._orphan(key)
-            for key, modified_at in stored.items()
-            if key not in known and modified_at < now() - orphan_age
+            self._orphan(key) for key, modified_at in stored.items() if key not in known and modified_at < now() - age
         ]
         for key, (document_id, is_original) in known.items():
             if document_id and key not in stored and not await self._blobs.exists(key):
                 cases.append(await self._missing(key, document_id, is_original))
         return cases
 
-    def _orphan(self, key: str) -> _Case:
+    def _orphan(self, key: str) -> Case:
         async def repair() -> None:
-            if key not in await self._database.read(_blobs_known):
+            if key not in await self._database.read(_blobs_known, key.split("/")[0]):
                 await self._blobs.delete(key)
 
         message = "A file is kept that no document refers to: an upload that was broken off."
-        return _Case(Finding("knowledge", "blob_orphaned", message, key, True), repair)
+        return Case(Finding("knowledge", "blob_orphaned", message, key, True), repair)
 
-    async def _missing(self, key: str, document_id: str, is_original: bool) -> _Case:
+    async def _missing(self, key: str, document_id: str, is_original: bool) -> Case:
         def find(session: Session) -> DocumentRow:
             return session.exec(select(DocumentRow).where(DocumentRow.id == document_id)).one()
 
@@ -209,23 +193,23 @@ class Doctor:
         message = (
             f"The file of {row.name!r} is gone from the data folder. Restore it, or delete it and upload it again."
         )
-        return _Case(Finding("knowledge", "blob_missing", message, document_id, False), None)
+        return Case(Finding("knowledge", "blob_missing", message, document_id, False), None)
 
-    async def _full_trash(self) -> list[_Case]:
+    async def _full_trash(self) -> list[Case]:
         def find(session: Session) -> list[tuple[str, int]]:
             return list(session.exec(select(TrashRow.tenant_id, func.count()).group_by(TrashRow.tenant_id)).all())
 
         return [self._trash_of(tenant, count) for tenant, count in await self._database.read(find)]
 
-    def _trash_of(self, tenant: str, count: int) -> _Case:
+    def _trash_of(self, tenant: str, count: int) -> Case:
         async def repair() -> None:
             await trash.empty(self._database, self._blobs, Scope(tenant))
 
         message = f"{count:,} files of deleted documents still wait to be removed."
-        return _Case(Finding("knowledge", "trash_full", message, tenant, True), repair)
+        return Case(Finding("knowledge", "trash_full", message, tenant, True), repair)
 
 
-async def _mend(cases: list[_Case]) -> int:
+async def _mend(cases: list[Case]) -> int:
     repairs = [case.repair for case in cases if case.repair is not None]
     for repair in repairs:
         await repair()
@@ -236,11 +220,36 @@ def _is_documents(key: str) -> bool:
     return key.split("/")[1:2] == ["documents"]
 
 
-def _blobs_known(session: Session) -> dict[str, tuple[str, bool]]:
+def _blobs_known(session: Session, tenant: str | None) -> dict[str, tuple[str, bool]]:
     """Every key that rows refer to: (its document or "" for trash, whether it is the original)."""
-    known = dict.fromkeys(session.exec(select(TrashRow.key)), ("", False))
-    for document_id, original, text in session.exec(select(DocumentRow.id, DocumentRow.blob, DocumentRow.text_blob)):
+    thrown, kept = select(TrashRow.key), select(DocumentRow.id, DocumentRow.blob, DocumentRow.text_blob)
+    if tenant is not None:
+        thrown, kept = thrown.where(TrashRow.tenant_id == tenant), kept.where(DocumentRow.tenant_id == tenant)
+    known = dict.fromkeys(session.exec(thrown), ("", False))
+    for document_id, original, text in session.exec(kept):
         known[original] = (document_id, True)
         if text is not None:
             known[text] = (document_id, False)
     return known
+
+
+def _tenants(session: Session) -> Sequence[str]:
+    """Whoever has passages."""
+    return session.exec(select(ChunkRow.tenant_id).distinct()).all()
+
+
+def _orphans(scope: Scope) -> tuple[bool, ...]:
+    known = select(DocumentRow.id).where(DocumentRow.tenant_id == scope.tenant)
+    return ChunkRow.tenant_id == scope.tenant, col(ChunkRow.document_id).not_in(known)  # type: ignore[return-value]
+
+
+def _orphaned_chunks(session: Session, scope: Scope) -> int:
+    return session.exec(select(func.count()).select_from(ChunkRow).where(*_orphans(scope))).one()
+
+
+def _drop_orphaned_chunks(session: Session, scope: Scope, index: InspectedIndex) -> bool:
+    """Of one document that is gone."""
+    gone = session.exec(select(ChunkRow.document_id).where(*_orphans(scope)).limit(1)).first()
+    if gone is not None:
+        store.forget_contents(session, scope, index, gone)
+    return gone is not None

@@ -32,6 +32,11 @@ def folder(tenant: str, document_id: str) -> str:
     return f"{tenant}/documents/{document_id}"
 
 
+def is_document(key: str) -> bool:
+    """Whether a blob lies where those of documents do; other rooms keep theirs elsewhere."""
+    return key.split("/")[1:2] == ["documents"]
+
+
 def original_key(tenant: str, document_id: str) -> str:
     return f"{folder(tenant, document_id)}/original"
 

@@ -16,7 +16,7 @@ from terrace.errors import Invalid
 from terrace.storage import Database
 from terrace.telemetry import store
 from terrace.telemetry.calls import PICODOLLARS
-from terrace.telemetry.journal import Entry
+from terrace.telemetry.journal import Entry, id_at
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.store import SUMS
 from terrace.types import Scope, moment, now
@@ -139,6 +139,18 @@ class UsageReport:
         found, following = await self._database.read(store.calls, scope.tenant, wanted, model, cursor, limit)
         return [_call(entry) for entry in found], following
 
+    async def of_job(self, scope: Scope, job_id: str, since: float) -> Line:
+        """What the model calls of one job came to, those that failed or broke off too; it began at `since` or later."""
+        await self._ledger.catch_up()
+        wanted, oldest = _given(user_id=scope.user, job_id=job_id), id_at(since)
+        found: list[Entry] = []
+        cursor = None
+        while True:
+            some, cursor = await self._database.read(store.calls, scope.tenant, wanted, None, cursor, EXPORTED)
+            found += some
+            if cursor is None or (len(some) < EXPORTED and cursor < oldest):
+                return _sum(job_id, found)
+
     async def export(self, scope: Scope) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
         """A tenant's calls and its sums by day, as JSON lines: the path in an archive, and the bytes."""
         await self._ledger.catch_up()
@@ -229,6 +241,20 @@ def _call(entry: Entry) -> UsedCall:
     told = {name: getattr(entry, name) for name in UsedCall.__slots__}
     cost = None if entry.cost is None else entry.cost / PICODOLLARS
     return UsedCall(**told | {"started_at": moment(entry.started_at), "cost": cost})
+
+
+def _sum(job_id: str, entries: Sequence[Entry]) -> Line:
+    return Line(
+        job_id,
+        job_id,
+        calls=len(entries),
+        failed=sum(entry.outcome != "ok" for entry in entries),
+        unpriced=sum(entry.cost is None for entry in entries),
+        input_tokens=sum(entry.input_tokens for entry in entries),
+        cached_tokens=sum(entry.cached_tokens for entry in entries),
+        output_tokens=sum(entry.output_tokens for entry in entries),
+        cost=sum(entry.cost or 0 for entry in entries) / PICODOLLARS,
+    )
 
 
 def _each_day(rows: Sequence[Line], first: date, last: date) -> list[Line]:
