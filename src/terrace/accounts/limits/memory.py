@@ -261,6 +261,14 @@ class MemoryLimits:
         if self._line:
             self._line.wake()
 
+    def largest(self, demand: Demand) -> int | None:
+        """The most a call can cost, in picodollars, as it is reserved for; None when nobody knows the price."""
+        price = self._prices.of(demand.kind, demand.provider, demand.model)
+        if price is None:
+            return None
+        answer = self._options.answer_tokens if demand.output_tokens is None else demand.output_tokens
+        return _dearest(price, *self._factors.applied(demand, answer if demand.operation == "chat" else 0))
+
     # -- holds
 
     def hold(self, scope: Scope, demand: Demand) -> Kept:

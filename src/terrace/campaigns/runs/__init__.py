@@ -1,0 +1,1 @@
+"""Campaigns: one message for each contact of a list, whatever crashes."""
