@@ -21,6 +21,12 @@ from terrace.accounts.limits.base import Subject
 from terrace.accounts.limits.memory import MemoryLimits
 from terrace.accounts.opening import Accounts, open_accounts
 from terrace.accounts.secret import load_secret
+from terrace.analysis import leaving as analysis_leaving
+from terrace.analysis.reading import Reader
+from terrace.analysis.running import Tools
+from terrace.analysis.service import Analyses
+from terrace.analysis.store import stored as stored_analyses
+from terrace.analysis.tasks import kinds as analysis_kinds
 from terrace.batches import leaving as batches_leaving
 from terrace.batches import running as batches_running
 from terrace.batches.base import Answer
@@ -50,6 +56,14 @@ from terrace.knowledge.quoting import QuotingRanker
 from terrace.knowledge.receiving import Door
 from terrace.knowledge.search import Search
 from terrace.knowledge.service import Knowledge
+from terrace.knowledge.sources import leaving as sources_leaving
+from terrace.knowledge.sources.keeping import Keeper
+from terrace.knowledge.sources.running import Runner
+from terrace.knowledge.sources.scheduled import Scheduled
+from terrace.knowledge.sources.scheduled import action as source_action
+from terrace.knowledge.sources.service import Sources as DocumentSources
+from terrace.knowledge.sources.visiting import Visitor
+from terrace.knowledge.sources.watching import Watcher
 from terrace.knowledge.store import stored
 from terrace.knowledge.tasks import job_kinds as knowledge_kinds
 from terrace.models.base import Embeddings
@@ -98,7 +112,11 @@ class House:
     index: SQLiteIndex
     search: Search
     knowledge: Knowledge
+    sources: DocumentSources
+    watcher: Watcher
     answering: Answering
+    analyses: Analyses
+    analysed: analysis_leaving.Leaving
     chat: Chat
     metrics: Metrics
     ledger: Ledger
@@ -170,6 +188,12 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits), *webhooks.kinds()):
             jobs.register(kind)
 
+        reader = Reader(processes, settings.analysis, settings.knowledge)
+        analyses = Analyses(database, blobs, jobs, models, reader, settings.analysis, knowledge, limits)
+        for kind in analysis_kinds(Tools(blobs, reader, models, settings.analysis, usage, webhooks)):
+            jobs.register(kind)
+        analysed = analysis_leaving.Leaving(database, blobs)
+
         batch_files = Files(database, blobs, settings.batches, limits)
 
         async def run_line(scope: Scope, endpoint: str, body: bytes) -> Answer:
@@ -179,6 +203,12 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         jobs.register(batches.kind)
 
         schedules = Schedules(database, settings.schedules, emitter=webhooks)
+
+        keeper = Keeper(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), limits)
+        visitor = Visitor(database, processes, keeper, settings.outbound, settings.knowledge)
+        jobs.register(Runner(database, processes, outbound, keeper, settings.schedules, visitor).kind())
+        sources = DocumentSources(database, blobs, jobs, keeper, outbound, settings.schedules, Scheduled(schedules))
+        schedules.register(source_action(sources))
 
         documents = knowledge_leaving.Leaving(database, blobs, index)
 
@@ -191,26 +221,32 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             loopback=is_loopback(settings.host),
             terminal_token=token,
             adopt=(
+                analysis_leaving.adopt,
                 batches_leaving.adopt,
                 chat_leaving.adopt,
                 jobs_leaving.adopt,
                 knowledge_leaving.adopt,
+                sources_leaving.adopt,
                 schedules_leaving.adopt,
             ),
             erase_user=(
+                analysed.erase_user,
                 batches_leaving.erase_user,
                 chat_leaving.erase_user,
                 erase_jobs,
                 knowledge_leaving.erase_user,
+                sources_leaving.erase_user,
                 schedules_leaving.erase_user,
                 ledger.erase,
                 limits.left,
             ),
             erase_tenant=(
+                analysed.erase_tenant,
                 batches_leaving.erase_tenant,
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
+                sources_leaving.erase_tenant,
                 schedules_leaving.erase_tenant,
                 webhooks_leaving.erase_tenant,
                 ledger.erase_tenant,
@@ -241,7 +277,11 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             index=index,
             search=search,
             knowledge=knowledge,
+            sources=sources,
+            watcher=Watcher(database, settings.schedules.folders, sources.start),
             answering=answering,
+            analyses=analyses,
+            analysed=analysed,
             chat=chat,
             metrics=metrics,
             ledger=ledger,
@@ -255,8 +295,10 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             webhooks=webhooks,
             endpoints=Endpoints(database, webhooks, outbound, sealer, entered.audit, settings.webhooks),
             exporters=(
+                analysed.export,
                 batches_leaving.Leaving(database, blobs).export,
                 documents.export,
+                partial(sources_leaving.export, database),
                 partial(chat_leaving.export, database),
                 partial(schedules_leaving.export, database),
                 partial(webhooks_leaving.export, database),
@@ -323,12 +365,14 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
     if jobs:
         await house.jobs.start()
         await house.schedules.start()
+        house.watcher.start()
     tidying = asyncio.create_task(_keep_house(house)) if jobs else None
     draining = asyncio.create_task(_drain(house, stop))
     try:
         yield
     finally:
         stop.set()
+        await house.watcher.close()
         await house.schedules.close()
         if tidying is not None:
             tidying.cancel()
@@ -354,6 +398,7 @@ async def _keep_house(house: House) -> None:
             await house.blobs.sweep()
             await library.keep_house()
             await house.files.tidy()
+            await house.analysed.tidy()
             await house.usage.tidy(house.settings.limits.ledger_days)
             await house.webhooks.tidy()
         except (TerraceError, DBAPIError) as error:
@@ -460,7 +505,9 @@ def _services(house: House) -> Services:
         schedules=house.schedules,
         webhooks=house.endpoints,
         knowledge=house.knowledge,
+        sources=house.sources,
         search=house.search,
+        analyses=house.analyses,
         chat=house.chat,
         models=house.models,
         metrics=house.metrics,
@@ -491,4 +538,4 @@ def _collections(knowledge: Knowledge) -> Callable[[Scope], Awaitable[Sequence[s
 def _stored(session: Session, subject: Subject) -> tuple[int, int]:
     """How many documents a subject has, and the bytes of these and of its other files."""
     documents, size = stored(session, subject)
-    return documents, size + stored_files(session, subject)
+    return documents, size + stored_files(session, subject) + stored_analyses(session, subject)

@@ -13,6 +13,7 @@ from terrace import __version__
 from terrace.web import problems
 from terrace.web.access import Doorkeeper, check_rules
 from terrace.web.api import (
+    analyses,
     audit,
     auth,
     chat,
@@ -32,6 +33,7 @@ from terrace.web.api import (
     schedules,
     search,
     sessions,
+    sources,
     status,
     tenant,
     tenants,
@@ -58,8 +60,10 @@ OpenAI's own SDKs work at `/v1`."""
 
 RESOURCES = (
     chat, questions, conversations, documents, collections, search, jobs, models, status,
+    sources,
     schedules,
     webhooks,
+    analyses,
     users, auth, sessions, oidc, keys, members, invitations, limits, usage, prices, audit, tenant, tenants,
 )  # fmt: skip
 
@@ -107,8 +111,11 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         if short := getattr(resource, "short", None):
             app.include_router(short, include_in_schema=False)
     app.include_router(operations.router)
-    check_rules(app.routes)
     _pages(app, docs=docs)
+    for resource in RESOURCES:
+        if last := getattr(resource, "last", None):  # matches what nothing before it did
+            app.include_router(last, include_in_schema=False)
+    check_rules(app.routes)
     return app
 
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from terrace.accounts.people import People
     from terrace.accounts.sessions import Sessions
     from terrace.accounts.tenants import Tenants
+    from terrace.analysis.service import Analyses
     from terrace.chat.questions import Questions
     from terrace.chat.service import Chat
     from terrace.jobs.base import Jobs
     from terrace.knowledge.search import Search
     from terrace.knowledge.service import Knowledge
+    from terrace.knowledge.sources.service import Sources
     from terrace.models.service import Models
     from terrace.schedules.service import Schedules
     from terrace.telemetry.prices import Prices
@@ -54,7 +56,9 @@ class Services:
     schedules: "Schedules"
     webhooks: "Endpoints"
     knowledge: "Knowledge"
+    sources: "Sources"
     search: "Search"
+    analyses: "Analyses"
     chat: "Chat"
     questions: "Questions"
     models: "Models"

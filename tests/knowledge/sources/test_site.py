@@ -193,7 +193,7 @@ async def test_an_endless_calendar_ends(lab: Lab) -> None:
     lab.runner._options = lab.options
     source = await lab.make(HERE, "site", SITE)
     report = await lab.run(HERE, source)
-    assert report.added <= 402
+    assert report.added <= 152
     assert any("calendar" in note for note in report.notes)
 
 

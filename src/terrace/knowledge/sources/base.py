@@ -33,7 +33,7 @@ class NewSource:
     tags: tuple[str, ...] = ()
     options: Options = Options()
     watch: bool = False
-    every: float | None = None  # seconds
+    every: int | None = None  # seconds
     cron: str | None = None
     timezone: str = "UTC"
 

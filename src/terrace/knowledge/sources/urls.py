@@ -9,7 +9,7 @@ MAX_SEGMENTS = 20
 MAX_PARAMETERS = 8
 SAME_SEGMENT = 4  # times one name may stand in a path
 PER_PATH = 100  # addresses of one path that differ in their query alone
-PER_DATES = 400  # addresses of one form that have a date in them
+PER_DATES = 150  # addresses of one form that have a date in them
 
 _PORTS = {"http": 80, "https": 443}
 _TRACKING = re.compile(
