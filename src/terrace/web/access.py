@@ -231,7 +231,7 @@ SHORT = {
     "GET /jobs/{job_id}/status": "GET /api/jobs/{job_id}",
     "POST /jobs/process-document": "POST /api/documents/{document_id}/reprocess",
     "POST /upload": "POST /api/analyses",
-    "GET /{file_id}": "GET /api/analyses/{analysis_id}",
+    "GET /{file_id:analysis}": "GET /api/analyses/{analysis_id}",
 }
 """Promised short paths that are more than the canonical one without its prefix."""
 
