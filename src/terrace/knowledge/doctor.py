@@ -7,7 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from terrace.jobs.base import Jobs
-from terrace.knowledge import store, tasks, texts, trash
+from terrace.knowledge import store, tasks, trash
 from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.health import documents
 from terrace.knowledge.health.base import InspectedIndex

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -37,11 +37,24 @@ class SearchResult:
     embedding: str | None
 
 
+def _nobody(scope: Scope, documents: Iterable[str]) -> None:
+    pass
+
+
 class Search:
-    def __init__(self, database: Database, index: Index, embedder: StatefulEmbedder) -> None:
+    """`found` hears which documents each search has found."""
+
+    def __init__(
+        self,
+        database: Database,
+        index: Index,
+        embedder: StatefulEmbedder,
+        found: Callable[[Scope, Iterable[str]], None] = _nobody,
+    ) -> None:
         self._database = database
         self._index = index
         self._embedder = embedder
+        self._found = found
 
     async def search(
         self, scope: Scope, query: str, *, k: int = 10, filter: Filter = Filter(), mode: Mode = "hybrid"
@@ -60,6 +73,7 @@ class Search:
         words = "" if mode == "vector" else query
         found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
         hits = await self._database.read(_hits, scope, found)
+        self._found(scope, {hit.document_id for hit in hits})
         took = (time.perf_counter() - started) * 1000
         return SearchResult(hits, "text" if vector is None else mode, round(took, 2), model)
 

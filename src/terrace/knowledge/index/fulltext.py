@@ -79,6 +79,40 @@ def count(session: Session, scope: Scope) -> int:
     return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}_docsize").scalar_one())
 
 
+def strays(session: Session, scope: Scope) -> tuple[int, int]:
+    """(texts without a chunk, chunks without a text)."""
+    connection = session.connection()
+    table = table_of(scope)
+    if not _exists(connection, table):
+        kept = connection.exec_driver_sql("SELECT count(*) FROM chunks WHERE tenant_id = ?", (scope.tenant,))
+        return 0, int(kept.scalar_one())
+    extra = connection.exec_driver_sql(
+        f"SELECT count(*) FROM {table}_docsize d WHERE NOT EXISTS "
+        "(SELECT 1 FROM chunks c WHERE c.number = d.id AND c.tenant_id = ?)",
+        (scope.tenant,),
+    )
+    missing = connection.exec_driver_sql(
+        f"SELECT count(*) FROM chunks c WHERE c.tenant_id = ? AND c.number NOT IN (SELECT id FROM {table}_docsize)",
+        (scope.tenant,),
+    )
+    return int(extra.scalar_one()), int(missing.scalar_one())
+
+
+def mend(session: Session, scope: Scope, limit: int) -> int:
+    """Put in up to `limit` chunks that have no text; all anew where there are texts without a chunk, as the words of
+    one that is gone cannot be taken out. Returns how many were put in."""
+    connection = session.connection()
+    if strays(session, scope)[0]:
+        connection.exec_driver_sql(f"DROP TABLE {table_of(scope)}")
+    table = _made(connection, scope)
+    added = connection.exec_driver_sql(
+        f"INSERT INTO {table}(rowid, {COLUMNS}) SELECT number, {COLUMNS} FROM chunks c WHERE c.tenant_id = ? "
+        f"AND c.number NOT IN (SELECT id FROM {table}_docsize) LIMIT ?",
+        (scope.tenant, limit),
+    )
+    return int(added.rowcount)
+
+
 def _made(connection: Connection, scope: Scope) -> str:
     table = table_of(scope)
     if not _exists(connection, table):

@@ -8,7 +8,8 @@ from typing import Any
 from sqlmodel import Session
 
 from terrace.knowledge.base import Filter, IndexedChunk, Scored
-from terrace.knowledge.index import fulltext, vectors
+from terrace.knowledge.health.base import Strays
+from terrace.knowledge.index import fulltext, inspecting, vectors
 from terrace.knowledge.index.filters import allowed_documents
 from terrace.knowledge.index.fusion import Fused, fuse
 from terrace.storage.database import Database
@@ -54,6 +55,22 @@ class SQLiteIndex:
 
     def counts(self, session: Session, scope: Scope) -> dict[str, int]:
         return {"chunks": fulltext.count(session, scope), "vectors": vectors.count(session, scope)}
+
+    def strays(self, session: Session, scope: Scope, serving: Sequence[str] | None) -> Strays:
+        return inspecting.strays(session, scope, serving)
+
+    def remove_vectors(
+        self, session: Session, scope: Scope, serving: Sequence[str] | None, kind: str, limit: int
+    ) -> list[str]:
+        return inspecting.remove(session, scope, serving, kind, limit)
+
+    def mend_text(self, session: Session, scope: Scope, limit: int) -> int:
+        return fulltext.mend(session, scope, limit)
+
+    def vectors_after(
+        self, session: Session, scope: Scope, model: str, after: int, limit: int
+    ) -> tuple[int, list[str], Any]:
+        return inspecting.after(session, scope, model, after, limit)
 
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter

@@ -55,6 +55,11 @@ def remove(session: Session, scope: Scope, document_id: str) -> None:
     _remove(session, scope, "document_id = ?", (document_id,))
 
 
+def remove_ids(session: Session, scope: Scope, ids: Sequence[int]) -> None:
+    """By their own ids."""
+    _remove(session, scope, "id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
+
+
 def known(session: Session, scope: Scope, model: str, hashes: Sequence[str]) -> dict[str, Any]:
     """float32 vectors by `text_sha256`."""
     import numpy as np

@@ -1,0 +1,1 @@
+"""How a tenant's corpus is: what is broken, what is double, what nobody reads; and what mends it."""
