@@ -58,7 +58,7 @@ VENDORS = {
     "pydantic_settings": {"settings"},
     "pypdfium2": {"knowledge/parsers", "analysis"},
     "rich": {"cli"},
-    "selectolax": {"knowledge/parsers"},
+    "selectolax": {"knowledge/parsers", "knowledge/sources"},
     "sqlalchemy": ROOMS_WITH_TABLES,
     "sqlmodel": ROOMS_WITH_TABLES,
     "starlette": {"web"},

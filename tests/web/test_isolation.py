@@ -48,11 +48,14 @@ async def furnished(owner: Person, mark: str) -> Home:
     await owner.ready(uploaded["document"]["id"])
     [collection] = [each for each in (await owner.get("/api/collections")).json()["items"] if each["name"] == mark]
     offer = (await owner.post("/api/invitations", {"email": f"{mark}@example.org"})).json()
+    place = {"kind": "url", "location": f"https://{mark.lower()}.example.org/", "name": mark, "every": 86_400}
+    source = (await owner.post("/api/sources", place)).json()
     home.ids = {
         "tenant_id": owner.tenant,
         "document_id": uploaded["document"]["id"],
         "collection_id": collection["id"],
         "invitation_id": offer["invitation"]["id"],
+        "source_id": source["id"],
         "number": "1",
         **await things(owner, mark, home),
     }

@@ -13,7 +13,7 @@ NOTHING = {
     name: f"{name[:3]}_none"
     for name in (
         "tenant_id", "document_id", "collection_id", "invitation_id", "user_id", "conversation_id", "job_id",
-        "question_id", "key_id", "session_id",
+        "question_id", "key_id", "session_id", "source_id",
     )
 } | {"number": "1", "subject": "user:usr_none", "model": "none", "name": "none"}  # fmt: skip
 
