@@ -23,8 +23,9 @@ from terrace.types import Scope
 BRIEFS = 200  # campaigns remembered
 
 MESSAGES = text(
-    "SELECT m.id, m.campaign_id, m.contact_id, m.state, m.job_id, m.reserved, m.attempt, "
-    "c.id AS person, c.key, c.name, c.email, c.fields FROM campaign_messages AS m LEFT JOIN contacts AS c ON c.id = m.contact_id AND c.tenant_id = m.tenant_id "
+    "SELECT m.id, m.campaign_id, m.contact_id, m.state, m.job_id, m.reserved, m.attempt, c.id AS person, c.key, "
+    "c.name, c.email, c.fields FROM campaign_messages AS m "
+    "LEFT JOIN contacts AS c ON c.id = m.contact_id AND c.tenant_id = m.tenant_id "
     "WHERE m.tenant_id = :tenant AND m.id IN :ids"
 ).bindparams(bindparam("ids", expanding=True))
 CAMPAIGNS = text("SELECT id, state, budget FROM campaigns WHERE tenant_id = :tenant AND id IN :ids").bindparams(

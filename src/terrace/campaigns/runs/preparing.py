@@ -97,7 +97,12 @@ class Preparing:
         page = self._people.page(session, scope, row.list_id, row.reached, PAGE)
         known = set(session.execute(KNOWN, {"id": row.id, "ids": [each.id for each in page]}).scalars())
         compiled = templates.compiled(session, scope, row.template_id, row.template_version)
-        fresh = [_fresh(session, scope, self._people, row, each, compiled) for each in page if each.id not in known]
+        people = [each for each in page if each.id not in known]
+        ids = sorted(new_id("cms") for _ in people)  # messages stand in the order of the contacts
+        fresh = [
+            _fresh(session, scope, self._people, row, each, compiled) | {"id": id}
+            for id, each in zip(ids, people, strict=True)
+        ]
         skipped = [each for each in fresh if each["state"] == "skipped"]
         if page:
             values = {"id": row.id, "reached": page[-1].id, "added": len(fresh), "skipped": len(skipped), "now": now()}
@@ -149,7 +154,6 @@ def _fresh(
         names = ", ".join(f"`{name.removeprefix(CONTACT)}`" for name in sorted(lacking))
         error = msgspec.json.encode(Reason("value_missing", f"This contact has no {names}.")).decode()
     return {
-        "id": new_id("cms"),
         "tenant_id": scope.tenant,
         "campaign_id": campaign.id,
         "contact_id": contact.id,
