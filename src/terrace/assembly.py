@@ -49,6 +49,12 @@ from terrace.knowledge import leaving as knowledge_leaving
 from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding import open_embedder
 from terrace.knowledge.embedding.base import StatefulEmbedder
+from terrace.knowledge.health import leaving as health_leaving
+from terrace.knowledge.health.retrievals import Retrievals
+from terrace.knowledge.health.service import Health
+from terrace.knowledge.health.store import CHECK
+from terrace.knowledge.health.tasks import CHECK_ALL, TIDY
+from terrace.knowledge.health.tasks import job_kinds as health_kinds
 from terrace.knowledge.index import SQLiteIndex
 from terrace.knowledge.ingest import Ingest
 from terrace.knowledge.parsers import FileParser
@@ -72,6 +78,7 @@ from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
 from terrace.outbound import Outbound, open_outbound
 from terrace.schedules import leaving as schedules_leaving
+from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
 from terrace.settings import Settings
 from terrace.storage import Database, open_database
@@ -97,6 +104,7 @@ from terrace.webhooks.service import Webhooks
 log = logging.getLogger(__name__)
 
 DAY = 86_400.0  # seconds
+HOUR = 3600
 DISCOVERED = ("openai", "anthropic", "ollama")  # providers that may be there without being configured
 
 
@@ -126,6 +134,8 @@ class House:
     files: Files
     batches: Batches
     schedules: Schedules
+    health: Health
+    library_doctor: Doctor
     outbound: Outbound
     webhooks: Webhooks
     endpoints: Endpoints
@@ -170,7 +180,9 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         models = open_models(settings.models, transport, QuotingRanker(embedder), limits, os.environ)
         stack.push_async_callback(models.close)
         index = SQLiteIndex(database)
-        search = Search(database, index, embedder)
+        retrievals = Retrievals(database)
+        stack.push_async_callback(retrievals.close)
+        search = Search(database, index, embedder, retrievals.count)
         jobs = LocalJobs(database, settings.jobs)
         stack.push_async_callback(jobs.close)
         outbound = open_outbound(settings.outbound)
@@ -202,7 +214,16 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         batches = Batches(batches_running.House(database, blobs, run_line, settings.batches, emitter=webhooks), jobs)
         jobs.register(batches.kind)
 
+        library_doctor = Doctor(database, blobs, jobs, index, embedder)
+        health = Health(database, jobs, index, embedder, library_doctor, knowledge.delete)
+        for kind in health_kinds(health, library_doctor):
+            jobs.register(kind)
+
         schedules = Schedules(database, settings.schedules, emitter=webhooks)
+        schedules.register(Action(CHECK, "Look through the corpus", health.begin))
+        schedules.register(Action(CHECK_ALL, "Look through everybody's corpus", _job(jobs, CHECK_ALL), operator=True))
+        schedules.register(Action(TIDY, "Tidy the library", _job(jobs, TIDY), operator=True))
+        schedules.build_in(BuiltIn("Corpus health", CHECK_ALL, HOUR))
 
         keeper = Keeper(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), limits)
         visitor = Visitor(database, processes, keeper, settings.outbound, settings.knowledge)
@@ -246,6 +267,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
+                health_leaving.erase_tenant,
                 sources_leaving.erase_tenant,
                 schedules_leaving.erase_tenant,
                 webhooks_leaving.erase_tenant,
@@ -291,6 +313,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             files=batch_files,
             batches=batches,
             schedules=schedules,
+            health=health,
+            library_doctor=library_doctor,
             outbound=outbound,
             webhooks=webhooks,
             endpoints=Endpoints(database, webhooks, outbound, sealer, entered.audit, settings.webhooks),
@@ -301,6 +325,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 partial(sources_leaving.export, database),
                 partial(chat_leaving.export, database),
                 partial(schedules_leaving.export, database),
+                partial(health_leaving.export, database),
                 partial(webhooks_leaving.export, database),
                 usage.export,
             ),
@@ -392,7 +417,7 @@ async def _drain(house: House, stop: asyncio.Event) -> None:
 
 async def _keep_house(house: House) -> None:
     """At the start and every day: embed what a model that was away has missed, remove what nobody refers to."""
-    library = _doctor(house)
+    library = house.library_doctor
     while True:
         try:
             await house.blobs.sweep()
@@ -404,10 +429,6 @@ async def _keep_house(house: House) -> None:
         except (TerraceError, DBAPIError) as error:
             log.warning("the daily tidying stopped early and is tried again tomorrow: %s", error)
         await asyncio.sleep(DAY)
-
-
-def _doctor(house: House) -> Doctor:
-    return Doctor(house.database, house.blobs, house.jobs, house.index, house.embedder)
 
 
 def application(house: House) -> ASGI:
@@ -441,7 +462,7 @@ def openapi() -> dict[str, Any]:
 async def doctor(settings: Settings, *, repair: bool) -> list[dict[str, Any]]:
     """What every room's doctor found: {room, code, message, subject, state: found | repaired}."""
     async with assemble(settings) as house:
-        library = _doctor(house)
+        library = house.library_doctor
         found: list[Any] = [
             *accounts_doctor.examine(settings, accounts=await house.accounts.people.exists()),
             *await jobs_doctor.examine(house.jobs),
@@ -503,6 +524,7 @@ def _services(house: House) -> Services:
         exporters=house.exporters,
         jobs=house.jobs,
         schedules=house.schedules,
+        health=house.health,
         webhooks=house.endpoints,
         knowledge=house.knowledge,
         sources=house.sources,
@@ -533,6 +555,15 @@ def _collections(knowledge: Knowledge) -> Callable[[Scope], Awaitable[Sequence[s
         return [each.name for each in await knowledge.collections(scope)]
 
     return names
+
+
+def _job(jobs: LocalJobs, kind: str) -> Callable[[Session, Scope, dict[str, Any]], str]:
+    """Puts in a job of this kind, with the payload it is given."""
+
+    def start(session: Session, scope: Scope, payload: dict[str, Any]) -> str:
+        return jobs.enqueue(session, scope, kind, payload)
+
+    return start
 
 
 def _stored(session: Session, subject: Subject) -> tuple[int, int]:

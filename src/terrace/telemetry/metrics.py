@@ -77,6 +77,8 @@ class Metrics:
         self.first_token_seconds = spreads(
             "model_first_token_seconds", "Time to the first token", SLOW, "provider", "model"
         )
+        self.cache_hits = counts("cache_hits_total", "Answers given from the cache", "kind")
+        self.cache_misses = counts("cache_misses_total", "Answers the cache did not have, where one was asked for").of()
         self.searches = histogram("search_seconds", "Time of a search, its embedding included", QUICK, "mode")
         self.search_score = histogram(
             "search_top_score", "Fused score of the best hit", tuple(each / 10 for each in range(1, 11))
@@ -85,6 +87,7 @@ class Metrics:
         self.documents = gauge("documents", "Documents, by state", "state")
         self.chunks = gauge("chunks", "Chunks in the index")
         self.vectors = gauge("vectors", "Vectors in the index")
+        self.corpus_findings = gauge("corpus_findings", "What the latest checks of the corpora found", "kind")
 
     def set_all(self, gauge: Gauge, values: Mapping[str, int]) -> None:
         """Replace every labelled value of a gauge, so that what went away does not linger."""
@@ -100,6 +103,13 @@ class Metrics:
             self._of_request[key] = series
         series[0].value += 1
         series[1].observe(seconds)
+
+    def cached(self, kind: str) -> None:
+        """Count a look into the answer cache: `exact`, `semantic`, or `miss`."""
+        if kind == "miss":
+            self.cache_misses.value += 1
+        else:
+            self.cache_hits.of(kind).value += 1
 
     def record(self, call: ModelCall) -> None:
         """Count a model call."""

@@ -20,6 +20,7 @@ from terrace.web.api import (
     collections,
     conversations,
     documents,
+    health,
     invitations,
     jobs,
     keys,
@@ -61,7 +62,7 @@ OpenAI's own SDKs work at `/v1`."""
 RESOURCES = (
     chat, questions, conversations, documents, collections, search, jobs, models, status,
     sources,
-    schedules,
+    schedules, health,
     webhooks,
     analyses,
     users, auth, sessions, oidc, keys, members, invitations, limits, usage, prices, audit, tenant, tenants,

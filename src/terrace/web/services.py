@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from terrace.chat.questions import Questions
     from terrace.chat.service import Chat
     from terrace.jobs.base import Jobs
+    from terrace.knowledge.health.service import Health
     from terrace.knowledge.search import Search
     from terrace.knowledge.service import Knowledge
     from terrace.knowledge.sources.service import Sources
@@ -54,6 +55,7 @@ class Services:
     usage: "UsageReport"
     jobs: "Jobs"
     schedules: "Schedules"
+    health: "Health"
     webhooks: "Endpoints"
     knowledge: "Knowledge"
     sources: "Sources"

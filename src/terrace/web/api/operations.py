@@ -40,3 +40,4 @@ async def _gauge(house: Services) -> None:
     metrics.set_all(metrics.documents, status["document_states"])
     metrics.chunks.set(status["chunks"])
     metrics.vectors.set(status["vectors"])
+    metrics.set_all(metrics.corpus_findings, await house.health.totals())
