@@ -58,6 +58,8 @@ BODIES: dict[str, Any] = {
     "PATCH /api/conversations/{conversation_id}": {"title": "New title"},
     "POST /api/conversations/{conversation_id}/regenerate": {"message_id": "msg_0"},
     "PATCH /api/documents/{document_id}": {"name": "new.txt"},
+    "PATCH /api/schedules/{schedule_id}": {"name": "new name"},
+    "POST /api/analyses/{analysis_id}/document": {},
     "PATCH /api/sources/{source_id}": {"name": "New name"},
     "POST /api/sources/{source_id}/run": {},
 }

@@ -50,7 +50,10 @@ async def furnished(owner: Person, mark: str) -> Home:
     offer = (await owner.post("/api/invitations", {"email": f"{mark}@example.org"})).json()
     place = {"kind": "url", "location": f"https://{mark.lower()}.example.org/", "name": mark, "every": 86_400}
     source = (await owner.post("/api/sources", place)).json()
+    times = {"name": mark, "action": "index.health", "every": 3600}
+    schedule = (await owner.post("/api/schedules", times)).json()
     home.ids = {
+        "schedule_id": schedule["id"],
         "tenant_id": owner.tenant,
         "document_id": uploaded["document"]["id"],
         "collection_id": collection["id"],
@@ -70,6 +73,8 @@ async def things(person: Person, mark: str, home: Home) -> dict[str, str]:
     """What somebody has for themselves."""
     told = (await person.post("/api/chat", {"message": f"What of {mark}?"})).json()
     asked = (await person.post("/api/questions", {"question": f"Why {mark}?"})).json()
+    files = {"file": (f"{mark}.txt", f"Lines about {mark}.".encode())}
+    sent = (await person.post("/api/analyses", files=files)).json()
     key = (await person.post("/api/keys", {"name": f"{mark} key"})).json()
     home.messages[person.id] = told["message_id"]
     home.secrets.append(key["secret"])
@@ -82,6 +87,8 @@ async def things(person: Person, mark: str, home: Home) -> dict[str, str]:
         "conversation_id": told["conversation_id"],
         "job_id": told["job_id"],
         "question_id": asked["id"],
+        "analysis_id": sent["id"],
+        "file_id": sent["id"],
         "key_id": key["key"]["id"],
         "session_id": next(each["id"] for each in sessions if each["current"]),
         "subject": f"key:{key['key']['id']}",
@@ -305,7 +312,7 @@ async def test_even_owners_do_not_read_what_others_asked(world: World) -> None:
 def test_every_name_in_a_path_has_an_example() -> None:
     known = {
         "tenant_id", "document_id", "collection_id", "invitation_id", "number", "user_id", "conversation_id", "job_id",
-        "question_id", "key_id", "session_id", "subject",
+        "question_id", "key_id", "session_id", "subject", "analysis_id", "file_id",
     }  # fmt: skip
     assert {name for route in every() for name in route.names} - PUBLIC_NAMES == known
 

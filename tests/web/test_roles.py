@@ -15,6 +15,8 @@ NOTHING = {
         "tenant_id", "document_id", "collection_id", "invitation_id", "user_id", "conversation_id", "job_id",
         "question_id", "key_id", "session_id", "source_id",
     )
+} | {
+    "analysis_id": "ana_none", "file_id": f"ana_{0:026}",
 } | {"number": "1", "subject": "user:usr_none", "model": "none", "name": "none"}  # fmt: skip
 
 
