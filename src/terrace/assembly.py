@@ -33,6 +33,22 @@ from terrace.batches.base import Answer
 from terrace.batches.files import Files
 from terrace.batches.service import Batches
 from terrace.batches.store import stored as stored_files
+from terrace.campaigns.contacts.service import Contacts
+from terrace.campaigns.runs import leaving as campaigns_leaving
+from terrace.campaigns.runs.opening import open_campaigns
+from terrace.campaigns.runs.purse import Purses
+from terrace.campaigns.runs.service import Campaigns
+from terrace.campaigns.templates.service import Templates
+from terrace.campaigns.base import Turn
+from terrace.campaigns.contacts import leaving as contacts_leaving
+from terrace.campaigns.contacts.files import FileImports
+from terrace.campaigns.contacts.intake import Intake
+from terrace.campaigns.contacts.service import Contacts, Conversations
+from terrace.campaigns.contacts.tasks import job_kinds as contact_kinds
+from terrace.campaigns.databases import leaving as databases_leaving
+from terrace.campaigns.databases.reaching import resolver
+from terrace.campaigns.databases.service import Databases
+from terrace.campaigns.databases.tasks import job_kinds as database_kinds
 from terrace.chat import leaving as chat_leaving
 from terrace.chat.answering import Answering
 from terrace.chat.library import Library
@@ -76,7 +92,7 @@ from terrace.models.base import Embeddings
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
-from terrace.outbound import Outbound, open_outbound
+from terrace.outbound import Outbound, check_url, open_outbound
 from terrace.schedules import leaving as schedules_leaving
 from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
@@ -125,6 +141,8 @@ class House:
     answering: Answering
     analyses: Analyses
     analysed: analysis_leaving.Leaving
+    templates: Templates
+    campaigns: Campaigns
     chat: Chat
     metrics: Metrics
     ledger: Ledger
@@ -138,6 +156,9 @@ class House:
     library_doctor: Doctor
     outbound: Outbound
     webhooks: Webhooks
+    contacts: Contacts
+    contact_imports: FileImports
+    databases: Databases
     endpoints: Endpoints
     exporters: tuple[Exporter, ...]
     accounts: Accounts
@@ -177,7 +198,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         upstreams = {name: _Upstream(name, lambda: models) for name in (*settings.models.providers, *DISCOVERED)}
         embedder = open_embedder(settings.knowledge.embedding, settings.data, upstreams)
         stack.push_async_callback(embedder.close)
-        models = open_models(settings.models, transport, QuotingRanker(embedder), limits, os.environ)
+        purses = Purses(limits, limits.largest, prices.of)
+        models = open_models(settings.models, transport, QuotingRanker(embedder), purses, os.environ)
         stack.push_async_callback(models.close)
         index = SQLiteIndex(database)
         retrievals = Retrievals(database)
@@ -194,7 +216,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         jobs.on_final(webhooks.job_ended, webhooks.wants_job)
         files = FileParser(settings.knowledge, processes)
         knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files, limits)
-        answering = Answering(models, Library(database, search), settings.chat)
+        library = Library(database, search)
+        answering = Answering(models, library, settings.chat)
         chat = Chat(database, jobs, models, settings.chat, limits)
         ingest = Ingest(database, blobs, files, index, embedder, webhooks)
         for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits), *webhooks.kinds()):
@@ -214,6 +237,24 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         batches = Batches(batches_running.House(database, blobs, run_line, settings.batches, emitter=webhooks), jobs)
         jobs.register(batches.kind)
 
+        contacts = Contacts(database, settings.campaigns, _turns(chat))
+        intake = Intake(database, blobs, settings.campaigns)
+        contact_imports = FileImports(database, blobs, jobs, processes, intake)
+        databases = Databases(
+            database,
+            jobs,
+            processes,
+            intake,
+            sealer=sealer,
+            resolve=resolver(settings.outbound.allow),
+            options=settings.campaigns,
+            folders=settings.schedules.folders,
+            kept=settings.data,
+        )
+        for kind in (*contact_kinds(contact_imports, intake), *database_kinds(databases, intake)):
+            jobs.register(kind)
+        contacted = contacts_leaving.Leaving(database, intake)
+
         library_doctor = Doctor(database, blobs, jobs, index, embedder)
         health = Health(database, jobs, index, embedder, library_doctor, knowledge.delete)
         for kind in health_kinds(health, library_doctor):
@@ -231,6 +272,22 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         sources = DocumentSources(database, blobs, jobs, keeper, outbound, settings.schedules, Scheduled(schedules))
         schedules.register(source_action(sources))
 
+        contacts = Contacts(database, settings.campaigns)
+        campaigns = open_campaigns(
+            database, jobs, models, library, prices, contacts, settings.campaigns, webhooks, check_url
+        )
+        stack.callback(campaigns.feed.close)
+        for kind in campaigns.kinds:
+            jobs.register(kind)
+        schedules.register(
+            Action(
+                "campaign.start",
+                "Start a campaign",
+                lambda session, scope, payload: campaigns.campaigns.begin(session, scope, payload["campaign_id"])[1],
+                needs=("campaign_id",),
+            )
+        )
+
         documents = knowledge_leaving.Leaving(database, blobs, index)
 
         def erase_jobs(session: Session, user_id: str) -> None:
@@ -244,6 +301,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             adopt=(
                 analysis_leaving.adopt,
                 batches_leaving.adopt,
+                databases_leaving.adopt,
+                campaigns_leaving.adopt,
                 chat_leaving.adopt,
                 jobs_leaving.adopt,
                 knowledge_leaving.adopt,
@@ -253,6 +312,9 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             erase_user=(
                 analysed.erase_user,
                 batches_leaving.erase_user,
+                contacts_leaving.erase_user,
+                databases_leaving.erase_user,
+                campaigns_leaving.erase_user,
                 chat_leaving.erase_user,
                 erase_jobs,
                 knowledge_leaving.erase_user,
@@ -264,6 +326,9 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             erase_tenant=(
                 analysed.erase_tenant,
                 batches_leaving.erase_tenant,
+                contacted.erase_tenant,
+                databases_leaving.erase_tenant,
+                campaigns_leaving.erase_tenant,
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
@@ -304,6 +369,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             answering=answering,
             analyses=analyses,
             analysed=analysed,
+            templates=campaigns.templates,
+            campaigns=campaigns.campaigns,
             chat=chat,
             metrics=metrics,
             ledger=ledger,
@@ -317,12 +384,18 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             library_doctor=library_doctor,
             outbound=outbound,
             webhooks=webhooks,
+            contacts=contacts,
+            contact_imports=contact_imports,
+            databases=databases,
             endpoints=Endpoints(database, webhooks, outbound, sealer, entered.audit, settings.webhooks),
             exporters=(
                 analysed.export,
                 batches_leaving.Leaving(database, blobs).export,
+                contacted.export,
+                partial(databases_leaving.export, database),
                 documents.export,
                 partial(sources_leaving.export, database),
+                partial(campaigns_leaving.export, database),
                 partial(chat_leaving.export, database),
                 partial(schedules_leaving.export, database),
                 partial(health_leaving.export, database),
@@ -526,10 +599,15 @@ def _services(house: House) -> Services:
         schedules=house.schedules,
         health=house.health,
         webhooks=house.endpoints,
+        contacts=house.contacts,
+        contact_imports=house.contact_imports,
+        databases=house.databases,
         knowledge=house.knowledge,
         sources=house.sources,
         search=house.search,
         analyses=house.analyses,
+        templates=house.templates,
+        campaigns=house.campaigns,
         chat=house.chat,
         models=house.models,
         metrics=house.metrics,
@@ -538,6 +616,22 @@ def _services(house: House) -> Services:
         status=status,
         drained=house.drained,
     )
+
+
+def _turns(chat: Chat) -> Conversations:
+    """What a conversation's owner sees of it: the visible branch."""
+
+    async def turns(scope: Scope, conversation_id: str) -> list[Turn]:
+        conversation, messages = await chat.get(scope, conversation_id)
+        by_id = {message.id: message for message in messages}
+        branch: list[Turn] = []
+        at = conversation.head_id
+        while at is not None and (message := by_id.get(at)) is not None:
+            branch.append(Turn(message.role, message.content, message.created_at))
+            at = message.parent_id
+        return branch[::-1]
+
+    return turns
 
 
 async def _checked(database: Database) -> str:

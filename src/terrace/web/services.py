@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from terrace.accounts.sessions import Sessions
     from terrace.accounts.tenants import Tenants
     from terrace.analysis.service import Analyses
+    from terrace.campaigns.runs.service import Campaigns
+    from terrace.campaigns.templates.service import Templates
+    from terrace.campaigns.contacts.files import FileImports
+    from terrace.campaigns.contacts.service import Contacts
+    from terrace.campaigns.databases.service import Databases
     from terrace.chat.questions import Questions
     from terrace.chat.service import Chat
     from terrace.jobs.base import Jobs
@@ -57,10 +62,15 @@ class Services:
     schedules: "Schedules"
     health: "Health"
     webhooks: "Endpoints"
+    contacts: "Contacts"
+    contact_imports: "FileImports"
+    databases: "Databases"
     knowledge: "Knowledge"
     sources: "Sources"
     search: "Search"
     analyses: "Analyses"
+    templates: "Templates"
+    campaigns: "Campaigns"
     chat: "Chat"
     questions: "Questions"
     models: "Models"

@@ -22,6 +22,7 @@ from terrace.campaigns.runs.base import (
     Wanted,
     Writers,
 )
+from terrace.campaigns.runs.export import Format, export
 from terrace.campaigns.runs.feed import Feed
 from terrace.campaigns.runs.preparing import Preparing
 from terrace.campaigns.runs.previewing import MOST, URGENT
@@ -392,6 +393,18 @@ class Campaigns:
         """What ended after the message `after`, then as it comes, with progress; ends when the campaign is over.
         Raises Missing at the first step."""
         return self._feed.follow(scope, campaign_id, after)
+
+    def export(
+        self,
+        scope: Scope,
+        campaign_id: str,
+        format: Format,
+        *,
+        state: MessageState | None = None,
+        approved: bool | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Its messages, piece by piece."""
+        return export(self._database, scope, campaign_id, format, state=state, approved=approved)
 
     # -- within
 
