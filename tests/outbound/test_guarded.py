@@ -2,14 +2,18 @@
 
 import asyncio
 import gzip
+import os
 import socket
 import ssl
+import sys
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.models.transport_server import Peer, Server, chunked, plain, replying, serving
+from tests.outbound.certificates import self_signed, serving_with
 
 from terrace import settings
 from terrace.errors import Invalid, TerraceError, Unavailable
@@ -277,9 +281,6 @@ async def test_proxies_of_the_environment_are_not_used() -> None:
         "    await outbound.close()\n"
         "asyncio.run(main())\n"
     )
-    import os
-    import sys
-
     async with serving(replying(plain(b"through a proxy"))) as proxy, serving(replying(plain(b"direct"))) as server:
         environment = {**os.environ, "http_proxy": proxy.url, "ALL_PROXY": proxy.url, "no_proxy": ""}
         child = await asyncio.create_subprocess_exec(
@@ -290,43 +291,17 @@ async def test_proxies_of_the_environment_are_not_used() -> None:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Of localhost, signed by itself: key and certificate in one file."""
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return str(path)
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return self_signed(tmp_path_factory.mktemp("tls") / "both.pem")
 
 
-async def test_a_certificate_nobody_signed_is_not_trusted(outbound: Guarded, certificate: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+async def test_a_certificate_nobody_signed_is_not_trusted(outbound: Guarded, certificate: Path) -> None:
+    context = serving_with(certificate)
     async with serving(replying(plain(b"secret")), context) as server:
         error = await refused(outbound, server.url)
         assert error.code == "tls_failed"
         assert "self-signed" in error.message
-        trusting = Guarded(LOOPBACK, context=ssl.create_default_context(cafile=certificate))
+        trusting = Guarded(LOOPBACK, context=ssl.create_default_context(cafile=str(certificate)))
         assert (await trusting.fetch("GET", server.url)).body == b"secret"
         await trusting.close()
 
@@ -339,10 +314,9 @@ async def test_who_speaks_no_tls_is_told(outbound: Guarded) -> None:
         assert (await refused(outbound, server.url.replace("http:", "https:"))).code == "tls_failed"
 
 
-async def test_what_was_encrypted_stays_so(certificate: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    trusting = Guarded(LOOPBACK, context=ssl.create_default_context(cafile=certificate))
+async def test_what_was_encrypted_stays_so(certificate: Path) -> None:
+    context = serving_with(certificate)
+    trusting = Guarded(LOOPBACK, context=ssl.create_default_context(cafile=str(certificate)))
     async with serving(replying(plain(b"open"))) as open_one:
         location = b"Location: " + open_one.url.encode()
         async with serving(replying(plain(b"", b"302 Found", location)), context) as server:

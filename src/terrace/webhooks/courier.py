@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,7 +24,7 @@ from terrace.webhooks.base import Sealer
 from terrace.webhooks.bell import Bell
 from terrace.webhooks.outbox import DELIVER, Outbox
 from terrace.webhooks.store import Load, Parcel
-from terrace.webhooks.verdicts import ANSWER_BYTES, Tried, answered, unanswered
+from terrace.webhooks.verdicts import ANSWER_BYTES, BACKOFF, Tried, answered, unanswered
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,10 @@ class Courier:
         bell: Bell,
         *,
         changed: Callable[[], None] = lambda: None,
+        backoff: Sequence[float] = BACKOFF,
         clock: Callable[[], float] = now,
     ) -> None:
-        """`changed` is called when an endpoint was switched off."""
+        """`changed` is called when an endpoint was switched off; `backoff` are seconds between attempts."""
         self._database = database
         self._outbox = outbox
         self._outbound = outbound
@@ -75,6 +76,7 @@ class Courier:
         self._options = options
         self._bell = bell
         self._changed = changed
+        self._record = partial(store.record, backoff=backoff)
         self._clock = clock
 
     def kind(self) -> JobKind:
@@ -149,7 +151,7 @@ class Courier:
         if not ended:
             return
         tries = [task.result() for task in ended]
-        off = await work.context.write(partial(store.record, tenant=work.tenant, lane=work.lane, tries=tries))
+        off = await work.context.write(partial(self._record, tenant=work.tenant, lane=work.lane, tries=tries))
         for task in ended:
             del work.flying[task]
         work.delivered += sum(each.delivered for each in tries)

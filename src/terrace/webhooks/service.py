@@ -1,7 +1,7 @@
 """Events out: emitted by the rooms above inside their transactions, carried by couriers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from terrace.webhooks.bell import Bell
 from terrace.webhooks.courier import PURPOSE, Courier
 from terrace.webhooks.outbox import DELIVER, ONCE, Event, Outbox
 from terrace.webhooks.tables import SignerRow
+from terrace.webhooks.verdicts import BACKOFF
 
 MAX_BODY = 16 * 1024  # bytes of an event's data
 MAX_BRIEF = 500  # bytes of a value that is kept when the whole is too long
@@ -42,8 +43,10 @@ class Webhooks:
         sealer: Sealer,
         options: settings.Webhooks,
         *,
+        backoff: Sequence[float] = BACKOFF,
         clock: Callable[[], float] = now,
     ) -> None:
+        """`backoff`: seconds before each further attempt; the last again and again."""
         self._database = database
         self._jobs = jobs
         self._sealer = sealer
@@ -52,7 +55,7 @@ class Webhooks:
         bell = Bell()
         self.outbox = Outbox(jobs, options.retry_hours * 3600, bell, clock)
         self._courier = Courier(
-            database, self.outbox, outbound, sealer, options, bell, changed=self.changed, clock=clock
+            database, self.outbox, outbound, sealer, options, bell, changed=self.changed, backoff=backoff, clock=clock
         )
         self._wanting: dict[str, Wanting] = {}
         self._version = 0

@@ -15,7 +15,7 @@ from terrace.types import Scope, moment
 from terrace.webhooks.base import Attempt, Delivery, DeliveryDetail, DeliveryState, Endpoint
 from terrace.webhooks.outbox import ONCE
 from terrace.webhooks.tables import DeliveryRow, EndpointRow, SignerRow
-from terrace.webhooks.verdicts import Tried, next_try
+from terrace.webhooks.verdicts import BACKOFF, Tried, next_try
 
 MAX_TRIES = 50  # remembered of one delivery
 DEAD_AFTER = 5 * 86_400.0  # seconds of nothing but failures, then an endpoint is switched off
@@ -162,7 +162,9 @@ def good_previous(row: EndpointRow, at: float) -> list[str]:
     return [row.previous_secret] if good and row.previous_secret is not None else []
 
 
-def record(session: Session, tenant: str, lane: str, tries: Sequence[Tried]) -> bool:
+def record(
+    session: Session, tenant: str, lane: str, tries: Sequence[Tried], backoff: Sequence[float] = BACKOFF
+) -> bool:
     """Write down what became of them. Whether the endpoint was switched off for it."""
     ids = [each.delivery_id for each in tries]
     mine = select(DeliveryRow).where(DeliveryRow.tenant_id == tenant, col(DeliveryRow.id).in_(ids))
@@ -170,13 +172,13 @@ def record(session: Session, tenant: str, lane: str, tries: Sequence[Tried]) -> 
     for each in tries:
         row = rows.get(each.delivery_id)
         if row is not None and row.state == "queued":
-            _note(row, each)
+            _note(row, each, backoff)
             session.add(row)
     session.flush()
     return not lane.startswith(ONCE) and _judge(session, tenant, lane, tries)
 
 
-def _note(row: DeliveryRow, tried: Tried) -> None:
+def _note(row: DeliveryRow, tried: Tried, backoff: Sequence[float]) -> None:
     row.attempts += 1
     row.tries = _extended(row.tries, tried)
     row.answer = tried.answer
@@ -184,7 +186,7 @@ def _note(row: DeliveryRow, tried: Tried) -> None:
         row.state, row.next_at = "delivered", None
     else:
         row.failures += 1
-        row.next_at = None if tried.gone else next_try(tried, row.failures, row.until)
+        row.next_at = None if tried.gone else next_try(tried, row.failures, row.until, backoff)
         row.state = "dead" if row.next_at is None else "queued"
     row.finished_at = tried.at + tried.seconds if row.next_at is None else None
 

@@ -1,6 +1,7 @@
 """What an attempt's outcome means: delivered, again later, or never again."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
@@ -51,9 +52,9 @@ def unanswered(delivery_id: str, at: float, seconds: float, error: TerraceError)
     return Tried(delivery_id, at, seconds, error=error.message)
 
 
-def next_try(tried: Tried, failures: int, until: float) -> float | None:
+def next_try(tried: Tried, failures: int, until: float, backoff: Sequence[float] = BACKOFF) -> float | None:
     """When to try again after so many failures; None when that would be too late."""
-    wait = BACKOFF[min(failures, len(BACKOFF)) - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+    wait = backoff[min(failures, len(backoff)) - 1] * random.uniform(1 - JITTER, 1 + JITTER)
     at = tried.at + tried.seconds + max(wait, tried.retry_after)
     return None if at > until else at
 
