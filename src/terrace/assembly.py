@@ -272,7 +272,6 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         sources = DocumentSources(database, blobs, jobs, keeper, outbound, settings.schedules, Scheduled(schedules))
         schedules.register(source_action(sources))
 
-        contacts = Contacts(database, settings.campaigns)
         campaigns = open_campaigns(
             database, jobs, models, library, prices, contacts, settings.campaigns, webhooks, check_url
         )

@@ -67,7 +67,7 @@ RESOURCES = (
     chat, questions, conversations, documents, collections, search, jobs, models, status,
     sources,
     schedules, health,
-    templates, campaigns,
+    contacts, databases, templates, campaigns,
     webhooks,
     analyses,
     users, auth, sessions, oidc, keys, members, invitations, limits, usage, prices, audit, tenant, tenants,

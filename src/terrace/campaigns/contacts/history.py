@@ -65,6 +65,15 @@ def turns(session: Session, scope: Scope, contact_id: str, limit: int) -> list[T
     return [Turn(_role(row.role), row.text, moment(row.at)) for row in reversed(rows)]
 
 
+def of_many(session: Session, scope: Scope, contact_ids: Sequence[str]) -> dict[str, list[Turn]]:
+    """All that was said, by contact, oldest first."""
+    query = select(TurnRow).where(TurnRow.tenant_id == scope.tenant, col(TurnRow.contact_id).in_(contact_ids))
+    said: dict[str, list[Turn]] = {}
+    for row in session.exec(query.order_by(col(TurnRow.at), col(TurnRow.id))):
+        said.setdefault(row.contact_id, []).append(Turn(_role(row.role), row.text, moment(row.at)))
+    return said
+
+
 def count(session: Session, scope: Scope, contact_id: str) -> int:
     query = select(func.count()).where(TurnRow.tenant_id == scope.tenant, TurnRow.contact_id == contact_id)
     return session.exec(query).one()

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 
 from sqlmodel import Session
 
@@ -23,10 +24,9 @@ REMEMBERED = 256  # lists whose fields are counted once until they change
 
 
 @dataclass(frozen=True, slots=True)
-class ContactDetail:
-    contact: Contact
+class ContactDetail(Contact):
     history: Sequence[Turn]  # the last SHOWN_TURNS, oldest first
-    turns: int
+    turns: int  # of them all
     last_conversation: str | None
 
 
@@ -123,10 +123,10 @@ class Contacts:
         def read(session: Session) -> ContactDetail:
             contact = self.contact(session, scope, tidy(contact_id))
             return ContactDetail(
-                contact,
-                history.turns(session, scope, contact.id, SHOWN_TURNS),
-                history.count(session, scope, contact.id),
-                history.last_conversation(session, scope, contact.id),
+                **{each.name: getattr(contact, each.name) for each in dataclass_fields(contact)},
+                history=history.turns(session, scope, contact.id, SHOWN_TURNS),
+                turns=history.count(session, scope, contact.id),
+                last_conversation=history.last_conversation(session, scope, contact.id),
             )
 
         return await self._database.read(read)
