@@ -47,7 +47,7 @@ VENDORS = {
     "lxml": {"knowledge/parsers"},
     "markdown_it": {"web"},
     "nh3": {"web"},
-    "numpy": {"knowledge"},
+    "numpy": {"knowledge", "chat/cache"},
     "onnx": {"knowledge/embedding"},
     "onnxruntime": {"knowledge/embedding"},
     "openpyxl": {"knowledge/parsers"},

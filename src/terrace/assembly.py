@@ -33,12 +33,6 @@ from terrace.batches.base import Answer
 from terrace.batches.files import Files
 from terrace.batches.service import Batches
 from terrace.batches.store import stored as stored_files
-from terrace.campaigns.contacts.service import Contacts
-from terrace.campaigns.runs import leaving as campaigns_leaving
-from terrace.campaigns.runs.opening import open_campaigns
-from terrace.campaigns.runs.purse import Purses
-from terrace.campaigns.runs.service import Campaigns
-from terrace.campaigns.templates.service import Templates
 from terrace.campaigns.base import Turn
 from terrace.campaigns.contacts import leaving as contacts_leaving
 from terrace.campaigns.contacts.files import FileImports
@@ -49,8 +43,15 @@ from terrace.campaigns.databases import leaving as databases_leaving
 from terrace.campaigns.databases.reaching import resolver
 from terrace.campaigns.databases.service import Databases
 from terrace.campaigns.databases.tasks import job_kinds as database_kinds
+from terrace.campaigns.runs import leaving as campaigns_leaving
+from terrace.campaigns.runs.opening import open_campaigns
+from terrace.campaigns.runs.purse import Purses
+from terrace.campaigns.runs.service import Campaigns
+from terrace.campaigns.templates.service import Templates
 from terrace.chat import leaving as chat_leaving
 from terrace.chat.answering import Answering
+from terrace.chat.cache import leaving as cache_leaving
+from terrace.chat.cache.service import AnswerCache
 from terrace.chat.library import Library
 from terrace.chat.questions import Questions
 from terrace.chat.rag import RAG
@@ -99,9 +100,10 @@ from terrace.schedules.service import Schedules
 from terrace.settings import Settings
 from terrace.storage import Database, open_database
 from terrace.storage.blobs import FolderBlobs
+from terrace.telemetry.calls import Usage
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.metrics import Metrics
-from terrace.telemetry.prices import Prices
+from terrace.telemetry.prices import Prices, cost
 from terrace.telemetry.usage import UsageReport
 from terrace.types import Scope
 from terrace.web import app, process, server
@@ -144,6 +146,7 @@ class House:
     templates: Templates
     campaigns: Campaigns
     chat: Chat
+    cache: AnswerCache
     metrics: Metrics
     ledger: Ledger
     usage: UsageReport
@@ -218,9 +221,16 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         knowledge = Knowledge(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), files, limits)
         library = Library(database, search)
         answering = Answering(models, library, settings.chat)
-        chat = Chat(database, jobs, models, settings.chat, limits)
+        costs = partial(_cost, settings, prices)
+        cache = AnswerCache(database, settings.cache, embedder, cost=costs, count=metrics.cached)
+        chat = Chat(database, jobs, models, settings.chat, limits, cache)
         ingest = Ingest(database, blobs, files, index, embedder, webhooks)
-        for kind in (*knowledge_kinds(ingest), pull_kind(models), *chat_kinds(answering, limits), *webhooks.kinds()):
+        for kind in (
+            *knowledge_kinds(ingest),
+            pull_kind(models),
+            *chat_kinds(answering, limits, cache),
+            *webhooks.kinds(),
+        ):
             jobs.register(kind)
 
         reader = Reader(processes, settings.analysis, settings.knowledge)
@@ -298,6 +308,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             loopback=is_loopback(settings.host),
             terminal_token=token,
             adopt=(
+                cache_leaving.adopt,
                 analysis_leaving.adopt,
                 batches_leaving.adopt,
                 databases_leaving.adopt,
@@ -309,6 +320,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 schedules_leaving.adopt,
             ),
             erase_user=(
+                cache_leaving.erase_user,
                 analysed.erase_user,
                 batches_leaving.erase_user,
                 contacts_leaving.erase_user,
@@ -328,6 +340,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 contacted.erase_tenant,
                 databases_leaving.erase_tenant,
                 campaigns_leaving.erase_tenant,
+                cache_leaving.erase_tenant,
                 chat_leaving.erase_tenant,
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
@@ -371,6 +384,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             templates=campaigns.templates,
             campaigns=campaigns.campaigns,
             chat=chat,
+            cache=cache,
             metrics=metrics,
             ledger=ledger,
             usage=usage,
@@ -396,6 +410,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 partial(sources_leaving.export, database),
                 partial(campaigns_leaving.export, database),
                 partial(chat_leaving.export, database),
+                partial(cache_leaving.export, database),
                 partial(schedules_leaving.export, database),
                 partial(health_leaving.export, database),
                 partial(webhooks_leaving.export, database),
@@ -608,6 +623,7 @@ def _services(house: House) -> Services:
         templates=house.templates,
         campaigns=house.campaigns,
         chat=house.chat,
+        cache=house.cache,
         models=house.models,
         metrics=house.metrics,
         submit=submit,
@@ -663,3 +679,11 @@ def _stored(session: Session, subject: Subject) -> tuple[int, int]:
     """How many documents a subject has, and the bytes of these and of its other files."""
     documents, size = stored(session, subject)
     return documents, size + stored_files(session, subject) + stored_analyses(session, subject)
+
+
+def _cost(settings: Settings, prices: Prices, model: str, usage: Usage) -> int | None:
+    """What a call of a model, by its public id, comes to; None when nobody knows its price."""
+    provider, _, name = model.partition("/")
+    configured = settings.models.providers.get(provider)
+    price = prices.of(configured.kind if configured else provider, provider, name)
+    return None if price is None else cost(price, usage)

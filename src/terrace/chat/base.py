@@ -34,6 +34,7 @@ class Ask:
     passages: int | None = None
     key: str | None = None  # the same key asks the same question once, however often it is sent
     kind: ConversationKind = "cnv"  # of a new conversation
+    cache: bool | None = None  # whether an answer given before may serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Message:
     job_id: str | None
     error: dict[str, Any] | None
     created_at: datetime
+    cached: bool = False  # given before, to this question or to one that means the same
+    cached_at: datetime | None = None  # when it was written then
 
 
 @dataclass(frozen=True, slots=True)

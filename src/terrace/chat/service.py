@@ -14,6 +14,8 @@ from terrace.accounts.limits.base import Hold, Limits
 from terrace.accounts.limits.unlimited import Unlimited
 from terrace.chat import store
 from terrace.chat.base import GENERATE, Answers, Ask, Choice, Conversation, Message, Started
+from terrace.chat.cache.base import Asking
+from terrace.chat.cache.service import AnswerCache
 from terrace.chat.export import as_json, as_markdown, branch
 from terrace.chat.tables import ConversationRow, MessageRow
 from terrace.chat.text import storable
@@ -38,11 +40,19 @@ PASSAGE_TOKENS = 320  # of a passage with what marks it as data, about
 
 
 class Chat:
-    """`limits` keeps room for each answer before it is asked for, so that who has none left hears at once."""
+    """`limits` keeps room for each answer before it is asked for, so that who has none left hears at once; for one that
+    the `cache` has there is nothing to keep."""
 
     def __init__(
-        self, database: Database, jobs: Jobs, models: Answers, options: settings.Chat, limits: Limits | None = None
+        self,
+        database: Database,
+        jobs: Jobs,
+        models: Answers,
+        options: settings.Chat,
+        limits: Limits | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
+        self._cache = cache
         self._limits: Limits = limits or Unlimited()
         self._database = database
         self._jobs = jobs
@@ -59,7 +69,8 @@ class Chat:
         if (known := await self._database.read(store.asked, scope, ask.key)) is not None:
             return _asked_before(text, *known)
         choice = await self._models.resolve(ask.model, scope)
-        with self._held(scope, choice, text, ask) as hold:
+        free = await self._is_known(scope, ask, text, choice.id)
+        with self._held(scope, choice, text, ask, Unlimited() if free else self._limits) as hold:
             return await self._database.write(self._ask, scope, ask, text, choice.id, hold)
 
     async def regenerate(
@@ -123,12 +134,24 @@ class Chat:
             raise Invalid("A conversation is exported as md or json.", code="bad_format")
         return conversation.title, as_markdown(conversation, branch(messages, conversation.head_id))
 
+    async def _is_known(self, scope: Scope, ask: Ask, text: str, model: str) -> bool:
+        """Whether a first question has its answer in the cache. Should it be gone when its job looks, that job waits
+        for room like any other."""
+        if self._cache is None or not ask.cache or ask.conversation_id is not None:
+            return False
+        asking = Asking(text, model, (), ask.use_rag, ask.collections, ask.tags, ask.passages)
+        return await self._cache.knows(scope, asking)
+
     @contextmanager
-    def _held(self, scope: Scope, choice: Choice, text: str = "", ask: Ask | None = None) -> Iterator[Hold]:
+    def _held(
+        self, scope: Scope, choice: Choice, text: str = "", ask: Ask | None = None, limits: Limits | None = None
+    ) -> Iterator[Hold]:
         """Room for an answer, until its job has it. Raises Limited, Denied."""
         passages = 0 if ask is not None and ask.use_rag is False else (ask and ask.passages) or self._options.passages
         expected = bound(text.encode()) + RULES_TOKENS + passages * PASSAGE_TOKENS
-        hold = self._limits.hold(scope, Demand(choice.provider.name, choice.kind, choice.model, "chat", expected))
+        hold = (limits or self._limits).hold(
+            scope, Demand(choice.provider.name, choice.kind, choice.model, "chat", expected)
+        )
         try:
             yield hold
         except BaseException:
@@ -171,6 +194,8 @@ class Chat:
         question, answer = store.question_of(session, scope, conversation_id, message_id)
         chosen = default if wanted or answer is None or answer.model is None else answer.model
         options = (answer.options if answer else None) or {}
+        if options.get("cache"):  # whoever asks again wants another answer, which then serves in the place of this one
+            options = {**options, "renew": True}
         return self._start(session, scope, conversation, question, chosen, options, hold)
 
     def _start(
@@ -228,7 +253,7 @@ def _asked_before(text: str, question: MessageRow, answer: MessageRow) -> Starte
 
 
 list_ = list  # `Chat.list` hides the builtin inside the class
-_KEPT = frozenset({"use_rag", "collections", "tags", "passages"})
+_KEPT = frozenset({"use_rag", "collections", "tags", "passages", "cache"})
 
 
 def _title(title: str) -> str:

@@ -188,6 +188,8 @@ def shown(row: MessageRow) -> Message:
         job_id=row.job_id,
         error=row.error,
         created_at=moment(row.created_at),
+        cached=row.cached_at is not None,
+        cached_at=None if row.cached_at is None else moment(row.cached_at),
     )
 
 
@@ -312,6 +314,7 @@ def begin(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, 
     owner = conversation(session, scope, row.conversation_id)
     question = message(session, scope, row.conversation_id, row.parent_id)
     row.state, row.error, row.content, row.sources, row.usage = "running", None, "", None, None
+    row.cached_at = None
     session.add(row)
     session.flush()
     return row, owner, question

@@ -46,5 +46,6 @@ class MessageRow(SQLModel, table=True):
     job_id: str | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=_json())
     options: dict[str, Any] | None = Field(default=None, sa_column=_json())  # how an answer was asked for
+    cached_at: float | None = None  # of an answer from the cache: when it was written
     request_key: str | None = None  # of a question: whose asking, and their Idempotency-Key
     created_at: float

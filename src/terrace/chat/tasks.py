@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,6 +14,8 @@ from terrace.accounts.limits.unlimited import Unlimited
 from terrace.chat import store
 from terrace.chat.answering import Answered, Answering, Prepared, Reasoning, Text
 from terrace.chat.base import GENERATE, Retrieval, Turn
+from terrace.chat.cache.base import Asking, Found, Place
+from terrace.chat.cache.service import AnswerCache
 from terrace.chat.tables import ConversationRow, MessageRow
 from terrace.errors import Internal, TerraceError
 from terrace.jobs.base import Context, Done, Job, JobKind
@@ -21,19 +23,19 @@ from terrace.knowledge.base import Filter
 from terrace.knowledge.citations import numbers_cited
 from terrace.models.base import Usage
 from terrace.storage import after_commit
-from terrace.types import JSONObject, Scope
+from terrace.types import JSONObject, Scope, moment
 
 GROUP_SECONDS = 0.03  # text of this long goes into one event
 TIMEOUT = 1800.0
 
 
-def kinds(answering: Answering, limits: Limits | None = None) -> tuple[JobKind, ...]:
+def kinds(answering: Answering, limits: Limits | None = None, cache: AnswerCache | None = None) -> tuple[JobKind, ...]:
     """What assembly registers. What `limits` keep for a job is given back when it is over."""
     kept: Limits = limits or Unlimited()
 
     async def generate(context: Context) -> Done | dict[str, Any]:
         try:
-            return await Generation(context, answering).run()
+            return await Generation(context, answering, cache).run()
         finally:
             kept.release(context.job_id)
 
@@ -50,8 +52,10 @@ def kinds(answering: Answering, limits: Limits | None = None) -> tuple[JobKind, 
 class Generation:
     """One attempt at one answer."""
 
-    def __init__(self, context: Context, answering: Answering) -> None:
+    def __init__(self, context: Context, answering: Answering, cache: AnswerCache | None = None) -> None:
         self._context = context
+        self._cache = cache
+        self._place: Place | None = None  # where the cache keeps the answer
         walls = context.payload.get("models", ())
         self._scope = replace(context.scope, models=tuple(frozenset(wall) for wall in walls))
         self._answering = answering
@@ -73,6 +77,8 @@ class Generation:
             "title": conversation.title,
         }
         self._context.emit("start", start)
+        if (found := await self._look(message, question, history, dropped)) is not None:
+            return self._given(start, message.id, found)
         try:
             prepared = await self._prepare(message, question, history, dropped)
             answered = await self._stream(prepared)
@@ -94,6 +100,44 @@ class Generation:
         message, conversation, question = begun
         history, dropped = store.history(session, scope, conversation.id, question.parent_id)
         return message, conversation, question.content, history, dropped
+
+    async def _look(self, message: MessageRow, question: str, history: list[Turn], dropped: int) -> Found | None:
+        """An answer given before, where whoever asked takes one."""
+        options = message.options or {}
+        if self._cache is None or not options.get("cache") or dropped:
+            return None
+        asking = asking_of(question, message.model or "auto", options, history)
+        self._place, found = await self._cache.look(self._scope, asking, renew=bool(options.get("renew")))
+        return found
+
+    def _given(self, start: dict[str, Any], message_id: str, found: Found) -> Done:
+        """The answer as it was written, at once; nothing is asked and nothing used."""
+        answer, sources = found.answer, found.answer.sources
+        usage = self._usage(Usage(0, 0))
+        cached: dict[str, Any] = {"cached": True, "cached_at": moment(found.written_at).isoformat()}
+        told = {"content": answer.response, "sources": sources, "usage": usage, "finish_reason": "stop", **cached}
+        self._context.emit("sources", {"sources": sources})
+        self._context.emit("text", {"text": answer.response})
+        self._context.emit("answer", told)
+
+        def commit(session: Session) -> None:
+            store.finish(
+                session, self._context.scope, message_id,
+                state="complete", content=answer.response, sources=sources, usage=usage, model=answer.model,
+                cached_at=found.written_at,
+            )  # fmt: skip
+            if self._cache is not None:
+                self._cache.given(session, self._context.scope, found)
+
+        return Done(_result(start, message_id, answer.response, sources, answer.model, usage, "stop") | cached, commit)
+
+    def _kept(self, answered: Answered, sources: list[dict[str, Any]]) -> Callable[[Session], None]:
+        """Puts a whole answer of the very model that was asked in its place in the cache."""
+        cache, place = self._cache, self._place
+        if cache is None or place is None or answered.finish_reason != "stop" or answered.model != place.asking.model:
+            return lambda session: None
+        written = cache.written(answered.text, sources, answered.model, answered.usage)
+        return lambda session: cache.keep(session, self._context.scope, place, written)
 
     async def _prepare(self, message: MessageRow, question: str, history: list[Turn], dropped: int) -> Prepared:
         options = message.options or {}
@@ -136,22 +180,15 @@ class Generation:
             "answer",
             {"content": answered.text, "sources": sources, "usage": usage, "finish_reason": answered.finish_reason},
         )
-        result = {
-            "response": answered.text,
-            "sources": sources,
-            "conversation_id": start["conversation_id"],
-            "message_id": message_id,
-            "user_message_id": start["user_message_id"],
-            "model": answered.model,
-            "usage": usage,
-            "finish_reason": answered.finish_reason,
-        }
+        result = _result(start, message_id, answered.text, sources, answered.model, usage, answered.finish_reason)
+        keep = self._kept(answered, sources)
 
         def commit(session: Session) -> None:
             store.finish(
                 session, scope, message_id,
                 state="complete", content=answered.text, sources=sources, usage=usage, model=answered.model,
             )  # fmt: skip
+            keep(session)
 
         return Done(result, commit)
 
@@ -163,6 +200,40 @@ class Generation:
             "first_token_seconds": round((self._first_token or end) - self._started, 3),
             "seconds": round(end - self._started, 3),
         }
+
+
+def asking_of(question: str, model: str, options: Mapping[str, Any], history: Sequence[Turn] = ()) -> Asking:
+    """What the answer depends on; `options` as an answer's row keeps them."""
+    return Asking(
+        question,
+        model,
+        history,
+        options.get("use_rag"),
+        tuple(options.get("collections", ())),
+        tuple(options.get("tags", ())),
+        options.get("passages"),
+    )
+
+
+def _result(
+    start: dict[str, Any],
+    message_id: str,
+    response: str,
+    sources: list[dict[str, Any]],
+    model: str,
+    usage: JSONObject,
+    finish_reason: str,
+) -> dict[str, Any]:
+    return {
+        "response": response,
+        "sources": sources,
+        "conversation_id": start["conversation_id"],
+        "message_id": message_id,
+        "user_message_id": start["user_message_id"],
+        "model": model,
+        "usage": usage,
+        "finish_reason": finish_reason,
+    }
 
 
 class Grouped:

@@ -82,6 +82,7 @@ def replace(
     )
     missing = add_known(session, scope, index, model, passages, known) if model else passages
     store.trash(session, scope, row.text_blob)
+    store.changed(session, scope, row.collection_id)
     row.text_blob = reading.text_blob
     row.title = parsed.title
     store.set_name(row, row.name)
@@ -176,6 +177,7 @@ def finish(
     """
     row = fenced(session, scope, document_id, job_id)
     warnings = [warning for warning in row.warnings if not warning.startswith(WORDS_ONLY)]
+    store.changed(session, scope, row.collection_id)
     row.state = "ready"
     row.searchable = "meaning" if model else "words"
     row.embedding = model

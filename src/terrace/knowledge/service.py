@@ -181,6 +181,7 @@ class Knowledge:
 
         def change(session: Session) -> Document:
             row = store.get(session, scope, document_id)
+            store.changed(session, scope, row.collection_id)  # tags are filters, names stand in citations
             if name is not None:
                 store.set_name(row, naming.file_name(name, unnamed=""))
             if wanted is not None:

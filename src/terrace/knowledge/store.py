@@ -4,7 +4,7 @@ from collections.abc import Collection as Keys
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_
+from sqlalchemy import ColumnElement, delete, exists, func, or_, update
 from sqlmodel import Session, col, select
 
 from terrace.accounts.limits.base import Subject
@@ -91,6 +91,24 @@ def tags(session: Session, scope: Scope) -> list[Tag]:
         .order_by(TagRow.tag)
     )
     return [Tag(name, count) for name, count in session.exec(query)]
+
+
+def changed(session: Session, scope: Scope, *collection_ids: str) -> None:
+    """What a search in these collections may find is about to change: who remembers what one found looks again."""
+    session.execute(
+        update(CollectionRow)
+        .where(col(CollectionRow.tenant_id) == scope.tenant, col(CollectionRow.id).in_(collection_ids))
+        .values(version=col(CollectionRow.version) + 1)
+    )
+
+
+def versions(session: Session, scope: Scope, names: Sequence[str] = ()) -> list[tuple[str, int]]:
+    """(id, version) of these collections (by id or name), of all without names, in the order of their ids."""
+    query = select(CollectionRow.id, CollectionRow.version).where(CollectionRow.tenant_id == scope.tenant)
+    if names:
+        keys = [key(name) for name in names]
+        query = query.where(or_(col(CollectionRow.id).in_(names), col(CollectionRow.name_key).in_(keys)))
+    return [(id, version) for id, version in session.exec(query.order_by(col(CollectionRow.id)))]
 
 
 # -- documents
@@ -246,6 +264,7 @@ def move(session: Session, scope: Scope, row: DocumentRow, collection: str) -> N
         return
     if with_content(session, scope, target.id, row.sha256) is not None:
         raise Conflict(f"The same file is in the collection {target.name!r} already.", code="document_exists")
+    changed(session, scope, row.collection_id, target.id)
     row.collection_id = target.id
 
 
@@ -257,6 +276,7 @@ def delete_documents(session: Session, scope: Scope, index: Index, rows: Sequenc
 
     Returns the jobs that were still reading them.
     """
+    changed(session, scope, *{row.collection_id for row in rows})
     for row in rows:
         forget_contents(session, scope, index, row.id)
         trash(session, scope, row.blob, row.text_blob)

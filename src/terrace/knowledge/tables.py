@@ -17,6 +17,9 @@ class CollectionRow(SQLModel, table=True):
     name: str
     name_key: str  # the name case-folded: "Reports" and "reports" are one collection
     created_at: float
+    version: int = Field(  # grows with each change of what a search in it may find
+        default=0, sa_column=Column(Integer, nullable=False, server_default="0")
+    )
 
 
 class DocumentRow(SQLModel, table=True):

@@ -16,6 +16,7 @@ from terrace.web.api import (
     analyses,
     audit,
     auth,
+    cache,
     campaigns,
     chat,
     collections,
@@ -64,7 +65,7 @@ OpenAI's own SDKs work at `/v1`."""
 
 
 RESOURCES = (
-    chat, questions, conversations, documents, collections, search, jobs, models, status,
+    cache, chat, questions, conversations, documents, collections, search, jobs, models, status,
     sources,
     schedules, health,
     contacts, databases, templates, campaigns,

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from terrace.accounts.sessions import Sessions
     from terrace.accounts.tenants import Tenants
     from terrace.analysis.service import Analyses
-    from terrace.campaigns.runs.service import Campaigns
-    from terrace.campaigns.templates.service import Templates
     from terrace.campaigns.contacts.files import FileImports
     from terrace.campaigns.contacts.service import Contacts
     from terrace.campaigns.databases.service import Databases
+    from terrace.campaigns.runs.service import Campaigns
+    from terrace.campaigns.templates.service import Templates
+    from terrace.chat.cache.service import AnswerCache
     from terrace.chat.questions import Questions
     from terrace.chat.service import Chat
     from terrace.jobs.base import Jobs
@@ -72,6 +73,7 @@ class Services:
     templates: "Templates"
     campaigns: "Campaigns"
     chat: "Chat"
+    cache: "AnswerCache"
     questions: "Questions"
     models: "Models"
     metrics: Metrics

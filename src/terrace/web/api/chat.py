@@ -1,5 +1,6 @@
 """Ask, and get an answer with its sources: whole, or streamed as it is written."""
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import Request
@@ -30,6 +31,7 @@ class Question(BaseModel):
     collections: Names = []
     tags: Names = []
     passages: int | None = Field(None, ge=1, le=50)
+    cache: bool = Field(False, description="Take an answer given before to the same question over the same documents.")
     stream: bool = False
 
     def ask(self, key: str | None) -> Ask:
@@ -43,6 +45,7 @@ class Question(BaseModel):
             collections=tuple(self.collections),
             tags=tuple(self.tags),
             passages=self.passages,
+            cache=self.cache or None,
         )
 
 
@@ -55,6 +58,8 @@ class Answer(BaseModel):
     job_id: str
     model: str
     usage: dict[str, Any]
+    cached: bool = Field(False, description="Given before; nothing was asked and nothing used.")
+    cached_at: datetime | None = Field(None, description="When it was written then.")
 
 
 @router.post("/chat", response_model=Answer, responses=produces(EVENTS))

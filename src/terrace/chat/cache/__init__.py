@@ -1,0 +1,1 @@
+"""Answers given again: for the same question, or one that means the same, over the same documents."""
