@@ -54,7 +54,8 @@ from terrace.web.services import Services
 
 PAGE = Path(__file__).parent / "app"
 VIEWS = (
-    "/", "/chat/{id}", "/documents", "/documents/{id}", "/jobs", "/settings",
+    "/", "/chat/{id}", "/documents", "/documents/{id}", "/jobs", "/settings", "/analyses", "/analyses/{id}",
+    "/campaigns", "/campaigns/{id}", "/contacts", "/templates", "/sources", "/schedules", "/index", "/webhooks",
     "/login", "/register", "/setup", "/join", "/reset",
     "/account", "/keys", "/usage", "/members", "/limits", "/audit", "/tenants",
 )  # fmt: skip

@@ -30,12 +30,23 @@ const later =
 for (const name of ["login", "register", "setup", "join", "reset"]) route(`/${name}`, later(name), { outside: true });
 for (const name of ["usage", "limits", "account"]) route(`/${name}`, later(name));
 for (const [name, needs] of [
+  ["analyses", "analyses"],
+  ["campaigns", "campaigns"],
+  ["contacts", "campaigns"],
+  ["templates", "campaigns"],
+  ["sources", "sources"],
+  ["schedules", "sources"],
+  ["index", "sources"],
+  ["webhooks", "webhooks"],
   ["keys", "keys"],
   ["members", "members"],
   ["audit", "audit"],
   ["tenants", "operator"],
 ])
   route(`/${name}`, later(name, needs));
+route("/analyses/:id", later("analysis", "analyses"));
+route("/campaigns/new", later("campaignwizard", "campaigns"));
+route("/campaigns/:id", later("campaign", "campaigns"));
 
 guarded(({ outside }) => {
   const { mode, user } = session();

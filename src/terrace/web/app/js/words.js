@@ -7,6 +7,10 @@ export const PERMISSIONS = {
   chat: ["Ask", "Chat, questions and the OpenAI-compatible /v1"],
   "documents:read": ["Read documents", "List, open and search what is in the collections"],
   "documents:write": ["Change documents", "Upload, tag, move and delete"],
+  analyses: ["Analyse documents", "Have files looked at by a model, and read the results"],
+  campaigns: ["Run campaigns", "Contacts, templates, and messages written in bulk"],
+  sources: ["Manage sources", "Schedules, watched folders and sites, other databases, and the index's health"],
+  webhooks: ["Manage webhooks", "Where the tenant's events go"],
   keys: ["Manage keys", "Make, change and revoke API keys of yours"],
   "jobs:all": ["See all jobs", "See, stop and repeat what others have running"],
   members: ["Manage members", "Invite, change roles, remove, and revoke anybody's keys"],
@@ -28,8 +32,8 @@ export const FAMILIES = {
 
 export const ROLES = {
   viewer: ["Viewer", "reads and searches documents"],
-  member: ["Member", "asks, adds documents, makes keys of their own"],
-  admin: ["Admin", "also manages members, limits and everybody's jobs and usage"],
+  member: ["Member", "asks, adds and analyses documents, runs campaigns, makes keys of their own"],
+  admin: ["Admin", "also manages sources, webhooks, members, limits and everybody's jobs and usage"],
   owner: ["Owner", "everything, the audit log and the tenant itself included"],
 };
 const RANKS = Object.keys(ROLES);

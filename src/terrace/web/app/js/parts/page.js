@@ -7,6 +7,17 @@ import { can, isLocal } from "../session.js";
 const apart = () => !isLocal(); // where people have accounts
 
 const AREAS = {
+  Campaigns: [
+    ["/campaigns", "Campaigns", () => true],
+    ["/contacts", "Contacts", () => true],
+    ["/templates", "Templates", () => true],
+  ],
+  Sources: [
+    ["/sources", "Sources", () => can("sources")],
+    ["/schedules", "Schedules", () => can("sources")],
+    ["/index", "Index", () => can("sources")],
+    ["/webhooks", "Webhooks", () => can("webhooks")],
+  ],
   Usage: [
     ["/usage", "Usage", () => true],
     ["/limits", "Limits", () => true],

@@ -6,6 +6,7 @@ import { day } from "../format.js";
 import { navigate, onNavigate, path } from "../router.js";
 import { models, onModels } from "./answering.js";
 import { connection } from "../connection.js";
+import { can } from "../session.js";
 import { confirm } from "./dialog.js";
 import { icon } from "./icons.js";
 import { menuButton } from "./menu.js";
@@ -15,9 +16,13 @@ import { showShortcuts } from "./shortcuts.js";
 import { isDark, setTheme } from "./theme.js";
 import { attempt, toast } from "./toast.js";
 
+// Address, name, sign, and the permission it takes.
 const PLACES = [
   ["/", "New chat", "edit"],
   ["/documents", "Documents", "files"],
+  ["/analyses", "Analyses", "scan", "analyses"],
+  ["/campaigns", "Campaigns", "letters", "campaigns"],
+  ["/sources", "Sources", "refresh", "sources"],
   ["/jobs", "Jobs", "jobs"],
   ["/usage", "Usage", "chart"],
   ["/settings", "Settings", "settings"],
@@ -112,7 +117,7 @@ export function build() {
   const paint = () => {
     fill(
       places,
-      PLACES.map(([href, label, sign]) =>
+      PLACES.filter(([, , , needs]) => !needs || can(needs)).map(([href, label, sign]) =>
         h(
           "a",
           { class: "place", href, "aria-current": path() === href ? "page" : here(href) && "true" },
