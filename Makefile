@@ -5,12 +5,12 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
 
-.PHONY: run test test-faults lint fmt bench docs lock clean browser curl
+.PHONY: run test test-faults lint fmt bench docs lock clean browser curl tesseract
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
-test: .venv/installed-dev browser curl ## the whole suite but the long fault runs
+test: .venv/installed-dev browser curl tesseract ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) -m "not faults"
 
 test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
@@ -26,7 +26,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs ledger limits login parsing embedding retrieval quality ingest start gateway; do \
+	@for name in jobs ledger limits login parsing embedding rendering retrieval quality ingest start gateway; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
@@ -47,6 +47,11 @@ curl: ## what the question service is called with in its test
 	@command -v curl >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends curl >/dev/null; } || \
 	{ echo "A test calls Terrace with curl. Install it (Debian: apt-get install curl) and try again."; exit 1; }
+
+tesseract: ## what reads pictures of text in a test, where no model looks at them
+	@command -v tesseract >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tesseract-ocr >/dev/null; } || \
+	{ echo "A test reads pictures with tesseract. Install it (Debian: apt-get install tesseract-ocr) and try again."; exit 1; }
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

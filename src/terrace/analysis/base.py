@@ -4,16 +4,19 @@ saving -> queued -> processing -> converted -> answered -> succeeded
                          (any of them) -> failed | cancelled
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from sqlmodel import Session
+if TYPE_CHECKING:  # the subprocesses that draw import this module and need no database
+    from sqlmodel import Session
 
-from terrace.models.base import ChatRequest, Deltas, Provider
-from terrace.telemetry.usage import Line
-from terrace.types import Scope
+    from terrace.models.base import ChatRequest, Delta, Provider
+    from terrace.telemetry.usage import Line
+    from terrace.types import Scope
 
 AnalysisState = Literal["saving", "queued", "processing", "converted", "answered", "succeeded", "failed", "cancelled"]
 Way = Literal["vision", "ocr", "text", "quote"]
@@ -95,11 +98,14 @@ class Choice(Protocol):
     def kind(self) -> str: ...
 
 
-class Answer(Deltas, Protocol):
+class Answer(Protocol):
     """A running answer. `model` is certain once the first delta is there."""
 
     @property
     def model(self) -> str: ...
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+    async def __anext__(self) -> Delta: ...
+    async def aclose(self) -> None: ...
 
 
 class Models(Protocol):

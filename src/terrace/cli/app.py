@@ -8,6 +8,7 @@ import typer
 
 from terrace import __version__
 from terrace.cli import (
+    analyze,
     ask,
     config,
     doctor,
@@ -51,6 +52,7 @@ for room in (
     serve,
     ask,
     documents,
+    analyze,
     sources,
     jobs,
     schedules,

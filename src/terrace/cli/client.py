@@ -115,6 +115,10 @@ class Client:
         """Each file in it becomes a document. Raises OSError when it can't be read."""
         return self._send("/api/documents/batch-upload", "files", path, fields)
 
+    def send_file(self, to: str, path: Path, fields: dict[str, str]) -> Any:
+        """A file as the field `file` of a form, piece by piece. Raises OSError when it can't be read."""
+        return self._send(to, "file", path, fields)
+
     def _send(self, to: str, field: str, path: Path, fields: dict[str, str]) -> Any:
         boundary = f"terrace-{secrets.token_hex(16)}"
         head = "".join(
