@@ -91,7 +91,9 @@ def _bare(word: str) -> str:
 
 
 def _is_name(word: str, *, first: bool) -> bool:
-    """What has a capital letter, but for words that any sentence may begin with."""
+    """What has a capital letter or mixes letters and digits (4b), but for words that any sentence may begin with."""
+    if any(char.isdigit() for char in word):
+        return any(char.isalpha() for char in word)
     if not any(char.isupper() for char in word):
         return False
     inner = any(char.isupper() for char in word[1:])
