@@ -16,7 +16,7 @@ from terrace.jobs.engines.local import LocalJobs
 from terrace.outbound import open_outbound
 from terrace.storage import Database
 from terrace.types import Scope, now
-from terrace.webhooks.base import Delivery, DeliveryDetail
+from terrace.webhooks.base import Delivery, DeliveryDetail, DeliveryState
 from terrace.webhooks.endpoints import Endpoints
 from terrace.webhooks.service import Webhooks
 
@@ -67,6 +67,10 @@ class Room:
     async def log(self, scope: Scope, endpoint_id: str) -> list[Delivery]:
         return list((await self.endpoints.deliveries(scope, endpoint_id, limit=200))[0])
 
+    async def log_in(self, scope: Scope, endpoint_id: str, state: DeliveryState) -> list[Delivery]:
+        """Its deliveries in a state."""
+        return list((await self.endpoints.deliveries(scope, endpoint_id, state=state, limit=200))[0])
+
     async def last(self, scope: Scope, endpoint_id: str) -> DeliveryDetail:
         return await self.endpoints.delivery(scope, endpoint_id, (await self.log(scope, endpoint_id))[0].id)
 
@@ -100,10 +104,11 @@ class Rooms:
         self.database = database
         self.opened: list[Room] = []
 
-    async def open(self, *, backoff: tuple[float, ...] = (0.02,), **options: Any) -> Room:
+    async def open(self, *, backoff: tuple[float, ...] = (0.02,), work: bool = True, **options: Any) -> Room:
         room = Room(self.database, settings.Webhooks(**options), backoff)
         self.opened.append(room)
-        await room.jobs.start()
+        if work:
+            await room.jobs.start()
         return room
 
 
