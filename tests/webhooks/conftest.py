@@ -84,9 +84,9 @@ class Room:
         return await eventually(look)
 
 
-async def eventually(look: Callable[[], Awaitable[Any]]) -> Any:
+async def eventually(look: Callable[[], Awaitable[Any]], within: float = 20) -> Any:
     """What `look` finds, once it finds something."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(within):
         while True:
             if found := await look():
                 return found
