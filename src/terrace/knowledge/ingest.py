@@ -5,23 +5,26 @@ there: chunks that this job has stored are not parsed again, vectors that are in
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlmodel import Session
 
-from terrace.errors import Invalid
+from terrace.errors import Invalid, Unavailable
 from terrace.jobs.base import Context, Done, Job
 from terrace.knowledge import contents, texts, trash
 from terrace.knowledge.base import Chunk, Index, Parsed
 from terrace.knowledge.contents import Passage, Reading
-from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
+from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder, beside, present
 from terrace.knowledge.settling import kept_if_known, to_the_end
 from terrace.knowledge.tables import DocumentRow
 from terrace.storage import Blobs, Database
 from terrace.types import Scope
 from terrace.webhooks.base import Emitter, Silent
+
+log = logging.getLogger(__name__)
 
 BATCH = 128  # passages embedded and stored at a time
 
@@ -61,14 +64,15 @@ class Ingest:
 
     async def ingest(self, context: Context) -> Done:
         """Read the file, then embed its passages."""
+        embedder = present(self._embedder)
         document = await self._begin(context, parse=True)
         if document.parsed_by == context.job_id:  # an earlier attempt of this job got that far
-            return await self._embed(context, document, None)
-        return await self._embed(context, document, await self._parse(context, document))
+            return await self._embed(context, document, None, embedder)
+        return await self._embed(context, document, await self._parse(context, document, embedder), embedder)
 
     async def embed(self, context: Context) -> Done:
         """Embed the passages that have no vector yet, of a document that was read before."""
-        return await self._embed(context, await self._begin(context, parse=False), None)
+        return await self._embed(context, await self._begin(context, parse=False), None, present(self._embedder))
 
     async def _begin(self, context: Context, *, parse: bool) -> DocumentRow:
         document_id = context.payload.get("document_id")
@@ -81,7 +85,7 @@ class Ingest:
         document: DocumentRow = await context.write(begin)
         return document
 
-    async def _parse(self, context: Context, document: DocumentRow) -> list[Passage]:
+    async def _parse(self, context: Context, document: DocumentRow, embedder: StatefulEmbedder) -> list[Passage]:
         """Read the file and store what was read. Returns the passages that have no vector yet."""
 
         def progress(done: float, total: float, note: str = "") -> None:
@@ -92,18 +96,18 @@ class Ingest:
             parsed, chunks = await self._parser.parse(path, document.name, progress)
         width, data = await asyncio.to_thread(texts.encode, parsed.text)
         reading = Reading(parsed, chunks, texts.text_key(context.scope.tenant, document.id, width))
-        missing = await self._replace(context, document.id, reading, data)
+        missing = await self._replace(context, document.id, reading, data, _model(embedder))
         if document.text_blob is not None:  # the text before is in the trash now
             await trash.empty(self._database, self._blobs, context.scope)
         return missing
 
-    async def _replace(self, context: Context, document_id: str, reading: Reading, text: bytes) -> list[Passage]:
+    async def _replace(
+        self, context: Context, document_id: str, reading: Reading, text: bytes, model: str | None
+    ) -> list[Passage]:
         """Put what was read in the place of what was there; the text's blob goes again if the rows aren't written."""
 
         def replace(session: Session) -> list[Passage]:
-            return contents.replace(
-                session, context.scope, self._index, document_id, context.job_id, reading, self._model
-            )
+            return contents.replace(session, context.scope, self._index, document_id, context.job_id, reading, model)
 
         def kept(session: Session) -> set[str]:
             return contents.text_blobs(session, context.scope, document_id)
@@ -113,17 +117,18 @@ class Ingest:
             missing: list[Passage] = await to_the_end(context.write(replace))
         return missing
 
-    @property
-    def _model(self) -> str | None:
-        """Whose vectors are kept; None when there is no embedding model."""
-        return self._embedder.name if self._embedder.state().state != "absent" else None
-
-    async def _embed(self, context: Context, document: DocumentRow, missing: list[Passage] | None) -> Done:
+    async def _embed(
+        self, context: Context, document: DocumentRow, missing: list[Passage] | None, embedder: StatefulEmbedder
+    ) -> Done:
         model, why = None, ""
         try:
-            model = await self._add_vectors(context, document.id, missing)
+            model = await self._add_vectors(context, document.id, missing, embedder)
+            while (now := present(self._embedder)).name != model:  # another one took its place meanwhile
+                model = await self._add_vectors(context, document.id, None, now)
         except EmbeddingAbsent as error:
             why = error.message
+        for other in beside(self._embedder):
+            await self._add_beside(context, document.id, other)
 
         def finish(session: Session) -> None:
             row = contents.finish(session, context.scope, document.id, context.job_id, model=model, why_words_only=why)
@@ -132,11 +137,20 @@ class Ingest:
 
         return Done({"document_id": document.id, "searchable": "meaning" if model else "words"}, commit=finish)
 
-    async def _add_vectors(self, context: Context, document_id: str, missing: list[Passage] | None) -> str:
+    async def _add_beside(self, context: Context, document_id: str, embedder: StatefulEmbedder) -> None:
+        """Of a generation that does not serve: what it can't have now, its own job makes up for."""
+        try:
+            await self._add_vectors(context, document_id, None, embedder)
+        except Unavailable as error:
+            log.warning("%s goes without vectors of %s for now: %s", document_id, embedder.name, error.message)
+
+    async def _add_vectors(
+        self, context: Context, document_id: str, missing: list[Passage] | None, embedder: StatefulEmbedder
+    ) -> str:
         """Embed `missing`, or whatever is; returns the model whose vectors all passages have now."""
-        if (state := self._embedder.state()).state == "absent":
+        if (state := embedder.state()).state == "absent":
             raise EmbeddingAbsent(state.why)
-        model = self._embedder.name
+        model = embedder.name
         if missing is None:
             missing = await context.write(
                 lambda session: contents.reuse(session, context.scope, self._index, document_id, context.job_id, model)
@@ -145,7 +159,7 @@ class Ingest:
         for start in range(0, len(missing), BATCH):
             context.progress(start, len(missing), f"{start:,} of {len(missing):,} passages embedded")
             batch = missing[start : start + BATCH]
-            vectors = await self._embedder.embed([passage.text for passage in batch], scope=context.scope)
+            vectors = await embedder.embed([passage.text for passage in batch], scope=context.scope)
             await self._store(context, document_id, model, batch, vectors)
         context.progress(1, 1, f"{len(missing):,} of {len(missing):,} passages embedded")
         return model
@@ -159,3 +173,8 @@ class Ingest:
             self._index.add_vectors(session, context.scope, model, ids, vectors)
 
         await context.write(add)
+
+
+def _model(embedder: StatefulEmbedder) -> str | None:
+    """Whose vectors are kept; None when there is no embedding model."""
+    return embedder.name if embedder.state().state != "absent" else None

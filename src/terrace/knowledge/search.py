@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid, Missing, TerraceError
 from terrace.knowledge.base import Filter, Hit, Index, Scored
-from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder
+from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder, present
 from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow
 from terrace.storage.database import Database
 from terrace.types import Scope
@@ -37,12 +37,12 @@ class SearchResult:
     embedding: str | None
 
 
-def _nobody(scope: Scope, documents: Iterable[str]) -> None:
+def _nobody(scope: Scope, heard: object) -> None:
     pass
 
 
 class Search:
-    """`found` hears which documents each search has found."""
+    """`found` hears which documents each search has found, `asked` what was asked."""
 
     def __init__(
         self,
@@ -50,11 +50,13 @@ class Search:
         index: Index,
         embedder: StatefulEmbedder,
         found: Callable[[Scope, Iterable[str]], None] = _nobody,
+        asked: Callable[[Scope, str], None] = _nobody,
     ) -> None:
         self._database = database
         self._index = index
         self._embedder = embedder
         self._found = found
+        self._asked = asked
 
     async def search(
         self, scope: Scope, query: str, *, k: int = 10, filter: Filter = Filter(), mode: Mode = "hybrid"
@@ -68,27 +70,30 @@ class Search:
         query = _bounded(query, k)
         if filter.collections:
             await self._database.read(_check_collections, scope, filter.collections)
-        vector = None if mode == "text" else await self._vector(scope, query, must=mode == "vector")
-        model = None if vector is None else self._embedder.name
+        embedder = present(self._embedder)  # one for the whole search: the next may have another
+        vector = None if mode == "text" else await _vector(embedder, scope, query, must=mode == "vector")
+        model = None if vector is None else embedder.name
         words = "" if mode == "vector" else query
         found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
         hits = await self._database.read(_hits, scope, found)
         self._found(scope, {hit.document_id for hit in hits})
+        self._asked(scope, query)
         took = (time.perf_counter() - started) * 1000
         return SearchResult(hits, "text" if vector is None else mode, round(took, 2), model)
 
-    async def _vector(self, scope: Scope, query: str, *, must: bool) -> Any | None:
-        try:
-            async with asyncio.timeout(None if must else EMBED_SECONDS):
-                return (await self._embedder.embed([query], query=True, scope=scope))[0]
-        except EmbeddingAbsent:
-            if must:
-                raise
-        except (TerraceError, TimeoutError) as error:
-            if must:
-                raise
-            log.warning("searching by words alone: %s", str(error) or "the embedding model takes too long")
-        return None
+
+async def _vector(embedder: StatefulEmbedder, scope: Scope, query: str, *, must: bool) -> Any | None:
+    try:
+        async with asyncio.timeout(None if must else EMBED_SECONDS):
+            return (await embedder.embed([query], query=True, scope=scope))[0]
+    except EmbeddingAbsent:
+        if must:
+            raise
+    except (TerraceError, TimeoutError) as error:
+        if must:
+            raise
+        log.warning("searching by words alone: %s", str(error) or "the embedding model takes too long")
+    return None
 
 
 def document_url(document_id: str, start: int, end: int, page: int | None = None) -> str:
