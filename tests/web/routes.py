@@ -62,6 +62,12 @@ BODIES: dict[str, Any] = {
     "POST /api/analyses/{analysis_id}/document": {},
     "PATCH /api/sources/{source_id}": {"name": "New name"},
     "POST /api/sources/{source_id}/run": {},
+    "PATCH /api/webhooks/{webhook_id}": {"description": "new words"},
+    "POST /api/webhooks/{webhook_id}/rotate": {},
+    "PATCH /api/contacts/{contact_id}": {"name": "New name"},
+    "POST /api/contacts/{contact_id}/history": {"turns": []},
+    "POST /api/databases/{database_id}/query": {"query": "SELECT 1"},
+    "POST /api/databases/{database_id}/import": {"query": "SELECT 1", "list": "New"},
 }
 """Good bodies, so that nothing but the id can be wrong."""
 

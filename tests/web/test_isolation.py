@@ -52,7 +52,20 @@ async def furnished(owner: Person, mark: str) -> Home:
     source = (await owner.post("/api/sources", place)).json()
     times = {"name": mark, "action": "index.health", "every": 3600}
     schedule = (await owner.post("/api/schedules", times)).json()
+    place = {"url": f"https://{mark.lower()}.invalid/", "events": ["webhook.test"]}
+    webhook = (await owner.post("/api/webhooks", place)).json()
+    delivery = (await owner.post(f"/api/webhooks/{webhook['webhook']['id']}/test")).json()
+    home.secrets += [webhook["secret"], (await owner.get("/api/webhooks/events")).json()["signing_secret"]]
+    person = {"key": mark, "name": mark, "lists": [mark]}
+    contact = (await owner.post("/api/contacts", person)).json()
+    place = {"name": mark, "kind": "postgresql", "host": "db.example.org", "database": mark, "test": False}
+    database = (await owner.post("/api/databases", place)).json()
     home.ids = {
+        "contact_id": contact["id"],
+        "list_id": contact["list_ids"][0],
+        "database_id": database["id"],
+        "webhook_id": webhook["webhook"]["id"],
+        "delivery_id": delivery["id"],
         "schedule_id": schedule["id"],
         "tenant_id": owner.tenant,
         "document_id": uploaded["document"]["id"],
@@ -141,7 +154,9 @@ async def state_of(home: Home) -> str:
 
 CHANGING = {"GET /api/usage", "GET /api/usage/calls", "GET /api/audit", "GET /api/status", "GET /api/limits",
             "GET /api/tenant", "GET /api/tenant/export", "GET /api/auth/sessions", "GET /api/keys",
-            "GET /api/keys/{key_id}", "GET /api/users/{user_id}", "GET /api/models"}  # fmt: skip
+            "GET /api/keys/{key_id}", "GET /api/users/{user_id}", "GET /api/models", "GET /api/webhooks",
+            "GET /api/webhooks/{webhook_id}", "GET /api/webhooks/{webhook_id}/deliveries",
+            "GET /api/webhooks/{webhook_id}/deliveries/{delivery_id}"}  # fmt: skip
 """Answers that differ from one reading to the next: times and counts of their own."""
 
 
@@ -313,6 +328,8 @@ def test_every_name_in_a_path_has_an_example() -> None:
     known = {
         "tenant_id", "document_id", "collection_id", "invitation_id", "number", "user_id", "conversation_id", "job_id",
         "question_id", "key_id", "session_id", "subject", "analysis_id", "file_id",
+        "webhook_id", "delivery_id",
+        "contact_id", "list_id", "database_id",
     }  # fmt: skip
     assert {name for route in every() for name in route.names} - PUBLIC_NAMES == known
 

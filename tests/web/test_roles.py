@@ -14,6 +14,8 @@ NOTHING = {
     for name in (
         "tenant_id", "document_id", "collection_id", "invitation_id", "user_id", "conversation_id", "job_id",
         "question_id", "key_id", "session_id", "source_id",
+        "webhook_id", "delivery_id",
+        "contact_id", "list_id", "database_id",
     )
 } | {
     "analysis_id": "ana_none", "file_id": f"ana_{0:026}",
