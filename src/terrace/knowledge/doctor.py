@@ -10,7 +10,7 @@ from terrace.jobs.base import Jobs
 from terrace.knowledge import store, tasks, trash
 from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.health import documents
-from terrace.knowledge.health.base import InspectedIndex
+from terrace.knowledge.health.base import InspectedIndex, Strays
 from terrace.knowledge.health.documents import Ailment
 from terrace.knowledge.tables import ChunkRow, DocumentRow, TrashRow
 from terrace.storage import Blobs, Database
@@ -100,10 +100,12 @@ class Doctor:
 
     # -- the index
 
-    async def index_astray(self, tenant: str) -> list[Case]:
-        """One transaction writes chunks and index, so they differ only when somebody else wrote into the database."""
+    async def index_astray(self, tenant: str, found: Strays | None = None) -> list[Case]:
+        """One transaction writes chunks and index, so they differ only when somebody else wrote into the database.
+        `found`: what the index said of itself, if it was asked already."""
         scope = Scope(tenant)
-        found = await self._database.read(self._index.strays, scope, None)
+        if found is None:
+            found = await self._database.read(self._index.strays, scope, None)
         chunks = await self._database.read(_orphaned_chunks, scope)
         cases = []
         if chunks:

@@ -21,6 +21,7 @@ from terrace.knowledge.health.base import (
     Found,
     InspectedIndex,
     Report,
+    Strays,
 )
 from terrace.knowledge.health.documents import Ailment
 from terrace.knowledge.health.likeness import Means, Pair
@@ -136,8 +137,7 @@ class Health:
         alike, notes = await self._alike(scope)
         found = [
             *[await self._database.read(_ailing, each, scope) for each in self._ailments()],
-            *await self._cases(scope),
-            await self._left(scope),
+            *await self._astray(scope),
             *alike,
             await self._database.read(store.stale, scope, at),
             await self._database.read(store.never_retrieved, scope, at, since),
@@ -154,24 +154,31 @@ class Health:
     def _ailments(self) -> list[Ailment]:
         return [documents.failed(), *self._doctor.ailments()]
 
-    async def _cases(self, scope: Scope) -> list[Found]:
+    async def _astray(self, scope: Scope) -> list[Found]:
         """What the doctor finds of this tenant outside the documents' own rows."""
+        strays = await self._strays(scope)
         by_kind: dict[str, list[Case]] = {}
-        for case in [*await self._doctor.index_astray(scope.tenant), *await self._doctor.blobs_astray(scope.tenant)]:
+        for case in await self._cases(scope, strays):
             by_kind.setdefault(case.finding.code, []).append(case)
         return [
-            Found(code, sum(case.count for case in cases), [_example(scope, case) for case in cases[:EXAMPLES]])
-            for code, cases in by_kind.items()
+            Found("vectors_left", strays.left, []),
+            *(
+                Found(code, sum(case.count for case in cases), [_example(scope, case) for case in cases[:EXAMPLES]])
+                for code, cases in by_kind.items()
+            ),
         ]
+
+    async def _cases(self, scope: Scope, strays: Strays) -> list[Case]:
+        tenant = scope.tenant
+        return [*await self._doctor.index_astray(tenant, strays), *await self._doctor.blobs_astray(tenant)]
+
+    async def _strays(self, scope: Scope) -> Strays:
+        return await self._database.read(self._index.strays, scope, self._serving())
 
     def _serving(self) -> list[str] | None:
         """None: of all, where no model is there to say otherwise."""
         absent = self._embedder.state().state == "absent"
         return None if absent else [self._embedder.name, *self._also_serving()]
-
-    async def _left(self, scope: Scope) -> Found:
-        found = await self._database.read(self._index.strays, scope, self._serving())
-        return Found("vectors_left", found.left, [])
 
     async def _alike(self, scope: Scope) -> tuple[list[Found], list[str]]:
         """Documents with the same text, and those almost the same; and what was left out."""
@@ -221,13 +228,14 @@ class Health:
         for ailment in self._ailments():
             if ailment.code in kinds:
                 mended[ailment.code] = await self._read_again(scope, ailment)
-        for case in [*await self._doctor.index_astray(scope.tenant), *await self._doctor.blobs_astray(scope.tenant)]:
+        strays = await self._strays(scope)
+        for case in await self._cases(scope, strays):
             code = case.finding.code
             if code in kinds and case.repair is not None:
                 await case.repair()
                 mended[code] = mended.get(code, 0) + case.count
         if "vectors_left" in kinds:
-            mended["vectors_left"] = (await self._left(scope)).count
+            mended["vectors_left"] = strays.left
             await self._doctor.drop_vectors(scope, "left", self._serving())
         if "duplicate" in kinds:
             exact, _, _ = await self._database.read(store.duplicates, scope)
