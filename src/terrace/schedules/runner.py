@@ -84,7 +84,8 @@ class Runner:
     async def _fire(self, row: ScheduleRow, at: float) -> None:
         assert row.next_at is not None
         try:
-            following = store.timing_of(row).next(max(at, row.next_at), row.next_at)
+            timing = store.timing_of(row)
+            following = await asyncio.to_thread(timing.next, max(at, row.next_at), row.next_at)
         except Invalid as error:  # a time zone that is gone from the system, say
             await self._database.write(self._unreadable, row, at, error.message)
             return

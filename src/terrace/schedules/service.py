@@ -1,5 +1,6 @@
 """Schedules as doors use them: made, looked at, changed, run now."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,12 +86,7 @@ class Schedules:
 
     async def check(self, cron: str | None, every: int | None, timezone: str) -> Preview:
         """When such a schedule would run. Raises Invalid."""
-        given, at = timing(cron, every, timezone), self._clock()
-        zone, due, coming = ZoneInfo(timezone), at, []
-        for _ in range(SHOWN):
-            due = given.next(due, at)
-            coming.append(Due(datetime.fromtimestamp(due, zone), datetime.fromtimestamp(due, UTC)))
-        return Preview(sentence(given), coming)
+        return await asyncio.to_thread(_preview, cron, every, timezone, self._clock())
 
     async def create(
         self,
@@ -107,7 +103,8 @@ class Schedules:
     ) -> Schedule:
         """`operator`: they may schedule what concerns all tenants. Raises Invalid, Denied, Conflict, and what the
         action says of its payload."""
-        when, name, at = timing(cron, every, timezone), _name(name), self._clock()
+        when = await asyncio.to_thread(timing, cron, every, timezone)
+        name, at = _name(name), self._clock()
 
         def write(session: Session) -> Schedule:
             self._check_action(session, scope, action, payload, operator)
@@ -249,6 +246,15 @@ class Schedules:
             row = _row(scope, name, built_in.action, {}, Timing(None, built_in.every, "UTC"), self._clock(), True)
             row.built_in = True
             session.add(row)
+
+
+def _preview(cron: str | None, every: int | None, timezone: str, at: float) -> Preview:
+    given = timing(cron, every, timezone)
+    zone, due, coming = ZoneInfo(timezone), at, []
+    for _ in range(SHOWN):
+        due = given.next(due, at)
+        coming.append(Due(datetime.fromtimestamp(due, zone), datetime.fromtimestamp(due, UTC)))
+    return Preview(sentence(given), coming)
 
 
 def _get(session: Session, scope: Scope, schedule_id: str) -> Schedule:
