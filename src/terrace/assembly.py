@@ -66,6 +66,11 @@ from terrace.knowledge import leaving as knowledge_leaving
 from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding import open_embedder
 from terrace.knowledge.embedding.base import StatefulEmbedder
+from terrace.knowledge.generations.base import REEMBED
+from terrace.knowledge.generations.queries import RecentQueries
+from terrace.knowledge.generations.service import Generations
+from terrace.knowledge.generations.serving import ServingEmbedder
+from terrace.knowledge.generations.store import forget_tenant as forget_queries
 from terrace.knowledge.health import leaving as health_leaving
 from terrace.knowledge.health.retrievals import Retrievals
 from terrace.knowledge.health.service import Health
@@ -140,6 +145,7 @@ class House:
     knowledge: Knowledge
     sources: DocumentSources
     watcher: Watcher
+    generations: Generations
     answering: Answering
     analyses: Analyses
     analysed: analysis_leaving.Leaving
@@ -207,7 +213,10 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         index = SQLiteIndex(database)
         retrievals = Retrievals(database)
         stack.push_async_callback(retrievals.close)
-        search = Search(database, index, embedder, retrievals.count)
+        queries = RecentQueries(database)
+        stack.push_async_callback(queries.close)
+        serving = ServingEmbedder(embedder)
+        search = Search(database, index, serving, retrievals.count, queries.asked)
         jobs = LocalJobs(database, settings.jobs)
         stack.push_async_callback(jobs.close)
         outbound = open_outbound(settings.outbound)
@@ -224,7 +233,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         costs = partial(_cost, settings, prices)
         cache = AnswerCache(database, settings.cache, embedder, cost=costs, count=metrics.cached)
         chat = Chat(database, jobs, models, settings.chat, limits, cache)
-        ingest = Ingest(database, blobs, files, index, embedder, webhooks)
+        ingest = Ingest(database, blobs, files, index, serving, webhooks)
         for kind in (
             *knowledge_kinds(ingest),
             pull_kind(models),
@@ -265,8 +274,20 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             jobs.register(kind)
         contacted = contacts_leaving.Leaving(database, intake)
 
-        library_doctor = Doctor(database, blobs, jobs, index, embedder)
-        health = Health(database, jobs, index, embedder, library_doctor, knowledge.delete)
+        generations = Generations(
+            database,
+            jobs,
+            index,
+            serving,
+            settings.knowledge.embedding,
+            lambda options: open_embedder(options, settings.data, upstreams),
+        )
+        stack.push_async_callback(generations.close)
+        jobs.register(generations.builder.kind())
+        await generations.refresh()
+
+        library_doctor = Doctor(database, blobs, jobs, index, serving)
+        health = Health(database, jobs, index, serving, library_doctor, knowledge.delete, serving=generations.keys)
         for kind in health_kinds(health, library_doctor):
             jobs.register(kind)
 
@@ -281,6 +302,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         jobs.register(Runner(database, processes, outbound, keeper, settings.schedules, visitor).kind())
         sources = DocumentSources(database, blobs, jobs, keeper, outbound, settings.schedules, Scheduled(schedules))
         schedules.register(source_action(sources))
+        schedules.register(Action(REEMBED, "Make all vectors anew", generations.start_one, operator=True))
 
         campaigns = open_campaigns(
             database, jobs, models, library, prices, contacts, settings.campaigns, webhooks, check_url
@@ -345,6 +367,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 jobs_leaving.erase_tenant,
                 documents.erase_tenant,
                 health_leaving.erase_tenant,
+                forget_queries,
                 sources_leaving.erase_tenant,
                 schedules_leaving.erase_tenant,
                 webhooks_leaving.erase_tenant,
@@ -377,6 +400,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             search=search,
             knowledge=knowledge,
             sources=sources,
+            generations=generations,
             watcher=Watcher(database, settings.schedules.folders, sources.start),
             answering=answering,
             analyses=analyses,
@@ -474,6 +498,7 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
     await house.limits.start()
     await house.accounts.gatekeeper.start()
     house.models.start()
+    await house.generations.start(build=jobs)
     if jobs:
         await house.jobs.start()
         await house.schedules.start()
@@ -618,6 +643,7 @@ def _services(house: House) -> Services:
         databases=house.databases,
         knowledge=house.knowledge,
         sources=house.sources,
+        generations=house.generations,
         search=house.search,
         analyses=house.analyses,
         templates=house.templates,

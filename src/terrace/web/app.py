@@ -24,6 +24,7 @@ from terrace.web.api import (
     conversations,
     databases,
     documents,
+    generations,
     health,
     invitations,
     jobs,
@@ -68,6 +69,7 @@ OpenAI's own SDKs work at `/v1`."""
 RESOURCES = (
     cache, chat, questions, conversations, documents, collections, search, jobs, models, status,
     sources,
+    generations,
     schedules, health,
     contacts, databases, templates, campaigns,
     webhooks,

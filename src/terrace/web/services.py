@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from terrace.chat.questions import Questions
     from terrace.chat.service import Chat
     from terrace.jobs.base import Jobs
+    from terrace.knowledge.generations.service import Generations
     from terrace.knowledge.health.service import Health
     from terrace.knowledge.search import Search
     from terrace.knowledge.service import Knowledge
@@ -68,6 +69,7 @@ class Services:
     databases: "Databases"
     knowledge: "Knowledge"
     sources: "Sources"
+    generations: "Generations"
     search: "Search"
     analyses: "Analyses"
     templates: "Templates"
