@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavailable
 from terrace.jobs import leaving
-from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind
+from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind, Kept
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.journal import MAX_PAYLOAD
 from terrace.settings import Jobs as Options
@@ -873,3 +873,52 @@ async def test_cancelling_such_a_parent_ends_what_it_was_fed(start: Start, scope
     await jobs.cancel(scope, parent)
     assert (await ended(jobs, scope, child.id)).state == "cancelled"
     assert (await jobs.get(scope, parent)).state == "cancelled"
+
+
+# -- what many leave to be written at once
+
+
+async def test_what_jobs_keep_is_written_with_their_ends_for_many_at_once(start: Start, scope: Scope) -> None:
+    written: list[list[int]] = []
+    gate = asyncio.Event()
+
+    def keep(session: Session, kept: Sequence[Kept]) -> None:
+        session.execute(text("SELECT 1"))
+        written.append([each.value for each in kept])
+
+    async def handler(context: Context) -> Done:
+        await gate.wait()
+        return Done({"n": context.payload["n"]}, kept=context.payload["n"])
+
+    jobs = await start(JobKind("kept", handler, keep=keep))
+    ids = await jobs.database.write(
+        lambda session: jobs.enqueue_many(session, scope, "kept", [{"n": n} for n in range(40)])
+    )
+    for _ in range(500):
+        if jobs.running == 40:
+            break
+        await asyncio.sleep(0.01)
+    gate.set()
+    assert [(await ended(jobs, scope, each)).result for each in ids] == [{"n": n} for n in range(40)]
+    assert sorted(n for group in written for n in group) == list(range(40))
+    assert len(written) < 40
+
+
+async def test_one_that_cannot_be_kept_spoils_no_other(start: Start, scope: Scope) -> None:
+    gate = asyncio.Event()
+
+    def keep(session: Session, kept: Sequence[Kept]) -> None:
+        if any(each.value == 3 for each in kept):
+            raise Invalid("three is not kept")
+
+    async def handler(context: Context) -> Done:
+        await gate.wait()
+        return Done({}, kept=context.payload["n"])
+
+    jobs = await start(JobKind("kept", handler, keep=keep))
+    ids = await jobs.database.write(
+        lambda session: jobs.enqueue_many(session, scope, "kept", [{"n": n} for n in range(10)])
+    )
+    gate.set()
+    states = [(await ended(jobs, scope, each)).state for each in ids]
+    assert states == ["failed" if n == 3 else "succeeded" for n in range(10)]

@@ -88,10 +88,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A handler's result together with work that belongs in the very transaction that marks the job succeeded."""
+    """A handler's result together with work that belongs in the very transaction that marks the job succeeded: a
+    `commit` of its own, or something `kept` that its kind's `keep` writes down for many jobs at once."""
 
     result: dict[str, Any]
     commit: Callable[[Session], Any] | None = None
+    kept: Any = None
+
+
+class Kept(NamedTuple):
+    """What one of the jobs that end together leaves to be written."""
+
+    scope: Scope
+    job_id: str
+    value: Any  # `Done.kept`
 
 
 class Context(Protocol):
@@ -124,6 +134,7 @@ class Context(Protocol):
 
 
 Handler = Callable[[Context], Awaitable["Done | dict[str, Any] | None"]]
+Keep = Callable[[Session, Sequence[Kept]], None]
 OnDead = Callable[[Session, Scope, Job], None]
 
 
@@ -137,7 +148,8 @@ class JobKind:
     own rows say so too; `on_retry` in the one that puts it back in the queue, and by a TerraceError, raised before it
     writes, refuses that. A kind without a handler is a parent that merely waits for its children. One whose room
     `concludes` it may have any number of children, enqueued a few at a time: they are not counted as each ends, and
-    its room says when the last has (`JobService.conclude`).
+    its room says when the last has (`JobService.conclude`). `keep` writes what jobs leave in `Done.kept`, those that
+    end at the same time together; when it raises, it is called again for each alone.
     """
 
     name: str
@@ -151,6 +163,7 @@ class JobKind:
     public: bool = False  # may be enqueued by POST /api/jobs
     shared: bool = False  # the whole tenant sees such jobs; others are seen by whom they belong to
     concludes: bool = False
+    keep: Keep | None = None
 
 
 class Jobs(Protocol):

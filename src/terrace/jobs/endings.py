@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from sqlmodel import Session
 
 from terrace import settings
 from terrace.errors import Conflict, TerraceError
-from terrace.jobs.base import FINAL, Job, JobError, JobKind, OnDead, State
+from terrace.jobs.base import FINAL, Job, JobError, JobKind, Keep, Kept, OnDead, State
 from terrace.jobs.claims import Claimed
 from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
 from terrace.jobs.sight import EVERYTHING, Sight
@@ -88,6 +89,7 @@ class Outcome:
     failed: bool = False  # counts as a failure
     crashed: bool = False  # its worker died
     commit: Callable[[Session], Any] | None = None
+    kept: Any = None
 
 
 class CommitFailed(Exception):
@@ -106,6 +108,7 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
     for ending in endings:
         if ending.outcome.commit is not None:
             _commit(session, ending.outcome.commit)
+    _keep(session, rules, endings)
     families = children_of(session, [job.id for job, outcome, _ in endings if outcome.state == "succeeded"])
     session.execute(SETTLE, [_settled(job, outcome, moment, job.id in families) for job, outcome, _ in endings])
     logs, parents = [], []
@@ -125,6 +128,21 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
         if job.parent_id is None and job.id not in families:
             _final(session, rules, job.scope, job.kind, job.id, outcome.state)
     advance(session, journal, rules, parents)
+
+
+def _keep(session: Session, rules: Rules, endings: Sequence[Ending]) -> None:
+    """What jobs of one kind leave to be written, all of them at once."""
+    kept: dict[str, list[Kept]] = {}
+    for job, outcome, _ in endings:
+        if outcome.kept is not None:
+            kept.setdefault(job.kind, []).append(Kept(job.scope, job.id, outcome.kept))
+    for kind, values in kept.items():
+        if (keep := rules.kinds[kind].keep) is not None:
+            _commit(session, partial(_kept, keep, values))
+
+
+def _kept(keep: Keep, values: Sequence[Kept], session: Session) -> None:
+    keep(session, values)
 
 
 def _commit(session: Session, commit: Callable[[Session], Any]) -> None:

@@ -4,16 +4,19 @@ Nobody feeds a campaign but the transactions that end its messages (and those th
 and what is counted change together or not at all, so whatever is killed leaves a campaign that goes on by itself.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping, bindparam, text
 from sqlmodel import Session
 
 from terrace.campaigns.runs.base import PRIORITY, WRITE, Emitter, MessageState, Reason
 from terrace.errors import TerraceError
+from terrace.jobs.base import Kept
 from terrace.telemetry.calls import PICODOLLARS
 from terrace.types import Scope, now
 
@@ -24,33 +27,30 @@ TALLY = (
     "id, tenant_id, user_id, key_id, state, name, webhook, concurrency, job_id, total, writing, done, failed, skipped, "
     "in_row, seq, spent"
 )
-MESSAGE = text(
+MESSAGES = text(
     "SELECT id, campaign_id, contact_id, state, job_id, reserved, attempt, cost, text IS NOT NULL AS written "
-    "FROM campaign_messages WHERE tenant_id = :tenant AND id = :id"
-)
+    "FROM campaign_messages WHERE tenant_id = :tenant AND id IN :ids"
+).bindparams(bindparam("ids", expanding=True))
 BUMP = text(
-    "UPDATE campaigns SET writing = writing - 1, done = done + :done, failed = failed + :failed, "
-    "skipped = skipped + :skipped, seq = seq + :ended, spent = spent + :cost, reserved = reserved - :reserved, "
-    "in_row = CASE WHEN :written = 1 THEN 0 ELSE in_row + :failed END, unpriced = unpriced + :unpriced, "
-    "input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens, updated_at = :now "
+    "UPDATE campaigns SET writing = writing - :ended, done = done + :done, failed = failed + :failed, "
+    "skipped = skipped + :skipped, seq = seq + :ended - :waiting, spent = spent + :cost, "
+    "reserved = reserved - :reserved, in_row = CASE WHEN :written > 0 THEN 0 ELSE in_row + :failed END, "
+    "unpriced = unpriced + :unpriced, input_tokens = input_tokens + :input_tokens, "
+    "output_tokens = output_tokens + :output_tokens, updated_at = :now "
     f"WHERE id = :id AND tenant_id = :tenant RETURNING {TALLY}"
+)
+_SPENT = (
+    "cost = cost + :cost, reserved = 0, unpriced = unpriced + :unpriced, input_tokens = input_tokens + :input_tokens, "
+    "output_tokens = output_tokens + :output_tokens"
 )
 END = text(
     "UPDATE campaign_messages SET state = :state, seq = :seq, text = :text, sources = :sources, model = :model, "
-    "error = :error, cost = cost + :cost, reserved = 0, unpriced = unpriced + :unpriced, "
-    "input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens, edited_at = NULL, "
-    "approved_at = NULL, finished_at = :now WHERE id = :id"
+    f"error = :error, {_SPENT}, edited_at = NULL, approved_at = NULL, finished_at = :now WHERE id = :id"
 )
 END_AS_IT_WAS = text(
-    "UPDATE campaign_messages SET state = 'done', seq = :seq, error = :error, cost = cost + :cost, reserved = 0, "
-    "unpriced = unpriced + :unpriced, input_tokens = input_tokens + :input_tokens, "
-    "output_tokens = output_tokens + :output_tokens WHERE id = :id"
+    f"UPDATE campaign_messages SET state = 'done', seq = :seq, error = :error, {_SPENT} WHERE id = :id"
 )
-HAND_BACK = text(
-    "UPDATE campaign_messages SET state = 'waiting', job_id = NULL, cost = cost + :cost, reserved = 0, "
-    "unpriced = unpriced + :unpriced, input_tokens = input_tokens + :input_tokens, "
-    "output_tokens = output_tokens + :output_tokens WHERE id = :id"
-)
+HAND_BACK = text(f"UPDATE campaign_messages SET state = 'waiting', job_id = NULL, {_SPENT} WHERE id = :id")
 NEXT = text(
     "SELECT id FROM campaign_messages WHERE campaign_id = :id AND state = 'waiting' AND tenant_id = :tenant "
     "ORDER BY id LIMIT :limit"
@@ -113,65 +113,60 @@ NOTHING = Spent()
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a message ends. `spent` None: whoever knew is dead, and all that was reserved counts as spent."""
+    """How an attempt at a message ends it: written, failed, skipped, or, not written, `waiting` again. `spent` None:
+    whoever knew is dead, and all that was reserved counts as spent. `pauses`: for this error the campaign waits too."""
 
+    message_id: str
     state: MessageState
     spent: Spent | None = NOTHING
     text: str | None = None
     sources: list[dict[str, Any]] = field(default_factory=list)
     model: str | None = None
     error: Reason | None = None
+    pauses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A message that its job had, and what becomes of it."""
+
+    row: RowMapping
+    ending: Ending
+
+    @property
+    def state(self) -> str:
+        """One that was written again in vain keeps its text."""
+        return "done" if self.row["written"] else self.ending.state
+
+    @property
+    def spent(self) -> Spent:
+        return Spent(cost=self.row["reserved"]) if self.ending.spent is None else self.ending.spent
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """`told` hears which campaign changed, after the commit."""
+    """`told` hears which campaign changed."""
 
     jobs: Queue
     emitter: Emitter
     told: "Told"
 
-    def end(self, session: Session, scope: Scope, message_id: str, job_id: str, ending: Ending) -> None:
-        """Once: a message that this job no longer has stays as it is. Then the window is filled."""
-        row = _held(session, scope, message_id, job_id)
-        if row is None:
-            return
-        keeps = ending.state != "done" and bool(row["written"])  # written again in vain: the text stays
-        state = "done" if keeps else ending.state
-        tally = _bump(session, scope, row, state, ending, counts=ending.text is not None)
-        spent = asdict(_spent(row, ending))
-        values = {"id": row["id"], "seq": tally["seq"], "error": _json(ending.error), **spent}
-        if keeps:
-            session.execute(END_AS_IT_WAS, values)
-        else:
-            sources = _encode(ending.sources).decode() if ending.sources else None
-            session.execute(
-                END, {**values, "state": state, "text": ending.text, "sources": sources, "model": ending.model,
-                      "now": now()},
-            )  # fmt: skip
-        self._tell_message(session, scope, tally, row, state, ending)
-        if tally["state"] == "running" and state == "failed" and tally["in_row"] >= IN_ROW:
-            why = ending.error.message if ending.error else "no reason is known"
-            tally = self.pause(session, tally, Reason("failing", f"The last {tally['in_row']} messages failed: {why}"))
-        self.feed(session, tally)
+    def keep(self, session: Session, kept: Sequence[Kept]) -> None:
+        """What jobs that end together made of their messages: each `value` is an Ending. A message that its job no
+        longer has stays as it is. Then the windows of their campaigns are filled."""
+        for tenant, campaign_id, ended in _held_by(session, kept):
+            tally = _bump(session, tenant, campaign_id, ended)
+            _write(session, tally, ended)
+            for each in ended:
+                if each.ending.state != "waiting":
+                    self._tell_message(session, tally, each)
+            if tally["state"] == "running" and (reason := _why_pause(tally, ended)) is not None:
+                tally = self.pause(session, tally, reason)
+            self.feed(session, tally)
 
-    def hand_back(
-        self, session: Session, scope: Scope, message_id: str, job_id: str, spent: Spent | None,
-        reason: Reason | None = None,
-    ) -> None:  # fmt: skip
-        """It was not written, and waits again. With a reason the campaign is paused for it."""
-        row = _held(session, scope, message_id, job_id)
-        if row is None:
-            return
-        if row["written"]:  # it was to be written again
-            self.end(session, scope, message_id, job_id, Ending("failed", spent, error=reason))
-            return
-        ending = Ending("waiting", spent)
-        tally = _bump(session, scope, row, "waiting", ending, counts=False)
-        session.execute(HAND_BACK, {"id": row["id"], **asdict(_spent(row, ending))})
-        if reason is not None and tally["state"] == "running":
-            tally = self.pause(session, tally, reason)
-        self.feed(session, tally)
+    def end(self, session: Session, scope: Scope, job_id: str, ending: Ending) -> None:
+        """As `keep` of one."""
+        self.keep(session, [Kept(scope, job_id, ending)])
 
     def pause(self, session: Session, tally: RowMapping, reason: Reason | None) -> RowMapping:
         """Nothing new begins; what is being written is finished."""
@@ -219,17 +214,14 @@ class Steps:
         if tally["job_id"]:
             self.jobs.conclude(session, scope, tally["job_id"], {"campaign_id": tally["id"], **summary(tally)})
 
-    def _tell_message(
-        self, session: Session, scope: Scope, tally: RowMapping, row: RowMapping, state: str, ending: Ending
-    ) -> None:
+    def _tell_message(self, session: Session, tally: RowMapping, each: _Ended) -> None:
         data = {
-            "campaign_id": tally["id"],
-            "message_id": row["id"],
-            "contact_id": row["contact_id"],
-            "state": state,
-            "model": ending.model,
-            "cost": (row["cost"] + _spent(row, ending).cost) / PICODOLLARS,
-            "error": None if ending.error is None else asdict(ending.error),
+            "message_id": each.row["id"],
+            "contact_id": each.row["contact_id"],
+            "state": each.state,
+            "model": each.ending.model,
+            "cost": (each.row["cost"] + each.spent.cost) / PICODOLLARS,
+            "error": None if each.ending.error is None else asdict(each.ending.error),
         }
         self._tell(session, tally, "campaign.message", data)
 
@@ -260,8 +252,8 @@ def settle(
 ) -> None:
     """This attempt of the message's job is over, and another may follow. What it reserved is free again; where nobody
     knows what was spent, it counts as spent. An attempt that another has settled leaves the reservation alone."""
-    row = _held(session, scope, message_id, job_id)
-    if row is None:
+    row = session.execute(MESSAGES, {"tenant": scope.tenant, "ids": [message_id]}).mappings().first()
+    if row is None or not _has(row, job_id):
         return
     reserved = row["reserved"] if row["attempt"] == attempt else 0
     values = {**asdict(spent or Spent(cost=reserved)), "reserved": reserved}
@@ -287,20 +279,68 @@ def summary(tally: Mapping[Any, Any]) -> dict[str, Any]:
     return {**counts, "cost": tally["spent"] / PICODOLLARS}
 
 
-def _held(session: Session, scope: Scope, message_id: str, job_id: str) -> RowMapping | None:
-    row = session.execute(MESSAGE, {"tenant": scope.tenant, "id": message_id}).mappings().first()
-    return row if row is not None and row["state"] == "writing" and row["job_id"] == job_id else None
+def _has(row: RowMapping, job_id: str) -> bool:
+    return bool(row["state"] == "writing" and row["job_id"] == job_id)
 
 
-def _bump(session: Session, scope: Scope, row: RowMapping, state: str, ending: Ending, *, counts: bool) -> RowMapping:
-    values: dict[str, Any] = {name: int(state == name) for name in ("done", "failed", "skipped")}
-    values |= {"ended": int(state != "waiting"), "written": int(counts), "now": now(), "reserved": row["reserved"]}
-    values |= {"id": row["campaign_id"], "tenant": scope.tenant, **asdict(_spent(row, ending))}
+def _held_by(session: Session, kept: Sequence[Kept]) -> Iterator[tuple[str, str, list[_Ended]]]:
+    """(tenant, campaign, its messages) of those that their jobs have."""
+    for tenant in sorted({each.scope.tenant for each in kept}):
+        ours = {each.value.message_id: each for each in kept if each.scope.tenant == tenant}
+        rows = session.execute(MESSAGES, {"tenant": tenant, "ids": list(ours)}).mappings().all()
+        campaigns: dict[str, list[_Ended]] = {}
+        for row in rows:
+            if _has(row, ours[row["id"]].job_id):
+                campaigns.setdefault(row["campaign_id"], []).append(_Ended(row, ours[row["id"]].value))
+        for campaign_id in sorted(campaigns):  # in one order, so that no two wait for each other
+            yield tenant, campaign_id, campaigns[campaign_id]
+
+
+def _bump(session: Session, tenant: str, campaign_id: str, ended: Sequence[_Ended]) -> RowMapping:
+    states = Counter(each.state for each in ended)
+    values: dict[str, Any] = {state: states[state] for state in ("done", "failed", "skipped", "waiting")}
+    values |= {name: sum(getattr(each.spent, name) for each in ended) for name in Spent.__slots__}
+    values |= {
+        "ended": len(ended),
+        "written": sum(each.ending.text is not None for each in ended),
+        "reserved": sum(each.row["reserved"] for each in ended),
+    }
+    values |= {"id": campaign_id, "tenant": tenant, "now": now()}
     return session.execute(BUMP, values).mappings().one()
 
 
-def _spent(row: RowMapping, ending: Ending) -> Spent:
-    return Spent(cost=row["reserved"]) if ending.spent is None else ending.spent
+def _write(session: Session, tally: RowMapping, ended: Sequence[_Ended]) -> None:
+    """The rows of the messages, in the order of the feed."""
+    written, vain, back = [], [], []
+    numbers = count(tally["seq"] - sum(each.state != "waiting" for each in ended) + 1)
+    moment = now()
+    for each in ended:
+        ending, spent = each.ending, each.spent
+        values: dict[str, Any] = {name: getattr(spent, name) for name in Spent.__slots__}
+        values["id"] = each.row["id"]
+        if each.state == "waiting":
+            back.append(values)
+            continue
+        values |= {"seq": next(numbers), "error": _json(ending.error)}
+        if each.row["written"] and ending.state != "done":
+            vain.append(values)
+            continue
+        sources = _encode(ending.sources).decode() if ending.sources else None
+        values |= {"state": ending.state, "text": ending.text, "sources": sources, "model": ending.model, "now": moment}
+        written.append(values)
+    for statement, rows in ((END, written), (END_AS_IT_WAS, vain), (HAND_BACK, back)):
+        if rows:
+            session.execute(statement, rows)
+
+
+def _why_pause(tally: RowMapping, ended: Sequence[_Ended]) -> Reason | None:
+    for each in ended:
+        if each.ending.pauses:
+            return each.ending.error
+    if tally["in_row"] < IN_ROW:
+        return None
+    why = next((each.ending.error.message for each in ended if each.ending.error), "no reason is known")
+    return Reason("failing", f"The last {tally['in_row']} messages failed: {why}")
 
 
 def _set_state(

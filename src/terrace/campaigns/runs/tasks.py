@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session
 
-from terrace.campaigns.runs.base import WRITE, Reason
+from terrace.campaigns.runs.base import WRITE, MessageState, Reason
 from terrace.campaigns.runs.loading import Loaded, Loader
 from terrace.campaigns.runs.purse import OverBudget, Purse, Purses
 from terrace.campaigns.runs.steps import Ending, Spent, Steps, reserve, settle, tally_of
@@ -36,7 +36,7 @@ class Messages:
     def kind(self) -> JobKind:
         return JobKind(
             WRITE, self.write, timeout=TIMEOUT, max_crashes=MAX_CRASHES, on_end=self.ended, on_retry=not_by_itself,
-            shared=True,
+            shared=True, keep=self._steps.keep,
         )  # fmt: skip
 
     async def write(self, context: Context) -> Done | dict[str, Any]:
@@ -50,9 +50,9 @@ class Messages:
                 lambda session: settle(session, context.scope, message_id, context.job_id, loaded.attempt)
             )
         if loaded.campaign_state != "running" and not context.payload.get("again"):
-            return self._handed_back(context, Spent(), None)
+            return _done(Ending(message_id, "waiting"))
         if loaded.values is None:
-            return self._ended(context, Ending("skipped", error=GONE))
+            return _done(Ending(message_id, "skipped", error=GONE))
         purse = Purse(self._reserving(context, loaded) if loaded.budget is not None else None)
         try:
             with Purses.opened(purse):
@@ -62,35 +62,19 @@ class Messages:
             raise
         except Exception as error:
             if (reason := _stops(error)) is not None:
-                if context.payload.get("again"):  # somebody asked for this one: they are told
-                    return self._ended(context, Ending("failed", purse.spent, error=reason))
-                return self._handed_back(context, purse.spent, reason)
+                # Who asked for this one again is told; the others wait for whoever mends it.
+                state: MessageState = "failed" if context.payload.get("again") else "waiting"
+                return _done(Ending(message_id, state, purse.spent, error=reason, pauses=state == "waiting"))
             await context.write(
                 lambda session: settle(session, context.scope, message_id, context.job_id, context.attempt, purse.spent)
             )
             raise
-        return self._ended(
-            context, Ending("done", purse.spent, written.text, written.sources, written.model)
-        )  # fmt: skip
+        return _done(Ending(message_id, "done", purse.spent, written.text, written.sources, written.model))
 
     async def _write(self, context: Context, loaded: Loaded) -> Written:
         assert loaded.values is not None
         prepared = await self._writer.prepare(context.scope, loaded.brief, loaded.values)
         return await self._writer.write(context.scope, loaded.brief, prepared)
-
-    def _ended(self, context: Context, ending: Ending) -> Done:
-        message_id, scope = context.payload["message_id"], context.scope
-        return Done(
-            {"message_id": message_id, "state": ending.state},
-            lambda session: self._steps.end(session, scope, message_id, context.job_id, ending),
-        )
-
-    def _handed_back(self, context: Context, spent: Spent, reason: Reason | None) -> Done:
-        message_id, scope = context.payload["message_id"], context.scope
-        return Done(
-            {"message_id": message_id, "state": "waiting"},
-            lambda session: self._steps.hand_back(session, scope, message_id, context.job_id, spent, reason),
-        )
 
     def _reserving(self, context: Context, loaded: Loaded) -> Callable[[int], Any]:
         async def reserving(amount: int) -> bool:
@@ -118,11 +102,16 @@ class Messages:
         if job.state == "failed":
             error = job.error
             reason = Reason(error.code, error.message) if error else Reason("unknown", "No reason is known.")
-            self._steps.end(session, scope, message_id, job.id, Ending("failed", None, error=reason))
+            ending = Ending(message_id, "failed", None, error=reason)
         elif _cancelled(session, scope, job):
-            self._steps.hand_back(session, scope, message_id, job.id, None)
+            ending = Ending(message_id, "waiting", None)
         else:
-            self._steps.end(session, scope, message_id, job.id, Ending("failed", None, error=STOPPED))
+            ending = Ending(message_id, "failed", None, error=STOPPED)
+        self._steps.end(session, scope, job.id, ending)
+
+
+def _done(ending: Ending) -> Done:
+    return Done({"message_id": ending.message_id, "state": ending.state}, kept=ending)
 
 
 async def _quietly(work: Any) -> None:

@@ -300,4 +300,6 @@ def _succeeded(returned: object) -> Outcome:
     done = returned if isinstance(returned, Done) else None
     result = done.result if done is not None else returned
     text = None if result is None else encode(result, MAX_RESULT, "result")
-    return Outcome("succeeded", result=text, commit=done.commit if done is not None else None)
+    if done is None:
+        return Outcome("succeeded", result=text)
+    return Outcome("succeeded", result=text, commit=done.commit, kept=done.kept)

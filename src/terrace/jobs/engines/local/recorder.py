@@ -168,6 +168,8 @@ class Recorder:
         if entry.outcome is None:
             return False
         kind = self._jobs.kinds.get(entry.run.job.kind)
+        if entry.outcome.kept is not None and entry.outcome.commit is None:
+            return False  # its kind keeps many at once, and when that fails each alone
         ends = entry.outcome.state in ("failed", "cancelled") and kind is not None and kind.on_end is not None
         return ends or entry.outcome.commit is not None or entry.run.job.parent_id is not None
 
