@@ -1,11 +1,13 @@
 """Pages and pictures drawn for a model. Runs in a subprocess.
 
-A page without colour is drawn in greys, at a third of the cost; whether it has any is seen on a small copy of it.
+A page without colour is drawn in greys, at a third of the cost; whether it has any is seen on a small copy of it. A
+page with pictures in it is drawn once, since decoding them is what costs.
 """
 
 import io
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from terrace.knowledge.parsers.base import ParseLimits
 
 POINTS = 72.0  # to an inch
 PROBE_DPI = 36
+SMALL = 400  # pixels a side of a copy that is looked at for colour
+OBJECTS = 200  # of a page that are looked at for pictures
 MAX_SIDE = 16_000  # pixels
 POOR_DPI = 60  # below this, print of usual size is no longer legible
 
@@ -56,23 +60,29 @@ def _pdf_pages(
         texts = PdfText(document) if with_text else None
         for number, source in wanted:
             try:
-                image, note = page_image(document, int(source), dpi, max_pixels)
+                image, drawn_only, note = page_image(document, int(source), dpi, max_pixels)
                 text = texts.page(int(source)).text if texts else ""
-                drawn.append(_drawn(number, image, note, text))
+                drawn.append(_drawn(number, image, note, text, drawn_only))
             except pypdfium2.PdfiumError:
                 drawn.append(Drawn(number, error="This page is damaged and could not be drawn."))
     return drawn
 
 
-def page_image(document: Any, index: int, dpi: int, max_pixels: int) -> tuple[Any, str]:
-    """A page as an image of mode L or RGB, and a note where it had to be drawn small."""
+def page_image(document: Any, index: int, dpi: int, max_pixels: int) -> tuple[Any, bool, str]:
+    """A page as an image of mode L or RGB, whether it holds no pictures, and a note where it had to be drawn small."""
     page = document[index]
     try:
         width, height = (max(side, 1.0) for side in page.get_size())
         scale = min(dpi / POINTS, math.sqrt(max_pixels / (width * height)), MAX_SIDE / max(width, height))
-        probe = page.render(scale=min(PROBE_DPI / POINTS, scale), rev_byteorder=True)
-        grey = is_grey(_rgb(probe))
-        image = _rgb(page.render(scale=scale, grayscale=grey, rev_byteorder=True), grey=grey)
+        plain = not _holds_pictures(page)
+        if plain:
+            probe = page.render(scale=min(PROBE_DPI / POINTS, scale), rev_byteorder=True)
+            grey = is_grey(_rgb(probe))
+            image = _rgb(page.render(scale=scale, grayscale=grey, rev_byteorder=True), grey=grey)
+        else:
+            image = _rgb(page.render(scale=scale, rev_byteorder=True))
+            if is_grey(image.reduce(max(1, max(image.size) // SMALL))):
+                image = image.convert("L")
     finally:
         page.close()
     if image.width * image.height > max_pixels:  # pdfium rounds up
@@ -85,7 +95,14 @@ def page_image(document: Any, index: int, dpi: int, max_pixels: int) -> tuple[An
             f"The page is {width:,.0f} x {height:,.0f} points large and was drawn at {image.width:,} x "
             f"{image.height:,} pixels: small print may be lost."
         )
-    return image, note
+    return image, plain, note
+
+
+def _holds_pictures(page: Any) -> bool:
+    """Among the first things on it, which a scan is; further on they are drawn twice at worst."""
+    import pypdfium2.raw as pdfium
+
+    return any(each.type == pdfium.FPDF_PAGEOBJ_IMAGE for each in islice(page.get_objects(max_depth=2), OBJECTS))
 
 
 def _rgb(bitmap: Any, *, grey: bool = False) -> Any:
@@ -113,6 +130,6 @@ def _member(archive: Archive, number: int, source: str, max_pixels: int) -> Draw
         return Drawn(number, error=error.message)
 
 
-def _drawn(number: int, image: Any, note: str = "", text: str = "") -> Drawn:
-    data, media_type = encode(image)
+def _drawn(number: int, image: Any, note: str = "", text: str = "", drawn: bool = False) -> Drawn:
+    data, media_type = encode(image, drawn=drawn)
     return Drawn(number, data, media_type, image.width, image.height, text, note)

@@ -2,7 +2,7 @@
 
 Measured on pages of text at 200 dpi (3.7 megapixels), CPU: PNG of 16 greys 14 ms and 80 kB, of 256 greys 25 ms and
 140 kB, of colour 65 ms and 300 kB; JPEG of greys 6 ms and 250 kB, of colour 9 ms and 260 kB. So text becomes a PNG of
-16 greys, which loses nothing a reader sees; which of the two is smaller is tried on three strips of the page first.
+16 greys, which loses nothing a reader sees. For anything else, which of the two is smaller is tried on three strips.
 """
 
 import io
@@ -30,9 +30,9 @@ def is_grey(image: Any) -> bool:
     return all(each.point(COLOURED).getbbox() is None for each in differences)
 
 
-def encode(image: Any) -> tuple[bytes, str]:
-    """(bytes, media type) of an image of mode L or RGB."""
-    png = _is_smaller_as_png(image)
+def encode(image: Any, *, drawn: bool = False) -> tuple[bytes, str]:
+    """(bytes, media type) of an image of mode L or RGB; `drawn` when nothing on it is a photograph or a scan."""
+    png = (drawn and image.mode == "L") or _is_smaller_as_png(image)
     data = _png(image) if png else _jpeg(image, QUALITY)
     if png and len(data) > MAX_BYTES:
         png, data = False, _jpeg(image, QUALITY)
@@ -58,11 +58,9 @@ def _is_smaller_as_png(image: Any) -> bool:
 
 
 def _png(image: Any) -> bytes:
-    from PIL import Image
-
     file = io.BytesIO()
     if image.mode == "L":
-        levels = Image.frombytes("P", image.size, image.point(LEVELS).tobytes())
+        levels = image.point(LEVELS)
         levels.putpalette(PALETTE)
         levels.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE, bits=4)
     else:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from terrace.analysis.encoding import is_grey
 from terrace.errors import Invalid
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
 MOST_PIXELS = 80_000_000  # of a picture that is decoded at all: 240 MB of colour
 TINY = 32  # pixels; what is smaller in a document is a bullet or a rule
 SMALL = 400  # pixels a side of the copy that is looked at for colour

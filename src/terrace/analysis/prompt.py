@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terrace.analysis.schema import LITERAL, REFERENCES
+from terrace.analysis.schema import LITERAL, NAMED, REFERENCES
 
 RULES = (
     "You analyse documents. Say only what the document shows; where something can't be read, say so instead of "
@@ -57,7 +57,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 def moved(schema: Any, to: str, name: str = "") -> Any:
     """A schema that stands elsewhere in a larger one: what it refers to has moved with it."""
     if isinstance(schema, Mapping):
-        named = name == "properties"
+        named = name in NAMED
         return {
             key: to + value.removeprefix("#")
             if key in REFERENCES and isinstance(value, str) and not named

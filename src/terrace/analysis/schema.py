@@ -15,6 +15,7 @@ MAX_TOLD = 12  # violations named
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 LITERAL = ("const", "enum", "default", "examples")  # what stands under these is data, no schema
+NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")  # under these, names of theirs
 
 
 def measured(schema: Any) -> dict[str, Any]:
@@ -74,14 +75,15 @@ def _place(path: Any) -> str:
 
 
 def _walk(node: Any, depth: int, name: str = "") -> Iterator[tuple[int, str, Any]]:
-    """(depth, key, value) of everything in it."""
+    """(depth, keyword or nothing, value) of everything in it."""
     if depth > MAX_DEPTH + 1:
         return
     if isinstance(node, dict):
+        named = name in NAMED
         for key, value in node.items():
-            yield depth, key, value
-            if name == "properties" or key not in LITERAL:
-                yield from _walk(value, depth + 1, key)
+            yield depth, "" if named else key, value
+            if named or key not in LITERAL:
+                yield from _walk(value, depth + 1, "" if named else key)
     elif isinstance(node, list):
         for value in node:
             yield depth, "", value
