@@ -42,6 +42,10 @@ class Row:
     line: int
     cells: list[str]
 
+    @property
+    def empty(self) -> bool:
+        return not any(map(str.strip, self.cells))
+
 
 class Table(Protocol):
     """What a format's reader gives. Iterating raises Invalid when the whole of it cannot be read."""

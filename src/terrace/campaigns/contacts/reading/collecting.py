@@ -52,7 +52,7 @@ def collect(table: Table, mapping: dict[str, str], bounds: Bounds, target: Path,
     with target.open("wb") as file:
         groups = _Groups(file)
         for row in table:
-            if isinstance(row, Row) and not any(row.cells):
+            if isinstance(row, Row) and row.empty:
                 continue
             summary.rows += 1
             if summary.rows > bounds.rows:

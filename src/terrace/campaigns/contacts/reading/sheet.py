@@ -40,7 +40,7 @@ class Sheet:
         self._zip = zipfile.ZipFile(path)
         self._errors = 0
         self._shared = _shared(self._zip)
-        first = next((row for row in self._rows() if any(row.cells)), None)
+        first = next((row for row in self._rows() if not row.empty), None)
         if first is None:
             raise Invalid("There is nothing in this sheet.", code="table_empty")
         self._first = first.line

@@ -37,7 +37,7 @@ class TextTable:
         declared = _DECLARED.fullmatch(sample.partition("\n")[0])
         self._skip = declared is not None
         self._delimiter = _delimiter(plan.delimiter, declared[1] if declared else "", sample, self.notes)
-        first = next((row for row in self._rows() if isinstance(row, Problem) or any(row.cells)), None)
+        first = next((row for row in self._rows() if isinstance(row, Problem) or not row.empty), None)
         if first is None:
             raise Invalid("There is nothing in this file.", code="table_empty")
         if isinstance(first, Problem):
