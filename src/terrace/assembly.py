@@ -523,6 +523,7 @@ async def _working(house: House, stop: asyncio.Event, *, jobs: bool) -> AsyncIte
 
 async def _drain(house: House, stop: asyncio.Event) -> None:
     await stop.wait()
+    house.webhooks.drain()
     await house.jobs.drain()
     house.drained.set()
 

@@ -93,7 +93,7 @@ MISBEHAVIOUR: list[tuple[Any, int | None, str]] = [
 async def test_every_misbehaviour_is_told(
     rooms: Rooms, scope: Scope, behaviour: Any, status: int | None, sentence: str
 ) -> None:
-    room = await rooms.open(timeout=0.3 if behaviour is hang else 10, backoff=(60,))
+    room = await rooms.open(timeout=1 if behaviour is hang else 10, backoff=(60,))
     async with receiving(behaviour) as receiver:
         endpoint, _ = await room.add(scope, receiver.url)
         await room.emit(scope)
@@ -281,6 +281,32 @@ async def test_a_receiver_that_hangs_holds_up_nobody(rooms: Rooms, scope: Scope,
         assert all(each.attempts == 0 for each in await room.log(scope, stuck))
         jobs, _ = await room.jobs.list(scope, kind=DELIVER, state="running", everyone=True)
         assert [each.payload["lane"] for each in jobs].count(stuck) == 1
+
+
+async def test_who_stops_leaves_the_rest_to_who_comes_next(rooms: Rooms, scope: Scope) -> None:
+    async def slow(peer: Peer, received: Received) -> None:
+        await asyncio.sleep(0.05)
+        await peer.write(OK)
+
+    first = await rooms.open(timeout=20)
+    async with receiving(slow) as receiver:
+        endpoint, _ = await first.add(scope, receiver.url)
+        await asyncio.gather(*(first.emit(scope) for _ in range(100)))
+        await eventually(lambda: full(receiver.received))
+        begun = time.monotonic()
+        first.webhooks.drain()
+        await first.jobs.drain()
+        assert time.monotonic() - begun < first.jobs.settings.drain  # it ended by itself
+        log = await first.log(scope, endpoint)
+        assert any(each.attempts == 0 for each in log)
+        assert sum(each.attempts for each in log) == len(receiver.received)  # nothing was cut off
+        second = await rooms.open()
+
+        async def arrived() -> bool:
+            return len(await second.log_in(scope, endpoint, "delivered")) == 100
+
+        await eventually(arrived)
+    assert len(receiver.received) == len(set(receiver.ids)) == 100
 
 
 async def full(received: list[Received]) -> bool:

@@ -32,6 +32,7 @@ PURPOSE = "webhooks"  # what secrets are sealed for
 AT_ONCE = 8  # deliveries to one receiver at a time
 TAKEN = 64  # read at a time
 ROUND_SECONDS = 30.0  # then another lane may have the place
+GRACE_SECONDS = 2.0  # for attempts under way when we stop; what is cut off is made again
 LINGER_SECONDS = 0.5  # for the next event: a stream of them needs one courier, not one each
 FAILURES = 1000  # of the courier itself, such as a database that is away; receivers' don't count here
 CRASHES = 20
@@ -78,6 +79,11 @@ class Courier:
         self._changed = changed
         self._record = partial(store.record, backoff=backoff)
         self._clock = clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin nothing more: whoever works next goes on."""
+        self._stopping = True
 
     def kind(self) -> JobKind:
         return JobKind(
@@ -113,7 +119,7 @@ class Courier:
 
     async def _serve(self, work: _Round) -> None:
         ends = time.monotonic() + ROUND_SECONDS
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and not self._stopping:
             rung = self._bell.listen(work.tenant, work.lane)  # first listen, then look
             if not work.waiting and len(work.flying) < AT_ONCE:
                 await self._fetch(work)
@@ -122,8 +128,8 @@ class Courier:
                 work.flying[asyncio.create_task(self._send(parcel, work.load))] = parcel.id
             if not await self._happened(work, rung) and not work.flying:
                 return
-        while work.flying:
-            await asyncio.wait(work.flying, return_when=asyncio.FIRST_COMPLETED)
+        if work.flying:
+            await asyncio.wait(work.flying, timeout=GRACE_SECONDS if self._stopping else None)
             await self._land(work)
 
     async def _happened(self, work: _Round, rung: asyncio.Event) -> bool:

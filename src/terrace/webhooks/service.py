@@ -69,6 +69,10 @@ class Webhooks:
         if self._unwatch is None:
             self._unwatch = self._database.watch(self.changed)
 
+    def drain(self) -> None:
+        """We are about to stop: couriers come to an end and leave the rest to those who work next."""
+        self._courier.stop()
+
     def close(self) -> None:
         if self._unwatch is not None:
             self._unwatch()
