@@ -72,6 +72,7 @@ async def furnished(owner: Person, mark: str) -> Home:
         "collection_id": collection["id"],
         "invitation_id": offer["invitation"]["id"],
         "source_id": source["id"],
+        "generation_id": "gen_none",
         "number": "1",
         **await things(owner, mark, home),
     }

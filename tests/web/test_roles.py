@@ -13,7 +13,7 @@ NOTHING = {
     name: f"{name[:3]}_none"
     for name in (
         "tenant_id", "document_id", "collection_id", "invitation_id", "user_id", "conversation_id", "job_id",
-        "question_id", "key_id", "session_id", "source_id", "schedule_id",
+        "question_id", "key_id", "session_id", "source_id", "generation_id", "schedule_id",
         "webhook_id", "delivery_id",
         "contact_id", "list_id", "database_id",
     )

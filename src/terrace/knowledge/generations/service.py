@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -202,15 +203,16 @@ class Generations:
             return row.id
         for old in [row for row in rows if row.state in ("retired", "ready")][: max(0, len(rows) - MOST + 1)]:
             raise Conflict(f"There are {MOST} generations; drop one, such as {old.id}.", code="too_many_generations")
-        row = self._row(self._embedder.configured.name, self._free_key(rows), "building", automatic, bound)
+        row = self._row(self._embedder.configured.name, self._free_key(session, rows), "building", automatic, bound)
         session.add(row)
         session.flush()
         self._enqueue(session, scope, row)
         return row.id
 
-    def _free_key(self, rows: Sequence[GenerationRow]) -> str:
-        name, taken = self._embedder.configured.name, {row.key for row in rows}
-        numbers = (name if number == 1 else f"{name}#{number}" for number in range(1, MOST + 10))
+    def _free_key(self, session: Session, rows: Sequence[GenerationRow]) -> str:
+        """One under which there is nothing, not even what a dropped generation has still to lose."""
+        name, taken = self._embedder.configured.name, {row.key for row in rows} | set(store.keys(session))
+        numbers = (name if number == 1 else f"{name}#{number}" for number in count(1))
         return next(key for key in numbers if key not in taken)
 
     async def switch(self, scope: Scope, generation_id: str) -> Generation:

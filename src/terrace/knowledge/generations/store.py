@@ -96,12 +96,16 @@ def drop_vectors(session: Session, key: str, limit: int) -> int:
     return sum(map(len, by_tenant.values()))
 
 
+def keys(session: Session) -> list[str]:
+    """Under which there are vectors."""
+    return list(session.exec(select(VectorRow.model).distinct()))
+
+
 def numbered_leftovers(session: Session) -> list[str]:
     """Keys of generations that are gone (`name#2`), whose vectors are still there. Others may be somebody else's."""
     known = {row.key for row in every(session)}
     names = {key.partition("#")[0] for key in known}
-    keys = session.exec(select(VectorRow.model).distinct())
-    return [key for key in keys if key not in known and key.partition("#")[0] in names]
+    return [key for key in keys(session) if key not in known and key.partition("#")[0] in names]
 
 
 def dimensions(session: Session, key: str) -> int:
