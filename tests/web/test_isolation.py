@@ -331,6 +331,7 @@ def test_every_name_in_a_path_has_an_example() -> None:
         "question_id", "key_id", "session_id", "subject", "analysis_id", "file_id",
         "webhook_id", "delivery_id",
         "contact_id", "list_id", "database_id",
+        "source_id", "generation_id", "schedule_id",
     }  # fmt: skip
     assert {name for route in every() for name in route.names} - PUBLIC_NAMES == known
 
