@@ -50,8 +50,11 @@ class Shelf:
         self.asked.append((query, k, filter))
         text = f"The warranty of {query} lasts two years."
         return [
-            Hit("chk_1", "doc_1", "warranty.txt", "Warranty", "default", text, 0, len(text), None, 0.9, "/documents/doc_1")
-        ]
+            Hit(
+                "chk_1", "doc_1", "warranty.txt", "Warranty", "default", text, 0.9, None, None, None, (), 0, len(text),
+                "/documents/doc_1",
+            )
+        ]  # fmt: skip
 
     async def pages(self, scope: Scope, hits: Sequence[Hit]) -> Mapping[str, Sequence[Page]]:
         return {}
@@ -134,6 +137,14 @@ class Town:
                 assert found.state not in ("failed",) or "failed" in wanted, found
                 await asyncio.sleep(0.01)
 
+    async def at_work(self, count: int) -> None:
+        """Until the model has been asked so often and answers."""
+        for _ in range(2000):
+            if self.model.running >= count:
+                return
+            await asyncio.sleep(0.01)
+        raise TimeoutError
+
     async def messages(self, campaign: Campaign, **filters: Any) -> list[Message]:
         found, _ = await self.campaigns.messages(self.scope, campaign.id, limit=200, **filters)
         messages: list[Message] = found
@@ -190,7 +201,15 @@ async def open_town(database: Database, scope: Scope, tmp_path: Path) -> AsyncIt
         meter = Purses(limits, limits.largest, Told().of)
         served = open_models(chosen, transport, Ranker(), meter, others=[fake])
         quick = settings.Jobs(
-            **{"backoff": 0.02, "backoff_max": 0.05, "max_failures": 2, "drain": 0.2, "lease": 5, "heartbeat": 1, **options}
+            **{
+                "backoff": 0.02,
+                "backoff_max": 0.05,
+                "max_failures": 2,
+                "drain": 0.2,
+                "lease": 5,
+                "heartbeat": 1,
+                **options,
+            }
         )
         jobs = LocalJobs(database, quick)
         people, shelf, emitted = Contacts(database), Shelf(), Emitted()

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 from sqlmodel import Session
+from tests.campaigns.runs.conftest import Open, Town
 
 from terrace.campaigns.contacts import store as contacts
 from terrace.campaigns.runs.base import Options, Wanted
 from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.types import Scope, now
-from tests.campaigns.runs.conftest import Open, Town
 
 
 async def test_every_contact_has_one_message(town: Town) -> None:
@@ -35,9 +35,7 @@ async def test_no_more_are_written_at_a_time_than_it_says(open_town: Open) -> No
     await town.contacts(30)
     campaign = await town.campaign(concurrency=7)
     await town.campaigns.start(town.scope, campaign.id)
-    async with asyncio.timeout(10):
-        while town.model.running < 7:
-            await asyncio.sleep(0.01)
+    await town.at_work(7)
     await asyncio.sleep(0.05)
     assert town.model.running == 7
     assert (await town.campaigns.get(town.scope, campaign.id)).counts.writing == 7
@@ -47,7 +45,9 @@ async def test_no_more_are_written_at_a_time_than_it_says(open_town: Open) -> No
 
 async def test_filling_asks_no_model(town: Town) -> None:
     await town.contacts(3, city="Town {n}")
-    campaign = await town.campaign('Dear {{contact.name}} of {{contact.city}}, {{contact.gift | default: "hello"}}!', "fill")
+    campaign = await town.campaign(
+        'Dear {{contact.name}} of {{contact.city}}, {{contact.gift | default: "hello"}}!', "fill"
+    )
     await town.campaigns.start(town.scope, campaign.id)
     done = await town.over(campaign)
     assert {each.text for each in await town.messages(done)} == {
@@ -108,9 +108,7 @@ async def test_who_comes_later_is_not_in_it_and_who_is_deleted_is_skipped(open_t
     ids = await town.contacts(10)
     campaign = await town.campaign(concurrency=2)
     await town.campaigns.start(town.scope, campaign.id)
-    async with asyncio.timeout(10):
-        while town.model.running < 2:
-            await asyncio.sleep(0.01)
+    await town.at_work(2)
     await town.contacts(5)
 
     def leave(session: Session) -> None:
@@ -131,9 +129,7 @@ async def test_it_is_paused_and_goes_on(open_town: Open) -> None:
     await town.contacts(40)
     campaign = await town.campaign(concurrency=5)
     await town.campaigns.start(town.scope, campaign.id)
-    async with asyncio.timeout(10):
-        while town.model.running < 5:
-            await asyncio.sleep(0.01)
+    await town.at_work(5)
     paused = await town.campaigns.pause(town.scope, campaign.id)
     assert (paused.state, paused.counts.writing) == ("paused", 5)
     gate.set()
@@ -169,9 +165,7 @@ async def test_it_is_cancelled_for_good(open_town: Open) -> None:
     await town.contacts(12)
     campaign = await town.campaign(concurrency=4)
     await town.campaigns.start(town.scope, campaign.id)
-    async with asyncio.timeout(10):
-        while town.model.running < 4:
-            await asyncio.sleep(0.01)
+    await town.at_work(4)
     await town.campaigns.cancel(town.scope, campaign.id)
     over = await town.over(campaign, "cancelled")
     assert (over.counts.done, over.counts.waiting, town.model.running) == (0, 12, 0)
@@ -190,9 +184,7 @@ async def test_stopping_its_job_cancels_it(open_town: Open) -> None:
     await town.contacts(5)
     campaign = await town.campaign(concurrency=2)
     started = await town.campaigns.start(town.scope, campaign.id)
-    async with asyncio.timeout(10):
-        while town.model.running < 2:
-            await asyncio.sleep(0.01)
+    await town.at_work(2)
     await town.jobs.cancel(town.scope, started.job_id)
     assert (await town.over(campaign, "cancelled")).counts.waiting == 5
     with pytest.raises(Conflict, match="at its campaign"):

@@ -182,8 +182,8 @@ class _Reader:
                 "there is no code in templates.",
             )  # fmt: skip
         else:
-            near = get_close_matches(name, (*NAMES, *(f"contact.{name}",)), 1, 0.6)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
+            near = get_close_matches(name, NAMES, 1, 0.7) or [CONTACT + name] * bool(field_name(name) == name)
+            hint = f" Did you mean `{near[0]}`?" if near and name != "contact" else ""
             self._problem(
                 at, "unknown", f"Nothing is called `{_short(name)}`.{hint} There are `contact.` with a field's name, "
                 "`knowledge` and `last_conversation`.",
