@@ -40,7 +40,8 @@ def fill(session: Session, model: str, documents: int, chunks: int) -> None:
     random = np.random.default_rng(1)
     connection = session.connection()
     connection.exec_driver_sql(
-        "INSERT INTO collections (id, tenant_id, name, name_key, created_at) VALUES ('col_1', 'acme', 'default', 'default', 0)"
+        "INSERT INTO collections (id, tenant_id, name, name_key, created_at) VALUES (?, ?, ?, ?, ?)",
+        ("col_1", "acme", "default", "default", 0),
     )
     names = [f"doc_{number:06}" for number in range(documents)]
     each = chunks // documents

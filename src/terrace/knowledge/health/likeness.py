@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from terrace.knowledge.index.bits import dots
-
 ALIKE = 0.97  # cosine of two documents' means
 FLIPPED = 0.17  # share of signs in which such two may differ; a cosine of 0.97 makes it 0.08 on average
 MOST_PAIRS = 10_000
@@ -49,6 +47,8 @@ class Means:
         Signs first, 32 to a comparison of words; exact cosines for what they leave.
         """
         import numpy as np
+
+        from terrace.knowledge.index.bits import dots
 
         if self._sums is None:
             return [], 0

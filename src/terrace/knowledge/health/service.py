@@ -29,7 +29,7 @@ from terrace.storage import Database
 from terrace.types import Scope, moment, now
 
 HISTORY = 50
-PIECE = 4000  # vectors read at a time
+PIECE = 1000  # vectors read at a time
 MOST_COMPARED = 10_000  # documents, the latest: twice as many take four times as long
 AT_ONCE = 200  # documents mended in one transaction
 FRESH_SECONDS = 60.0  # the sums for the metrics are read at most so often
