@@ -10,7 +10,6 @@ from terrace.models.transport import open_transport
 from terrace.settings import Models as Settings
 from terrace.types import Scope
 
-
 SEEING = (
     "gpt-4o-mini gpt-5-mini openai/gpt-4.1 o4-mini claude-sonnet-4-5 claude-3-5-haiku-latest qwen2.5-vl-7b "
     "Qwen2.5-VL-72B-Instruct llava:13b llama3.2-vision llama4:scout gemma3:12b gemini-2.5-flash pixtral-12b"
