@@ -5,12 +5,12 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
 
-.PHONY: run test test-faults lint fmt bench docs lock clean browser curl tesseract
+.PHONY: run test test-faults lint fmt bench docs lock clean browser curl tesseract mariadb
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
-test: .venv/installed-dev browser curl tesseract ## the whole suite but the long fault runs
+test: .venv/installed-dev browser curl tesseract mariadb ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) -m "not faults"
 
 test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
@@ -26,7 +26,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs ledger limits login parsing embedding rendering retrieval quality ingest start gateway; do \
+	@for name in jobs ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
@@ -52,6 +52,12 @@ tesseract: ## what reads pictures of text in a test, where no model looks at the
 	@command -v tesseract >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tesseract-ocr >/dev/null; } || \
 	{ echo "A test reads pictures with tesseract. Install it (Debian: apt-get install tesseract-ocr) and try again."; exit 1; }
+
+mariadb: ## a server that tests ask for contacts; PostgreSQL comes with the packages
+	@command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server >/dev/null; } || \
+	{ echo "Tests ask a MariaDB server. Install it (Debian: apt-get install mariadb-server) and try again."; exit 1; }
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
