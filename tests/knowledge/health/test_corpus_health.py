@@ -257,16 +257,20 @@ async def test_what_its_source_shows_no_more(clinic: Clinic, scope: Scope) -> No
 
 async def test_a_check_is_a_job_and_the_schedule_skips_what_has_not_changed(clinic: Clinic, scope: Scope) -> None:
     await clinic.library.jobs.start()
-    await clinic.library.add(scope, TEXT)
+
+    async def add(text: str) -> None:
+        _, job_id = await clinic.library.upload(scope, text)
+        await clinic.library.jobs.wait(scope, job_id, 20)
 
     async def check(**payload: Any) -> Any:
         job_id = await clinic.library.database.write(clinic.health.begin, scope, payload)
         return (await clinic.library.jobs.wait(scope, job_id, 20)).result
 
+    await add(TEXT)
     assert await check() == {"repaired": {}, "changed": True, "findings": {}}
     assert (await check())["changed"] is False
     assert (await check(anyway=True))["changed"] is True
-    await clinic.library.add(scope, "Something new.", "b.txt")
+    await add("Something new.")
     assert (await check())["changed"] is True
     clinic.at += 86_401
     assert (await check())["changed"] is True
@@ -301,7 +305,8 @@ async def test_a_repair_is_a_job_of_kinds_that_can_be_mended(
     clinic: Clinic, scope: Scope, meddle: Callable[..., None]
 ) -> None:
     await clinic.library.jobs.start()
-    document = await clinic.library.add(scope, TEXT)
+    document, read = await clinic.library.upload(scope, TEXT)
+    await clinic.library.jobs.wait(scope, read, 20)
     meddle("UPDATE documents SET state = 'failed' WHERE id = ?", document.id)
     for kinds in ([], ["never_retrieved"], ["nonsense"]):
         with pytest.raises(Invalid, match="document_failed"):
