@@ -174,6 +174,9 @@ async def test_a_file_we_cannot_read_is_told_once_and_tried_again_when_it_change
     report = await lab.run(HERE, source)
     assert [each.item for each in report.failures] == ["a.txt"]
     assert (await lab.run(HERE, source)).failed == 1
+    (folder / "a.txt").unlink()
+    report = await lab.run(HERE, source)
+    assert (report.failed, report.removed, await lab.items(HERE, source)) == (0, 0, {})
     write(folder / "a.txt", "Now it says something.", age=10)
     assert (await lab.run(HERE, source)).added == 1
 

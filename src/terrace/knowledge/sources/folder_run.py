@@ -66,7 +66,9 @@ class FolderRun:
                 f"The folder can't be read ({error.strerror}), so everything from it is kept.", incomplete=True
             )
             return
-        known = await self._database.read(_known, self._context.scope, self._source.id)
+        scope, source, run = self._context.scope, self._source.id, self._context.job_id
+        await self._context.write(lambda session: store.forget_gone(session, scope, source, run))
+        known = await self._database.read(_known, scope, source)
         self._tell(seen)
         await self._bring(root, place, seen, known)
         await self._take_out(seen, known)
@@ -143,7 +145,14 @@ class FolderRun:
             self.notes.say(f"{what}, so all is kept. Run it with confirm to take out {of_documents:,} documents.")
             return
         for path in gone:
-            await self._keeper.take_out(self._context, self._source, path, "The file is gone.")
+            if known[path].kept:
+                await self._keeper.take_out(self._context, self._source, path, "The file is gone.")
+            else:
+                await self._forget(path)
+
+    async def _forget(self, path: str) -> None:
+        scope, source = self._context.scope, self._source.id
+        await self._context.write(lambda session: store.forget_item(session, scope, source, path))
 
 
 def _known(session: Session, scope: Scope, source_id: str) -> dict[str, Known]:

@@ -16,6 +16,7 @@ from terrace.knowledge.sources import folder, patterns, store, urls
 from terrace.knowledge.sources.base import RUN, Item, NewSource, Options, Outcome, Scheduling, Source, Unscheduled
 from terrace.knowledge.sources.keeping import Keeper
 from terrace.knowledge.sources.tables import SourceItemRow, SourceRow
+from terrace.knowledge.store import get_collection
 from terrace.outbound.base import Outbound
 from terrace.storage import Blobs, Database
 from terrace.types import Scope, new_id, now
@@ -55,6 +56,8 @@ class Sources:
         def add(session: Session) -> Source:
             if store.count(session, scope) >= MAX_SOURCES:
                 raise Invalid(f"There may be at most {MAX_SOURCES} sources.", code="too_many_sources")
+            if row.collection.startswith("col_"):
+                row.collection = get_collection(session, scope, row.collection).name
             session.add(row)
             session.flush()
             return store.shown(session, scope, row)

@@ -158,10 +158,23 @@ def _shown_item(row: SourceItemRow, document: DocumentRow | None) -> Item:
 
 def list_all(session: Session, scope: Scope, source_id: str, run: str) -> None:
     """Every page known from before is looked at again by this run; those that are gone for good are forgotten."""
+    forget_gone(session, scope, source_id, run)
+    known = (col(SourceItemRow.tenant_id) == scope.tenant, col(SourceItemRow.source_id) == source_id)
+    session.execute(update(SourceItemRow).where(*known).values(listed=run))
+
+
+def forget_gone(session: Session, scope: Scope, source_id: str, run: str) -> None:
+    """What an earlier run took out was told in its report."""
     known = (col(SourceItemRow.tenant_id) == scope.tenant, col(SourceItemRow.source_id) == source_id)
     gone = (col(SourceItemRow.document_id).is_(None), col(SourceItemRow.missing) >= GONE)
     session.execute(delete(SourceItemRow).where(*known, *gone, col(SourceItemRow.run).is_distinct_from(run)))
-    session.execute(update(SourceItemRow).where(*known).values(listed=run))
+
+
+def forget_item(session: Session, scope: Scope, source_id: str, key: str) -> None:
+    """Of something that has no document (any more)."""
+    row = item(session, scope, source_id, key)
+    if row is not None:
+        session.delete(row)
 
 
 def list_more(

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from sqlmodel import Session
 
 from terrace import settings
-from terrace.errors import Invalid, Missing, Unavailable
+from terrace.errors import Internal, Invalid, Missing, Unavailable
 from terrace.jobs.base import Context
 from terrace.jobs.processes import Processes
 from terrace.knowledge import store as documents
@@ -88,9 +88,12 @@ class Visitor:
     async def facts(self, fetched: Fetched) -> PageFacts:
         """Raises Invalid when the page is too complex."""
         charset = pages.charset_of(fetched.headers.get("content-type", ""))
-        return await self._processes.run(
-            pages.read_page, fetched.body, fetched.url, charset, timeout=SECONDS, memory=MEMORY
-        )
+        try:
+            return await self._processes.run(
+                pages.read_page, fetched.body, fetched.url, charset, timeout=SECONDS, memory=MEMORY
+            )
+        except Internal as error:  # one page that a parser stumbles over must not end the run
+            raise Invalid("This page can't be read: its HTML is broken.", code="document_damaged") from error
 
     async def text_of_missing(self, guest: Guest, url: str) -> str | None:
         """The hash of the text that the site shows, with a 200, for an address that can't be there."""
