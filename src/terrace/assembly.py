@@ -333,6 +333,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 cache_leaving.adopt,
                 analysis_leaving.adopt,
                 batches_leaving.adopt,
+                contacts_leaving.adopt,
                 databases_leaving.adopt,
                 campaigns_leaving.adopt,
                 chat_leaving.adopt,
@@ -537,6 +538,7 @@ async def _keep_house(house: House) -> None:
             await library.keep_house()
             await house.files.tidy()
             await house.analysed.tidy()
+            await house.contact_imports.tidy()
             await house.usage.tidy(house.settings.limits.ledger_days)
             await house.webhooks.tidy()
         except (TerraceError, DBAPIError) as error:

@@ -156,6 +156,7 @@ async def test_ones_own_conversation_is_copied_and_goes_with_its_owner(room: Roo
     colleague = Scope(scope.tenant, "usr_bob")
     with pytest.raises(Missing):
         await room.contacts.add_history(colleague, made.id, conversation_id="cnv_1")
+    await room.database.write(leaving.adopt, "usr_first")  # of another tenant: nothing
     await room.database.write(leaving.erase_user, "usr_ada")
     assert [each.text for each in (await room.contacts.get(scope, made.id)).history] == ["Hello."]
 

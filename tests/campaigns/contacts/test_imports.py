@@ -202,3 +202,13 @@ async def test_erasing_a_tenant_takes_the_files_of_its_imports(make: Make, scope
     await room.database.write(room.leaving.erase_tenant, scope)
     assert await left(room, scope) == (0, 0)
     assert await room.contacts.lists(scope) == []
+
+
+async def test_what_a_crash_broke_off_is_tidied_away(make: Make, scope: Scope) -> None:
+    room = await make(work=False)
+    await room.start(scope, many(3))
+    await room.blobs.put(f"{scope.tenant}/imports/imp_broken", b"email")
+    await room.blobs.put(f"{scope.tenant}/documents/doc_1", b"another room's")
+    assert await room.files.tidy() == 0
+    assert await room.files.tidy(stale=-1) == 1
+    assert len([each async for each in room.blobs.list()]) == 2

@@ -5,23 +5,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from terrace.campaigns.base import ContactList
 from terrace.campaigns.contacts import store
 from terrace.campaigns.contacts.intake import MEMORY, Examined, Intake
 from terrace.campaigns.contacts.reading.base import Plan, Summary
 from terrace.campaigns.contacts.reading.file import read_file
+from terrace.campaigns.contacts.tables import ImportRow
 from terrace.errors import Invalid
 from terrace.jobs.base import Context, Done, Jobs
 from terrace.jobs.processes import OnProgress, Processes
 from terrace.knowledge.naming import file_name, tidy
 from terrace.storage import Blobs, Database
-from terrace.types import Scope, new_id
+from terrace.types import Scope, new_id, now
 
 IMPORT = "contacts.import"
 MAX_BYTES = 500 * 1024**2  # of one file
 READ_SECONDS = 900.0
+STALE_SECONDS = 86_400.0  # a younger file may still be arriving
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,14 @@ class FileImports:
         plan = self._intake.plan(row.mapping, **options)
         return await self._intake.bring(ctx, row, lambda file, told: self._read(row.blob, plan, file, told))
 
+    async def tidy(self, stale: float = STALE_SECONDS) -> int:
+        """Remove what uploads that a crash broke off have left; how many."""
+        before = now() - stale
+        old = [each.key async for each in self._blobs.list() if _is_ours(each.key) and each.modified_at < before]
+        for key in (known := await self._database.read(_unknown, old)):
+            await self._blobs.delete(key)
+        return len(known)
+
     def _plan(self, how: How) -> Plan:
         return self._intake.plan(how.mapping, encoding=how.encoding, delimiter=how.delimiter, sheet=how.sheet)
 
@@ -100,6 +110,16 @@ class FileImports:
                 if error.code in ("parse_timeout", "parse_memory"):
                     raise Invalid("This table is too large to be read at once. Split it.", code=error.code) from error
                 raise
+
+
+def _is_ours(key: str) -> bool:
+    return key.split("/")[1:2] == ["imports"]
+
+
+def _unknown(session: Session, keys: list[str]) -> list[str]:
+    """Those that no import reads. Keys are unique over all tenants, and imports under way are few."""
+    known = set(session.exec(select(ImportRow.blob)))
+    return [key for key in keys if key not in known]
 
 
 @dataclass(slots=True)

@@ -1,19 +1,26 @@
-"""When a person is erased, or a tenant is exported or deleted. Contacts are the tenant's, whoever added them."""
+"""When local mode ends, a person is erased, a tenant is exported or deleted. Contacts are the tenant's."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 
 import msgspec
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import Session, col
 
 from terrace.campaigns.contacts import history, store
 from terrace.campaigns.contacts.intake import Intake
 from terrace.campaigns.contacts.tables import ContactListRow, ContactRow, MembershipRow, TurnRow
 from terrace.storage import Database
-from terrace.types import Scope
+from terrace.types import DEFAULT_TENANT, Scope
 
 PAGE = 500
+
+
+def adopt(session: Session, user_id: str) -> None:
+    """What was copied from conversations that become the first person's is theirs as well."""
+    nobodys = (col(TurnRow.tenant_id) == DEFAULT_TENANT, col(TurnRow.user_id).is_(None))
+    copied = col(TurnRow.conversation_id).is_not(None)
+    session.execute(update(TurnRow).where(*nobodys, copied).values(user_id=user_id))
 
 
 def erase_user(session: Session, user_id: str) -> None:

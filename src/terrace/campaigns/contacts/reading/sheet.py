@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from terrace.knowledge.parsers.archive import Archive
 from terrace.knowledge.parsers.base import ParseLimits
 
 MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+CELL, VALUE, TEXT, INLINE = f"{MAIN}c", f"{MAIN}v", f"{MAIN}t", f"{MAIN}is"
 RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 LIMITS = ParseLimits(max_unpacked=4 * 1024**3)
 MAX_SHARED = 10_000_000  # texts that cells share
@@ -62,8 +64,8 @@ class Sheet:
 
     def _cells(self, row: Any) -> list[str]:
         cells: list[str] = []
-        for cell in row.iterchildren(f"{MAIN}c"):
-            at = _column(cell.get("r") or "", len(cells))
+        for cell in row.iterchildren(CELL):
+            at = _column((cell.get("r") or "").rstrip("0123456789"))
             if at > len(cells):
                 cells += [""] * (at - len(cells))
             cells.append(self._value(cell))
@@ -71,10 +73,12 @@ class Sheet:
 
     def _value(self, cell: Any) -> str:
         kind = cell.get("t")
-        if kind == "inlineStr":
-            return "".join(each.text or "" for each in cell.iter(f"{MAIN}t"))
-        value = cell.find(f"{MAIN}v")
-        text: str = "" if value is None else value.text or ""
+        text: str = ""
+        for part in cell:
+            if part.tag == VALUE:
+                text = part.text or ""
+            elif part.tag == INLINE and kind == "inlineStr":
+                return "".join(each.text or "" for each in part.iter(TEXT))
         if kind == "s":
             return self._shared[int(text)] if text.isdecimal() and int(text) < len(self._shared) else ""
         if kind == "b":
@@ -192,7 +196,7 @@ def _shared(archive: zipfile.ZipFile) -> list[str]:
         return []
     texts: list[str] = []
     for item in _elements(archive, name, f"{MAIN}si"):
-        texts.append("".join(each.text or "" for each in item.iter(f"{MAIN}t") if each.getparent().tag != f"{MAIN}rPh"))
+        texts.append("".join(each.text or "" for each in item.iter(TEXT) if each.getparent().tag != f"{MAIN}rPh"))
         if len(texts) > MAX_SHARED:
             raise Invalid("This workbook holds too many texts. Save it as CSV.", code="table_too_large", status=413)
     return texts
@@ -203,8 +207,8 @@ def _elements(archive: zipfile.ZipFile, part: str, tag: str) -> Iterator[Any]:
     try:
         with archive.open(part) as file:
             options: Any = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
-            for _, element in etree.iterparse(file, events=("end",), tag=tag, **options):
-                if element.getroottree().docinfo.doctype:
+            for number, (_, element) in enumerate(etree.iterparse(file, events=("end",), tag=tag, **options)):
+                if not number and element.getroottree().docinfo.doctype:  # it stands before the first of all elements
                     raise Invalid("This workbook declares XML entities; it is not read.", code="document_hostile")
                 yield element
                 element.clear()
@@ -219,14 +223,12 @@ def _elements(archive: zipfile.ZipFile, part: str, tag: str) -> Iterator[Any]:
         ) from error
 
 
-def _column(reference: str, following: int) -> int:
-    """`C7` is column 2; without one it is the one that follows. Raises Invalid when it is far out."""
+@lru_cache(maxsize=32_768)
+def _column(letters: str) -> int:
+    """`C` is 2; -1 where it does not say, and the cell is the one that follows. Raises Invalid when it is far out."""
     number = 0
-    for sign in reference:
-        if not "A" <= sign <= "Z":
-            break
+    for sign in letters:
         number = number * 26 + ord(sign) - 64
-    at = max(number - 1, following) if number else following
-    if at > 16_384:
+    if not 0 <= number <= 16_384:
         raise Invalid("This workbook names a column that no sheet has.", code="document_damaged")
-    return at
+    return number - 1
