@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +241,29 @@ async def test_without_a_model_the_text_is_given_and_it_says_why(client: Client)
     assert "No model is connected" in done["why"]
     assert "seven metres deep" in done["result"]["markdown"]
     assert "four weeks" in done["result"]["markdown"]
+
+
+async def test_from_the_terminal(settings: Settings, tmp_path: Path) -> None:
+    file, schema, out = tmp_path / "plan.pdf", tmp_path / "schema.json", tmp_path / "plan.md"
+    file.write_bytes(numbered(2))
+    schema.write_text('{"type": "object", "required": ["bars"]}')
+
+    async def run(*arguments: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "terrace", "analyze", *arguments,
+            env={**os.environ, "TERRACE_DATA": str(settings.data)},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        told, noted = await process.communicate()
+        return process.returncode or 0, told.decode(), noted.decode()
+
+    async with Seer(answered({"bars": 3}, "Three bars.")) as seer, served(with_model(settings, seer)):
+        status, told, noted = await run(str(file), "--prompt", "How many?", "--schema", str(schema), "-o", str(out))
+        assert (status, told) == (0, ""), noted
+        assert out.read_text() == "Three bars.\n"
+        assert "bars: 3" in noted
+        assert "reads images" in noted
+        seer.says = lambda asked: json_reply({"error": {"message": "no pictures, please"}}, 400)
+        status, told, noted = await run(str(file), "--json")
+    assert (status, told) == (2, "")
+    assert "no pictures, please" in noted

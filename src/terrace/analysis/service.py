@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -103,8 +103,8 @@ class Analyses:
             media_type = await self._type(key, shown)
             return Saved(analysis_id, shown, media_type, stored.bytes, stored.sha256)
 
-    def kept_on_success(self, scope: Scope, saved: Saved) -> Any:
-        """A context that removes what was received, but not started, when its block fails."""
+    def kept_on_success(self, scope: Scope, saved: Saved) -> AbstractAsyncContextManager[None]:
+        """Removes what was received, but not started, when the block fails."""
         return self._kept_on_success(scope, saved.id)
 
     @asynccontextmanager
