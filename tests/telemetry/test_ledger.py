@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 from sqlmodel import select
 from tests.telemetry.calls import ADA, PRICE, RESERVED, Shaky, begin, booked, call, demand, died, make, sums
 
 from terrace.errors import Unavailable
 from terrace.storage import Database, SQLiteDatabase
-from terrace.storage.migrate import migrate
 from terrace.telemetry.calls import Usage
 from terrace.telemetry.journal import STEP, Entry, Journal
 from terrace.telemetry.ledger import Ledger, Recovered, Spent
@@ -344,21 +342,6 @@ async def test_an_erased_tenant_leaves_nothing(database: Database, ledger: Ledge
 # -- always: the days are the calls, summed
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database, to be copied."""
-    path = tmp_path_factory.mktemp("empty") / "terrace.db"
-
-    async def prepare() -> None:
-        database = SQLiteDatabase(path, durability="normal")
-        await database.write(lambda session: migrate(session.connection()))
-        await database.write(lambda session: session.execute(text("SELECT 1")))
-        await database.close()
-
-    asyncio.run(prepare())
-    return path
-
-
 SCOPES = [ADA, BOB, Scope("acme"), Scope("acme", "usr_eve"), Scope("acme", "usr_ada", "key_2")]
 STEPS = st.one_of(
     st.tuples(
@@ -380,13 +363,13 @@ STEPS = st.one_of(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=8, max_size=30))
 def test_the_sum_of_the_days_is_the_sum_of_the_calls(
-    tmp_path_factory: pytest.TempPathFactory, empty: Path, steps: list[tuple[Any, ...]]
+    tmp_path_factory: pytest.TempPathFactory, migrated: Path, steps: list[tuple[Any, ...]]
 ) -> None:
-    asyncio.run(_live(tmp_path_factory.mktemp("live"), empty, steps))
+    asyncio.run(_live(tmp_path_factory.mktemp("live"), migrated, steps))
 
 
-async def _live(folder: Path, empty: Path, steps: list[tuple[Any, ...]]) -> None:
-    shutil.copy(empty, folder / "terrace.db")
+async def _live(folder: Path, migrated: Path, steps: list[tuple[Any, ...]]) -> None:
+    shutil.copy(migrated, folder / "terrace.db")
     database = SQLiteDatabase(folder / "terrace.db", durability="normal")
     life = Life(database, folder / "0")
     await life.ledger.start()

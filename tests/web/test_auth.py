@@ -14,7 +14,7 @@ from tests.web.people import PASSWORD, Person, invited, register, tenant
 @asynccontextmanager
 async def browser(client: Client) -> AsyncIterator[httpx.AsyncClient]:
     """Keeps cookies, unlike the client of the test."""
-    async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as page:
+    async with httpx.AsyncClient(base_url=client.base_url, timeout=30, verify=False) as page:
         yield page
 
 

@@ -120,7 +120,7 @@ async def test_an_upstream_that_stalls() -> None:
     ],
 )
 async def test_what_is_not_served(house: House, method: str, path: str, status: int, code: str) -> None:
-    async with httpx.AsyncClient(base_url=house.url) as client:
+    async with httpx.AsyncClient(base_url=house.url, verify=False) as client:
         answer = await client.request(method, path)
     assert answer.status_code == status
     assert answer.json()["error"]["code"] == code
@@ -131,7 +131,7 @@ async def test_what_is_not_served(house: House, method: str, path: str, status: 
     "body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":1}x', b"[" * 100_000, b'{"m":' * 50_000]
 )
 async def test_a_body_that_is_no_json_object(house: House, body: bytes) -> None:
-    async with httpx.AsyncClient(base_url=house.url) as client:
+    async with httpx.AsyncClient(base_url=house.url, verify=False) as client:
         answer = await client.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_json"
@@ -143,7 +143,10 @@ async def test_a_body_over_the_limit(with_length: bool) -> None:
         for _ in range(40):
             yield b" " * 1000
 
-    async with opened(web={"max_json_bytes": 10_000}) as house, httpx.AsyncClient(base_url=house.url) as client:
+    async with (
+        opened(web={"max_json_bytes": 10_000}) as house,
+        httpx.AsyncClient(base_url=house.url, verify=False) as client,
+    ):
         content = b" " * 40_000 if with_length else pieces()
         answer = await client.post("/v1/chat/completions", content=content)
     assert answer.status_code == 413
@@ -151,7 +154,7 @@ async def test_a_body_over_the_limit(with_length: bool) -> None:
 
 
 async def test_every_answer_has_its_headers(house: House) -> None:
-    async with httpx.AsyncClient(base_url=house.url) as client:
+    async with httpx.AsyncClient(base_url=house.url, verify=False) as client:
         for path in ("/v1/models", "/v1/nothing"):
             answer = await client.get(path)
             assert answer.headers["x-request-id"].startswith("req_")
@@ -172,7 +175,7 @@ WILD = [
 
 @pytest.mark.parametrize("body", WILD, ids=lambda body: repr(body[:60]))
 async def test_json_that_cannot_be_kept_is_the_client_s_mistake(house: House, body: bytes) -> None:
-    async with httpx.AsyncClient(base_url=house.url) as client:
+    async with httpx.AsyncClient(base_url=house.url, verify=False) as client:
         answer = await client.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -181,7 +184,7 @@ async def test_json_that_cannot_be_kept_is_the_client_s_mistake(house: House, bo
 async def test_stream_options_that_cannot_be_read_are_left_out(house: House) -> None:
     house.upstream.on(NATIVE.chat, Reply([b"data: [DONE]\n\n"], 200, {"content-type": "text/event-stream"}))
     body = b'{"model":"mock/m","stream":true,"stream_options":{"\xff":1}}'
-    async with httpx.AsyncClient(base_url=house.url) as client:
+    async with httpx.AsyncClient(base_url=house.url, verify=False) as client:
         assert (await client.post("/v1/chat/completions", content=body)).status_code == 200
     assert house.upstream.seen[-1].body["stream_options"] == {"include_usage": True}
 
@@ -195,7 +198,7 @@ async def test_an_upstream_that_repeats_our_key_anywhere_tells_nobody(house: Hou
         json_reply(said, 400, x_ratelimit_user=f"key {KEY}"),
         Reply([b'data: {"error": {"message": "Bad key %b"}}\n\ndata: [DONE]\n\n' % KEY.encode()], 200, stream),
     )
-    async with httpx.AsyncClient(base_url=house.url) as client:
+    async with httpx.AsyncClient(base_url=house.url, verify=False) as client:
         for streaming in (False, False, True):
             fields = {"model": "mock/m", "messages": HELLO, "stream": streaming}
             answer = await client.post("/v1/chat/completions", json=fields)
