@@ -10,12 +10,12 @@ from sqlmodel import Session
 
 from terrace.campaigns.contacts import store
 from terrace.campaigns.contacts.reading.collecting import Person, people
-from terrace.campaigns.contacts.tables import ContactRow, MembershipRow
+from terrace.campaigns.contacts.store import CONTACTS
+from terrace.campaigns.contacts.tables import MembershipRow
 from terrace.errors import Invalid
 from terrace.types import Scope, new_id, now
 
 COUNTED = ("new", "changed", "unchanged")
-CONTACTS: Table = ContactRow.__table__  # type: ignore[attr-defined]
 MEMBERSHIPS: Table = MembershipRow.__table__  # type: ignore[attr-defined]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, exists, func, insert, update
+from sqlalchemy import ColumnElement, Table, delete, exists, func, insert, update
 from sqlmodel import Session, col, select
 
 from terrace.campaigns.base import Contact, ContactList
@@ -19,6 +19,8 @@ MAX_LISTS = 1_000
 AT_ONCE = 500  # rows of one statement
 READ = 2_000  # contacts looked through at a time
 Fields = dict[str, str]
+
+CONTACTS: Table = ContactRow.__table__  # type: ignore[attr-defined]
 
 _decoder = msgspec.json.Decoder(Fields)
 
@@ -129,17 +131,16 @@ def count(session: Session, scope: Scope, list_id: str | None) -> int:
 def fields(session: Session, scope: Scope, list_id: str | None) -> dict[str, int]:
     """Every field some contact of the list has, and how many have it: `key`, `name` and `email` first."""
     filled: Counter[str] = Counter()
+    total = named = mailed = 0
+    columns = (CONTACTS.c.id, CONTACTS.c.name, CONTACTS.c.email, CONTACTS.c.fields)
     after: str | None = None
-    named = total = 0
-    while rows := _rows(session, scope, list_id, after, READ):
-        after = rows[-1].id
+    while rows := _rows(session, scope, list_id, after, READ, columns):
+        after = rows[-1][0]
         total += len(rows)
-        named += sum(1 for row in rows if row.name)
-        filled["email"] += sum(1 for row in rows if row.email)
-        for row in rows:
-            if row.fields != "{}":
-                filled.update(_decoder.decode(row.fields).keys())
-    mailed = filled.pop("email", 0)
+        for _, name, email, packed_ in rows:
+            named += bool(name)
+            mailed += bool(email)
+            filled.update(_decoder.decode(packed_).keys())
     return {"key": total, "name": named, "email": mailed, **dict(sorted(filled.items()))}
 
 
@@ -200,17 +201,22 @@ def _wanted(scope: Scope, list_id: str | None) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _rows(session: Session, scope: Scope, list_id: str | None, after: str | None, limit: int) -> Sequence[Any]:
+def _rows(
+    session: Session,
+    scope: Scope,
+    list_id: str | None,
+    after: str | None,
+    limit: int,
+    columns: Sequence[Any] = tuple(CONTACTS.c),
+) -> Sequence[Any]:
     wanted = _wanted(scope, list_id)
+    place = col(ContactRow.id if list_id is None else MembershipRow.contact_id)
     if after is not None:
-        last = ContactRow.id if list_id is None else MembershipRow.contact_id
-        wanted.append(col(last) > after)
-    columns: Any = ContactRow.__table__.c  # type: ignore[attr-defined]
+        wanted.append(place > after)
     query = select(*columns).where(*wanted)
     if list_id is not None:  # along the list, not along all the tenant's contacts
         query = query.join(MembershipRow, col(MembershipRow.contact_id) == ContactRow.id)
-    ordered = query.order_by(col(ContactRow.id if list_id is None else MembershipRow.contact_id)).limit(limit)
-    return session.execute(ordered).all()
+    return session.execute(query.order_by(place).limit(limit)).all()
 
 
 # -- contacts, changed
