@@ -597,7 +597,7 @@ def _services(house: House) -> Services:
         return await house.database.write(lambda session: house.jobs.enqueue(session, scope, kind, payload, **options))
 
     async def ready() -> dict[str, str]:
-        state = house.embedder.state()
+        state = house.generations.state()
         answering = await house.models.answering()
         return {
             "database": await _checked(house.database),
@@ -614,7 +614,7 @@ def _services(house: House) -> Services:
             "document_states": counts["states"],
             "chunks": counts["chunks"],
             "vectors": counts["vectors"],
-            "embedding": asdict(house.embedder.state()),
+            "embedding": asdict(house.generations.state()),
             "jobs": await house.jobs.counts(scope),
             "answering": asdict(await house.models.answering()),
             "data": str(house.settings.data),

@@ -15,7 +15,7 @@ from terrace.jobs.base import FINAL, Jobs
 from terrace.jobs.tables import JobRow
 from terrace.knowledge.base import Index
 from terrace.knowledge.embedding.absent import AbsentEmbedder
-from terrace.knowledge.embedding.base import StatefulEmbedder
+from terrace.knowledge.embedding.base import EmbedderState, StatefulEmbedder
 from terrace.knowledge.generations import store
 from terrace.knowledge.generations.base import BOUND, REEMBED, Comparison, Generation
 from terrace.knowledge.generations.building import PIECE, Builder
@@ -93,6 +93,10 @@ class Generations:
             coming = next((row.model for row in rows if row.state == "building"), None)
             present = waiting(serving.key, serving.model, coming) if coming else present
         self._embedder.serve(present, [each for each in others if each.state().state != "absent"])
+
+    def state(self) -> EmbedderState:
+        """Of the model that search uses now."""
+        return self._embedder.state()
 
     def keys(self) -> tuple[str, ...]:
         """What vectors are kept under: none of them is left over."""
