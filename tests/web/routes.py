@@ -66,6 +66,10 @@ BODIES: dict[str, Any] = {
     "POST /api/webhooks/{webhook_id}/rotate": {},
     "PATCH /api/contacts/{contact_id}": {"name": "New name"},
     "POST /api/contacts/{contact_id}/history": {"turns": []},
+    "PATCH /api/templates/{template_id}": {"name": "New name"},
+    "PATCH /api/campaigns/{campaign_id}": {"name": "New name"},
+    "POST /api/campaigns/{campaign_id}/preview": {"dry": True},
+    "PATCH /api/campaigns/{campaign_id}/messages/{message_id}": {"text": "New words"},
     "POST /api/databases/{database_id}/query": {"query": "SELECT 1"},
     "POST /api/databases/{database_id}/import": {"query": "SELECT 1", "list": "New"},
 }

@@ -18,7 +18,7 @@ PUBLIC_NAMES = {"name", "model"}  # of an OIDC provider, of a model with a price
 SHARED = {"document_id", "collection_id"}  # by everybody of a tenant
 BODY_IDS = {
     "user_id", "tenant", "conversation_id", "parent_id", "message_id", "head_id", "document_id",
-    "collection", "collections", "documents",
+    "collection", "collections", "documents", "list_id", "template_id",
 }  # fmt: skip
 """Names of fields and parameters that point at something; `test_ids_elsewhere_than_in_the_path` has a call for each."""
 
@@ -61,6 +61,7 @@ async def furnished(owner: Person, mark: str) -> Home:
     place = {"name": mark, "kind": "postgresql", "host": "db.example.org", "database": mark, "test": False}
     database = (await owner.post("/api/databases", place)).json()
     home.ids = {
+        **await campaign(owner, mark, contact["list_ids"][0]),
         "contact_id": contact["id"],
         "list_id": contact["list_ids"][0],
         "database_id": database["id"],
@@ -81,6 +82,22 @@ async def furnished(owner: Person, mark: str) -> Home:
     home.private = await things(member, mark, home)
     home.secrets.append(offer["token"])
     return home
+
+
+async def campaign(owner: Person, mark: str, list_id: str) -> dict[str, str]:
+    """A template, a campaign with it that is over, and its message."""
+    text = {"name": mark, "body": f"{mark} for {{{{contact.name}}}}", "mode": "fill"}
+    template = (await owner.post("/api/templates", text)).json()
+    wanted = {"list_id": list_id, "template_id": template["id"], "name": mark}
+    path = f"/api/campaigns/{(await owner.post('/api/campaigns', wanted)).json()['id']}"
+    await owner.post(f"{path}/start")
+    for _ in range(1000):
+        told = (await owner.get(path)).json()
+        if told["state"] == "finished":
+            break
+        await asyncio.sleep(0.02)
+    [message] = (await owner.get(f"{path}/messages")).json()["items"]
+    return {"template_id": template["id"], "campaign_id": told["id"], "message_id": message["id"]}
 
 
 async def things(person: Person, mark: str, home: Home) -> dict[str, str]:
@@ -209,6 +226,9 @@ async def test_ids_elsewhere_than_in_the_path(world: World) -> None:
         ("POST", f"/api/conversations/{own}/regenerate", {"message_id": globex.messages[globex.owner.id]}),
         ("POST", "/jobs/process-document", {"document_id": ids["document_id"]}),
         ("POST", "/api/search", {"query": "words", "collections": [ids["collection_id"]]}),
+        ("POST", "/api/campaigns", {"list_id": ids["list_id"], "template_id": acme.ids["template_id"]}),
+        ("POST", "/api/campaigns", {"list_id": acme.ids["list_id"], "template_id": ids["template_id"]}),
+        ("POST", "/api/templates/check", {"body": "{{contact.name}}", "list_id": ids["list_id"]}),
         ("POST", "/api/auth/switch", {"tenant": ids["tenant_id"]}),
         ("PUT", f"/api/limits/{ids['subject']}", {"documents": 1}),
     ]
@@ -330,7 +350,7 @@ def test_every_name_in_a_path_has_an_example() -> None:
         "tenant_id", "document_id", "collection_id", "invitation_id", "number", "user_id", "conversation_id", "job_id",
         "question_id", "key_id", "session_id", "subject", "analysis_id", "file_id",
         "webhook_id", "delivery_id",
-        "contact_id", "list_id", "database_id",
+        "contact_id", "list_id", "database_id", "template_id", "campaign_id", "message_id",
         "source_id", "generation_id", "schedule_id",
     }  # fmt: skip
     assert {name for route in every() for name in route.names} - PUBLIC_NAMES == known

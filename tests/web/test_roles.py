@@ -15,7 +15,7 @@ NOTHING = {
         "tenant_id", "document_id", "collection_id", "invitation_id", "user_id", "conversation_id", "job_id",
         "question_id", "key_id", "session_id", "source_id", "generation_id", "schedule_id",
         "webhook_id", "delivery_id",
-        "contact_id", "list_id", "database_id",
+        "contact_id", "list_id", "database_id", "template_id", "campaign_id", "message_id",
     )
 } | {
     "analysis_id": "ana_none", "file_id": f"ana_{0:026}",

@@ -10,6 +10,7 @@ from terrace import __version__
 from terrace.cli import (
     analyze,
     ask,
+    campaign,
     config,
     contacts,
     doctor,
@@ -59,6 +60,7 @@ for room in (
     schedules,
     webhooks,
     contacts,
+    campaign,
     login,
     users,
     keys,

@@ -76,10 +76,11 @@ class Client:
     def post(self, path: str, body: Any = None) -> Any:
         return self.send("POST", path, body or {})
 
-    def send(self, method: str, path: str, body: Any = None) -> Any:
-        """Any method, with a JSON body or none."""
+    def send(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """Any method, with a JSON body or none. `key`: sent again with the same, it is carried out once."""
         encoded = None if body is None else json.dumps(body).encode()
-        return self._json(method, path, encoded, {"Content-Type": "application/json"} if body is not None else {})
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        return self._json(method, path, encoded, headers | ({} if key is None else {"Idempotency-Key": key}))
 
     def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All of a list, a page at a time."""
