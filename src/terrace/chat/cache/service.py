@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from terrace import settings
 from terrace.chat.cache import likeness, store
-from terrace.chat.cache.base import Asking, Candidate, Found, Place, Tally, Written
+from terrace.chat.cache.base import Asking, Found, Place, Tally, Written
 from terrace.chat.cache.guard import same_meaning
 from terrace.chat.cache.keys import contexts_of
 from terrace.errors import TerraceError
@@ -89,14 +89,14 @@ class AnswerCache:
     async def _alike(self, scope: Scope, place: Place, vector: bytes) -> Found | None:
         since = self._since()
 
-        def find(session: Session) -> list[Candidate]:
-            return store.candidates(session, scope, place, since)
+        def find(session: Session) -> Found | None:
+            known = store.candidates(session, scope, place, since)
+            for each in likeness.alike(vector, known, self._options.similarity):
+                if same_meaning(each.question, place.asking.question):
+                    return store.read(session, scope, place, each.key, since)
+            return None
 
-        known = await self._database.read(find)
-        for each in likeness.alike(vector, known, self._options.similarity):
-            if same_meaning(each.question, place.asking.question):
-                return await self._database.read(store.read, scope, place, each.key, since)
-        return None
+        return await self._database.read(find)
 
     def given(self, session: Session, scope: Scope, found: Found) -> None:
         """In the transaction that gives the answer again."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, func, text, update
+from sqlalchemy import delete, func, text, update
 from sqlmodel import Session, col, select
 
 from terrace.chat.cache.base import Asking, Candidate, Found, Kind, Place, Tally, Written
@@ -30,14 +30,15 @@ def library(session: Session, scope: Scope, asking: Asking) -> str:
 
 def exact(session: Session, scope: Scope, place: Place, since: float) -> Found | None:
     keys = [key_of(context, place.asking.question) for context in place.contexts]
-    rows = session.exec(select(CachedAnswerRow).where(*_good(scope, place, since), col(CachedAnswerRow.key).in_(keys)))
-    return next((_found(row, "exact") for row in rows), None)
+    return _read(session, scope, place, keys, since, "exact")
 
 
 def candidates(session: Session, scope: Scope, place: Place, since: float) -> list[Candidate]:
     """What was asked lately in the same context of the same documents."""
     query = select(CachedAnswerRow.key, CachedAnswerRow.question, CachedAnswerRow.vector).where(
-        *_good(scope, place, since),
+        CachedAnswerRow.tenant_id == scope.tenant,
+        CachedAnswerRow.library == place.library,
+        col(CachedAnswerRow.written_at) >= since,
         col(CachedAnswerRow.context).in_(place.contexts),
         CachedAnswerRow.embedder == place.embedder,
         col(CachedAnswerRow.vector).is_not(None),
@@ -48,8 +49,15 @@ def candidates(session: Session, scope: Scope, place: Place, since: float) -> li
 
 def read(session: Session, scope: Scope, place: Place, key: str, since: float) -> Found | None:
     """One of the candidates, if it is still good."""
-    row = session.exec(select(CachedAnswerRow).where(*_good(scope, place, since), CachedAnswerRow.key == key)).first()
-    return None if row is None else _found(row, "semantic")
+    return _read(session, scope, place, [key], since, "semantic")
+
+
+def _read(session: Session, scope: Scope, place: Place, keys: Sequence[str], since: float, kind: Kind) -> Found | None:
+    """By the key alone: told of more, a database may look through everything that is of this age."""
+    mine = (CachedAnswerRow.tenant_id == scope.tenant, col(CachedAnswerRow.key).in_(keys))
+    rows = session.exec(select(CachedAnswerRow).where(*mine))
+    good = (row for row in rows if row.library == place.library and row.written_at >= since)
+    return next((_found(row, kind) for row in good), None)
 
 
 def keep(session: Session, scope: Scope, place: Place, written: Written, at: float, most: int, since: float) -> None:
@@ -121,14 +129,6 @@ def clear(session: Session, scope: Scope) -> int:
 def _count(session: Session, scope: Scope) -> int:
     mine = CachedAnswerRow.tenant_id == scope.tenant
     return session.exec(select(func.count()).select_from(CachedAnswerRow).where(mine)).one()
-
-
-def _good(scope: Scope, place: Place, since: float) -> Sequence[ColumnElement[bool]]:
-    return (
-        col(CachedAnswerRow.tenant_id) == scope.tenant,
-        col(CachedAnswerRow.library) == place.library,
-        col(CachedAnswerRow.written_at) >= since,
-    )
 
 
 def _found(row: CachedAnswerRow, kind: Kind) -> Found:
