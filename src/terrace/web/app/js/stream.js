@@ -64,9 +64,9 @@ const pause = (wait, signal) =>
   });
 
 // Follows `url` until `take` returns true (the last event), the signal aborts, or the server refuses.
-// `take(event)` sees each event once; `opened()` runs after every (re)connection. Throws Problem when refused.
-export async function follow(url, take, { signal, opened = () => {} }) {
-  let last = null;
+// `take(event)` sees each event once; `opened()` runs after every (re)connection; `last` is the id of the event that was
+// seen last. Throws Problem when refused.
+export async function follow(url, take, { signal, opened = () => {}, last = null }) {
   let wait = FIRST_WAIT;
   let over = false;
   let fault = null; // what `take` threw: ours to tell, not the line's
