@@ -16,14 +16,12 @@ from terrace.campaigns.runs.base import (
     RUN,
     Campaign,
     Event,
-    Message,
-    MessageState,
     PriceList,
     Wanted,
     Writers,
 )
-from terrace.campaigns.runs.export import Format, export
 from terrace.campaigns.runs.feed import Feed
+from terrace.campaigns.runs.outbox import Outbox, check_limit
 from terrace.campaigns.runs.preparing import Preparing
 from terrace.campaigns.runs.previewing import MOST, URGENT
 from terrace.campaigns.runs.steps import Steps, scope_of, tally_of
@@ -36,26 +34,16 @@ from terrace.jobs.base import FINAL, Job
 from terrace.storage import Database
 from terrace.types import Scope, now
 
-MAX_LIMIT = 200
-MAX_TEXT_CHARS = 150_000
 DROPPED = 2000  # messages removed in one transaction
 
 WAIT_AGAIN = text(
     "UPDATE campaign_messages SET state = 'waiting', error = NULL, job_id = NULL, seq = NULL, finished_at = NULL "
     "WHERE campaign_id = :id AND state = 'failed'"
 )
-APPROVE_ALL = text(
-    "UPDATE campaign_messages SET approved_at = :now WHERE campaign_id = :id AND state = 'done' AND approved_at IS NULL"
-)
 DROP = text(
     "DELETE FROM campaign_messages WHERE id IN "
     f"(SELECT id FROM campaign_messages WHERE campaign_id = :id LIMIT {DROPPED})"
 )
-EDIT = text(
-    "UPDATE campaign_messages SET text = :text, state = 'done', error = NULL, seq = :seq, edited_at = :now, "
-    "approved_at = NULL, finished_at = COALESCE(finished_at, :now) WHERE id = :id"
-)
-APPROVE = text("UPDATE campaign_messages SET approved_at = :now WHERE id = :id")
 
 
 class Queue(Protocol):
@@ -79,7 +67,9 @@ class Queue(Protocol):
     async def wait(self, scope: Scope, job_id: str, timeout: float | None = None, *, everyone: bool = False) -> Job: ...
 
 
-class Campaigns:
+class Campaigns(Outbox):
+    """Campaigns, and their messages as `Outbox` has them."""
+
     def __init__(
         self,
         database: Database,
@@ -93,13 +83,12 @@ class Campaigns:
         feed: Feed,
         check_webhook: Callable[[str], str] = str,
     ) -> None:
-        self._database = database
+        super().__init__(database, steps)
         self._jobs = jobs
         self._models = models
         self._prices = prices
         self._people = people
         self._options = options
-        self._steps = steps
         self._preparing = preparing
         self._feed = feed
         self._check_webhook = check_webhook
@@ -141,7 +130,7 @@ class Campaigns:
         self, scope: Scope, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Campaign], str | None]:
         """Newest first, and the cursor of the next page."""
-        _check_limit(limit)
+        check_limit(limit)
         return await self._database.read(store.page, scope, limit, cursor)
 
     async def delete(self, scope: Scope, campaign_id: str) -> None:
@@ -299,112 +288,10 @@ class Campaigns:
 
         return await self._database.write(work)
 
-    # -- its messages
-
-    async def messages(
-        self,
-        scope: Scope,
-        campaign_id: str,
-        *,
-        state: MessageState | None = None,
-        approved: bool | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> tuple["list_[Message]", str | None]:
-        """In the order of the contacts, and the cursor of the next page. Raises Missing."""
-        _check_limit(limit)
-
-        def work(session: Session) -> list_[Message]:
-            store.find(session, scope, campaign_id)
-            return store.messages(
-                session, scope, campaign_id, state=state, approved=approved, limit=limit + 1, cursor=cursor
-            )
-
-        found = await self._database.read(work)
-        return found[:limit], (found[limit - 1].id if len(found) > limit else None)
-
-    async def message(self, scope: Scope, campaign_id: str, message_id: str) -> Message:
-        """Raises Missing."""
-        return await self._database.read(store.message, scope, campaign_id, message_id)
-
-    async def edit(self, scope: Scope, campaign_id: str, message_id: str, words: str) -> Message:
-        """Its text as somebody wants it. Raises Missing, Invalid, Conflict while it is written."""
-        if not 0 < len(words.strip()) <= MAX_TEXT_CHARS:
-            raise Invalid(f"A message has 1 to {MAX_TEXT_CHARS:,} characters.", code="bad_text")
-
-        def work(session: Session) -> Message:
-            row, message = self._ended(session, scope, campaign_id, message_id)
-            row.seq += 1
-            _recount(row, message, "done")
-            session.add(row)
-            values = {"id": message.id, "text": words.replace("\0", ""), "seq": row.seq, "now": now()}
-            session.execute(EDIT, values)
-            self._steps.told(session, row.id)
-            return store.message(session, scope, campaign_id, message_id)
-
-        return await self._database.write(work)
-
-    async def regenerate(self, scope: Scope, campaign_id: str, message_id: str) -> Message:
-        """Write one again; its text stays until there is another. Raises Missing, Conflict, Limited."""
-
-        def work(session: Session) -> Message:
-            row, message = self._ended(session, scope, campaign_id, message_id)
-            if row.state == "cancelled":
-                raise Conflict("This campaign was cancelled: nothing is written for it any more.", code="campaign_over")
-            _recount(row, message, None)
-            session.add(row)
-            session.flush()
-            session.expire_all()
-            self._steps.put_in(session, tally_of(session, scope, campaign_id), [message_id], again=True)
-            self._steps.told(session, row.id)
-            return store.message(session, scope, campaign_id, message_id)
-
-        return await self._database.write(work)
-
-    async def approve(self, scope: Scope, campaign_id: str, message_id: str) -> Message:
-        """Raises Missing, Conflict when there is nothing to approve."""
-
-        def work(session: Session) -> Message:
-            row = store.find(session, scope, campaign_id)
-            message = store.message(session, scope, campaign_id, message_id)
-            if message.state != "done":
-                raise Conflict(f"Only a written message can be approved; this one is {message.state}.", code="not_done")
-            if message.approved_at is None:
-                row.approved += 1
-                session.add(row)
-                session.execute(APPROVE, {"id": message_id, "now": now()})
-            return store.message(session, scope, campaign_id, message_id)
-
-        return await self._database.write(work)
-
-    async def approve_all(self, scope: Scope, campaign_id: str) -> Campaign:
-        """All that is written. Raises Missing."""
-
-        def work(session: Session) -> Campaign:
-            row = store.find(session, scope, campaign_id)
-            row.approved += session.execute(APPROVE_ALL, {"id": row.id, "now": now()}).rowcount  # type: ignore[attr-defined]
-            session.add(row)
-            session.flush()
-            return store.told(session, row)
-
-        return await self._database.write(work)
-
     def events(self, scope: Scope, campaign_id: str, after: int = 0) -> AsyncIterator[Event]:
         """What ended after the message `after`, then as it comes, with progress; ends when the campaign is over.
         Raises Missing at the first step."""
         return self._feed.follow(scope, campaign_id, after)
-
-    def export(
-        self,
-        scope: Scope,
-        campaign_id: str,
-        format: Format,
-        *,
-        state: MessageState | None = None,
-        approved: bool | None = None,
-    ) -> AsyncIterator[bytes]:
-        """Its messages, piece by piece."""
-        return export(self._database, scope, campaign_id, format, state=state, approved=approved)
 
     # -- within
 
@@ -450,31 +337,9 @@ class Campaigns:
         session.expire_all()
         self._steps.feed(session, tally_of(session, scope_of(_payer(row)), row.id))
 
-    def _ended(self, session: Session, scope: Scope, campaign_id: str, message_id: str) -> tuple[CampaignRow, Message]:
-        """A message that nobody writes or will write by themselves. Raises Missing, Conflict."""
-        row = store.find(session, scope, campaign_id)
-        message = store.message(session, scope, campaign_id, message_id)
-        if message.state in ("waiting", "writing"):
-            raise Conflict("This message is not written yet.", code="not_done")
-        return row, message
-
 
 list_ = list
 
 
-def _recount(row: CampaignRow, message: Message, state: str | None) -> None:
-    """From what it was to `state`, or to being written."""
-    setattr(row, message.state, getattr(row, message.state) - 1)
-    if state is not None:
-        setattr(row, state, getattr(row, state) + 1)
-    if message.approved_at is not None:
-        row.approved -= 1
-
-
 def _payer(row: CampaignRow) -> dict[str, Any]:
     return {"tenant_id": row.tenant_id, "user_id": row.user_id, "key_id": row.key_id}
-
-
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")

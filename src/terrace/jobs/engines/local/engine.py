@@ -28,6 +28,7 @@ from terrace.types import new_id, now
 log = logging.getLogger(__name__)
 
 CLAIM_BATCH = 100  # jobs of a lane claimed at a time: what starts in one go without holding up the event loop
+BULK_BATCH = 25  # and of those a priority below zero: whoever asks something comes in between
 POLL_SECONDS = 2.0  # the net below the wake-ups
 HOUSEKEEPING_SECONDS = 600.0
 DAY = 86_400.0
@@ -151,7 +152,9 @@ class LocalJobs(JobService):
         """Fill free slots; returns the seconds until there may be more to do by itself."""
         busy = {lane: sum(run.job.lane == lane for run in self._runs.values()) for lane in self._slots}
         free = {lane: min(slots - busy[lane], CLAIM_BATCH) for lane, slots in self._slots.items()}
-        bulk = {lane: max(0, claims.bulk_share(slots) - busy[lane]) for lane, slots in self._slots.items()}
+        bulk = {
+            lane: min(BULK_BATCH, max(0, claims.bulk_share(slots) - busy[lane])) for lane, slots in self._slots.items()
+        }
         claimed, due, cancelling = await self.database.write(
             lambda session: (
                 claims.claim(
@@ -173,8 +176,8 @@ class LocalJobs(JobService):
         for job_id in cancelling:
             if job_id in self._runs:
                 self._runs[job_id].halt("cancel")
-        if len(claimed) >= CLAIM_BATCH:
-            self._wake.set()
+        if len(claimed) >= BULK_BATCH:
+            self._wake.set()  # there may be more
         return POLL_SECONDS if due is None else min(max(due - now(), 0.001), POLL_SECONDS)
 
     async def _beat_forever(self) -> None:

@@ -1,0 +1,57 @@
+"""`terrace campaign`, as typed; the server is the one the command starts for itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from terrace.cli.app import app
+from terrace.cli.campaign import dollars, read_template
+from terrace.errors import Invalid
+
+runner = CliRunner()
+ENVIRONMENT = {"TERRACE_MODELS__DISCOVER": "false", "TERRACE_KNOWLEDGE__EMBEDDING__MODEL": "none"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    template, people = tmp_path / "thanks.md", tmp_path / "people.csv"
+    template.write_text("---\nmode: fill\nname: Thanks\n---\nDear {{contact.name}}!\n")
+    people.write_text("name,email\nAda,ada@example.org\nBob,bob@example.org\n")
+    return str(template), str(people)
+
+
+def test_the_same_files_make_one_campaign(files: tuple[str, str], tmp_path: Path) -> None:
+    environment = {**ENVIRONMENT, "TERRACE_DATA": str(tmp_path / "data")}
+    out = tmp_path / "out.jsonl"
+    looked = runner.invoke(app, ["campaign", "run", *files, "--preview"], env=environment)
+    assert looked.exit_code == 0, looked.output
+    assert "Dear Ada!" in looked.output
+    for _ in range(2):
+        done = runner.invoke(app, ["campaign", "run", *files, "--yes", "--json", "-o", str(out)], env=environment)
+        assert done.exit_code == 0, done.output
+        assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == ["Dear Ada!", "Dear Bob!"]
+    listed = runner.invoke(app, ["campaign", "list", "--json"], env=environment)
+    [campaign] = json.loads(listed.stdout)
+    assert (campaign["state"], campaign["counts"]["done"]) == ("finished", 2)
+
+
+def test_a_head_says_what_a_template_is(tmp_path: Path) -> None:
+    file = tmp_path / "t.md"
+    file.write_bytes(
+        b"\xef\xbb\xbf---\r\nknowledge_query: {{contact.item}} warranty\r\n\r\nmodel: a/b\r\n---\r\nHello\r\n"
+    )
+    assert read_template(file) == {
+        "body": "Hello\n", "knowledge_query": "{{contact.item}} warranty", "model": "a/b",
+    }  # fmt: skip
+    for bad in (b"---\nname: x\n", b"---\ncolour: red\n---\nx", b"\xff\xfe\x00"):
+        file.write_bytes(bad)
+        with pytest.raises(Invalid):
+            read_template(file)
+
+
+def test_amounts() -> None:
+    assert [dollars(each) for each in (0, 12.5, 0.1, 0.00012, 0.0000001)] == [
+        "$0", "$12.50", "$0.10", "$0.00012", "$0",
+    ]  # fmt: skip
