@@ -1,0 +1,56 @@
+// Lists that are read again while they are looked at, without taking the focus or a menu from anybody.
+
+const BUSY = 1_500; // ms between two looks while something is under way
+const CALM = 20_000;
+
+// Draws `items` into `list`, a line each; only lines that show something else than before are made anew.
+export function redraw(list, items, line, print = JSON.stringify) {
+  const minute = Math.floor(Date.now() / 60_000); // "a minute ago" grows old
+  const before = new Map([...list.children].map((each) => [each.key, each]));
+  const active = list.contains(document.activeElement) ? document.activeElement : null;
+  const row = active && [...list.children].find((each) => each.contains(active));
+  const at = row ? controls(row).indexOf(active) : -1;
+  const fresh = items.map((item) => {
+    const shows = `${minute} ${print(item)}`;
+    const was = before.get(item.id);
+    if (was?.shows === shows) return was;
+    return Object.assign(line(item), { key: item.id, shows });
+  });
+  if (fresh.length === list.childElementCount && fresh.every((each, index) => list.children[index] === each)) return;
+  list.replaceChildren(...fresh);
+  if (!active) return;
+  const now = active.isConnected ? active : controls(fresh.find((each) => each.key === row.key))[at];
+  now?.focus();
+}
+
+// Instead of lines: what to do where there are none yet. It stays as it is while it is shown.
+export function hollow(list, make) {
+  if (list.firstElementChild?.key !== "none") list.replaceChildren(Object.assign(make(), { key: "none" }));
+}
+
+const controls = (row) => [...(row?.querySelectorAll("button, a, input, summary") ?? [])];
+
+// Runs `look` now and then until `signal` aborts: often while `busy()`, seldom else. `soon()` asks for it at once.
+export function lively(look, { busy, signal }) {
+  let timer;
+  let looking = false;
+  const later = (wait) => {
+    clearTimeout(timer);
+    if (!signal.aborted) timer = setTimeout(run, wait);
+  };
+  const run = async () => {
+    if (looking || document.hidden || document.querySelector("main .menu")) return later(BUSY);
+    looking = true;
+    try {
+      await look();
+    } catch {
+      /* the connection badge tells */
+    } finally {
+      looking = false;
+    }
+    return later(busy() ? BUSY : CALM);
+  };
+  signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  later(busy() ? BUSY : CALM);
+  return { soon: (wait = 150) => later(wait) };
+}
