@@ -202,6 +202,8 @@ class Run:
             try:
                 answer = await self._house.run_line(self._caller, batch.endpoint, line.body)
             except Limited as full:
+                if self._stop.is_set():
+                    break
                 await self._for_room(min(full.retry_after or LONGEST_PAUSE, LONGEST_PAUSE))
                 continue
             self._room_came()
