@@ -8,13 +8,18 @@ import { toast } from "./toast.js";
 const MOST = 1000;
 let depth = 0;
 let veil = null;
-let target = () => ({});
+const LIBRARY = { says: "Drop to add to your documents", take: (files) => upload(files) };
+let target = LIBRARY;
 
 // What a drop belongs to now (`{collection, tags}`), as the view in charge says.
-export function dropInto(options, signal) {
-  target = options;
+export const dropInto = (options, signal) =>
+  takeDrops({ ...LIBRARY, take: (files) => upload(files, options()) }, signal);
+
+// While the view is there, files dropped anywhere are given to `take(files)`; `says` stands on the veil.
+export function takeDrops(taker, signal) {
+  target = taker;
   signal.addEventListener("abort", () => {
-    if (target === options) target = () => ({});
+    if (target === taker) target = LIBRARY;
   });
 }
 
@@ -61,9 +66,7 @@ export function listen() {
   addEventListener("dragenter", (event) => {
     if (!carriesFiles(event)) return;
     depth += 1;
-    veil ??= document.body.appendChild(
-      h("div", { class: "dropveil" }, icon("upload"), "Drop to add to your documents"),
-    );
+    veil ??= document.body.appendChild(h("div", { class: "dropveil" }, icon("upload"), target.says));
   });
   addEventListener("dragover", (event) => {
     if (carriesFiles(event)) event.preventDefault();
@@ -76,16 +79,18 @@ export function listen() {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     lower();
-    const files = await filesOf(event.dataTransfer);
-    upload(files, target());
+    const { take } = target;
+    take(await filesOf(event.dataTransfer));
   });
 }
 
 // A file picker behind a button.
-export function pickFiles(options = () => ({})) {
-  const input = h("input", { type: "file", multiple: true, class: "quiet", "aria-hidden": "true", tabindex: "-1" });
+export const pickFiles = (options = () => ({})) => chooseFiles((files) => upload(files, options()));
+
+export function chooseFiles(take, { accept = null, multiple = true } = {}) {
+  const input = h("input", { type: "file", multiple, accept, class: "quiet", "aria-hidden": "true", tabindex: "-1" });
   input.addEventListener("change", () => {
-    upload([...input.files], options());
+    take([...input.files]);
     input.remove();
   });
   input.addEventListener("cancel", () => input.remove());

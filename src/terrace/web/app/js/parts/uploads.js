@@ -1,11 +1,9 @@
 // Files on their way: at most three at a time, each with its progress, shown in a tray until dismissed.
 
 import { h, fill, announce } from "../dom.js";
-import { Problem } from "../api.js";
-import { revived } from "../http.js";
-import { csrf } from "../session.js";
 import { bytes, plural } from "../format.js";
 import { watchJobs } from "../feed.js";
+import { sendForm } from "../sendfile.js";
 import { icon } from "./icons.js";
 import { withNames } from "./limitwords.js";
 
@@ -53,45 +51,16 @@ async function send(entry) {
   draw();
 }
 
-// Sent once more when the login had to be renewed.
-async function posted(entry) {
-  const sent = Date.now();
-  try {
-    return await post(entry);
-  } catch (error) {
-    if (await revived(error.status, error.code, sent)) return post(entry);
-    throw error;
-  }
-}
-
-function post(entry) {
-  return new Promise((resolve, reject) => {
-    const form = new FormData();
-    form.append("collection", entry.collection);
-    if (entry.tags.length) form.append("tags", entry.tags.join(","));
-    form.append("file", entry.file, entry.file.name);
-    const call = new XMLHttpRequest();
-    call.responseType = "json";
-    call.upload.onprogress = (event) => {
-      if (event.lengthComputable) {
-        entry.part = event.loaded / event.total;
-        paint(entry);
-      }
-    };
-    call.onload = () =>
-      call.status < 300
-        ? resolve(call.response)
-        : reject(
-            new Problem(call.response?.detail ?? `The server answered ${call.status}.`, {
-              status: call.status,
-              code: call.response?.code,
-            }),
-          );
-    call.onerror = () => reject(new Problem("The upload broke off. Check that the server runs, then try again."));
-    call.open("POST", "/api/documents/upload");
-    if (csrf()) call.setRequestHeader("X-CSRF-Token", csrf());
-    call.send(form);
-  });
+function posted(entry) {
+  const form = new FormData();
+  form.append("collection", entry.collection);
+  if (entry.tags.length) form.append("tags", entry.tags.join(","));
+  form.append("file", entry.file, entry.file.name);
+  const progress = (part) => {
+    entry.part = part;
+    paint(entry);
+  };
+  return sendForm("/api/documents/upload", form, { progress });
 }
 
 function watch() {

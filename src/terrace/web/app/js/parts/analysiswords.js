@@ -1,0 +1,82 @@
+// Analyses in plain words: how far one is, which way it went, what it cost.
+
+import { h } from "../dom.js";
+import { ago, duration, money, number, plural } from "../format.js";
+
+export const OVER = new Set(["succeeded", "failed", "cancelled"]);
+export const BADGES = { saving: "warn", queued: "warn", succeeded: "good", failed: "bad", cancelled: "" };
+
+const STATES = {
+  saving: "Arriving",
+  queued: "Waiting its turn",
+  processing: "Getting the pages ready",
+  converted: "Looking at the pages",
+  answered: "Putting the result together",
+  succeeded: "Done",
+  failed: "Failed",
+  cancelled: "Stopped",
+};
+
+export const TYPES = {
+  resume: ["person", "Who it is, what they did and can do"],
+  invoice: ["tag", "Who is to pay whom, for what, until when"],
+  contract: ["shield", "Parties, periods, duties, unusual clauses"],
+  free: ["files", "Written out and described"],
+};
+
+export const WAYS = {
+  vision: "A model looked at the pages",
+  ocr: "Pictures were read by OCR, a model was given the text",
+  text: "A model was given the text",
+  quote: "Quoted, without a model",
+};
+
+// How far it is, with what its job tells where that is known.
+export function progressWords(analysis, job = null) {
+  if (OVER.has(analysis.state)) return STATES[analysis.state];
+  if (job?.cancel_requested) return "Stopping";
+  if (job?.state === "queued" && job.position)
+    return `Waiting its turn, ${number(job.position)} ahead${job.expected_wait > 1 ? `, about ${duration(job.expected_wait)}` : ""}`;
+  if (job?.state === "waiting" && job.failures) return `Will try again ${ago(job.run_at)}`;
+  if (job?.state === "running" && job.progress?.note && analysis.state !== "answered") return job.progress.note;
+  if (analysis.state === "converted" && analysis.pages)
+    return `${analysis.pages_done} of ${plural(analysis.pages, "page")} answered`;
+  return STATES[analysis.state];
+}
+
+// The part that is done, 0 where nobody can say.
+export function partDone(analysis, job = null) {
+  const { done, total } = job?.state === "running" ? (job.progress ?? {}) : {};
+  if (total) return done / total;
+  return analysis.pages ? analysis.pages_done / analysis.pages : 0;
+}
+
+export function progressBar(analysis, job = null) {
+  const part = partDone(analysis, job);
+  const bar = h("i");
+  bar.style.width = `${part * 100}%`;
+  return h(
+    "div",
+    {
+      class: part ? "bar" : "bar unknown",
+      role: "progressbar",
+      "aria-label": `Analysing ${analysis.name}`,
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+      "aria-valuenow": part ? Math.round(part * 100) : null,
+    },
+    bar,
+  );
+}
+
+// What the calls of models were, and cost.
+export function costWords({ usage, cost }) {
+  if (!usage) return "";
+  if (!usage.calls) return "No model was asked, so it cost nothing.";
+  const asked = `${plural(usage.calls, "call")} of the model (${number(usage.input_tokens)} tokens in, ${number(usage.output_tokens)} out)`;
+  if (cost === null) return `${asked}; what that cost is not known, since the model has no price here.`;
+  return `${asked}, which cost ${cost ? money(cost) : "nothing"}.`;
+}
+
+// A sentence of the server, its `names` set apart.
+export const coded = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
