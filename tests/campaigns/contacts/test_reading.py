@@ -298,6 +298,13 @@ def test_a_damaged_workbook_gets_a_sentence(tmp_path: Path, cut: int) -> None:
     assert "workbook" in refused(tmp_path, data[:cut]).message.lower() or cut < 200
 
 
+def test_other_archives_are_no_workbooks(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("people.csv", "email")
+    assert refused(tmp_path, file.getvalue()).code == "not_a_table"
+
+
 def test_a_hostile_workbook_is_not_read(tmp_path: Path) -> None:
     source = zipfile.ZipFile(io.BytesIO(workbook(["email"], ["a@example.org"])))
     bomb = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">]>'

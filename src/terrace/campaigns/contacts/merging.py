@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Table, bindparam, insert, select, update
@@ -126,8 +127,7 @@ def _insert(session: Session, scope: Scope, fresh: dict[str, _State]) -> None:
                 "updated_at": at,
             }
         )
-    if rows:
-        session.execute(insert(CONTACTS), rows)
+    _insert_all(session, CONTACTS, rows)
 
 
 def _update(session: Session, scope: Scope, changed: dict[str, _State]) -> None:
@@ -155,5 +155,15 @@ def _join(session: Session, scope: Scope, list_id: str, ids: Sequence[str]) -> N
         for each in dict.fromkeys(ids)
         if each not in there
     ]
-    if rows:
-        session.execute(insert(MEMBERSHIPS), rows)
+    _insert_all(session, MEMBERSHIPS, rows)
+
+
+def _insert_all(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Straight to the driver, in its own dialect: texts and numbers need nothing of what SQLAlchemy does for each row,
+    which was a third of an import's cost."""
+    if not rows:
+        return
+    connection = session.connection()
+    compiled: Any = insert(table).compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    given: Any = rows if compiled.positiontup is None else list(map(itemgetter(*compiled.positiontup), rows))
+    connection.exec_driver_sql(str(compiled), given)

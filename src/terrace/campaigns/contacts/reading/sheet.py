@@ -99,12 +99,16 @@ class Sheet:
 def _told(error: Invalid) -> Invalid:
     if error.code == "document_encrypted":
         return Invalid("This workbook is protected by a password. Remove it and save the file again.", code=error.code)
+    if error.code in ("not_a_table", "table_empty", "unknown_sheet"):
+        return error
     return Invalid(f"This workbook cannot be read. {error.message}", code=error.code, status=error.status)
 
 
 def _find(archive: Archive, wanted: str, notes: list[str]) -> tuple[str, bool]:
     """(the sheet's part, whether days count from 1904)."""
     main = archive.main_part("xl/workbook.xml")
+    if main not in archive.names or main.partition("/")[0] != "xl":
+        raise Invalid("This is no Excel workbook. Save it as CSV or as .xlsx.", code="not_a_table", status=415)
     book = archive.xml(main)
     parts = archive.relations(main)
     sheets = {}
