@@ -114,7 +114,7 @@ def test_a_campaign_from_a_table_to_its_export(office: Server, scribe: Scribe, v
     page.reload()
     expect(page.get_by_label("Text", exact=True)).to_have_value(TEXT)  # nothing is lost
     expect(page.get_by_label("Name of the template")).to_have_value("Greeting")
-    page.get_by_label("Model").select_option("desk/scribe")
+    page.get_by_label("Model", exact=True).select_option("desk/scribe")
 
     # preview: an unknown price is said and holds no budget; a known one tells what it may cost
     forward(page, "Look at a few before all are written")
@@ -135,9 +135,9 @@ def test_a_campaign_from_a_table_to_its_export(office: Server, scribe: Scribe, v
     accessible(page)
 
     # back and forth
-    page.get_by_role("button", name="Contacts").and_(page.locator(".steps button")).click()
+    page.get_by_role("button", name="Contacts").and_(page.locator(".wizardsteps button")).click()
     expect(page.get_by_role("radio", name=re.compile("customers"))).to_be_checked()
-    page.locator(".steps button", has_text="Template").click()
+    page.locator(".wizardsteps button", has_text="Template").click()
     expect(page.get_by_label("Text", exact=True)).to_have_value(TEXT)
     forward(page, "Look at a few before all are written")
     expect(page.locator(".letter")).to_have_count(5)
@@ -173,9 +173,9 @@ def test_a_campaign_from_a_table_to_its_export(office: Server, scribe: Scribe, v
     expect(dialog.get_by_role("complementary", name="Contact")).to_contain_text("p7@example.org")
     expect(dialog.get_by_role("complementary", name="Contact")).to_contain_text(TOWNS[7 % 3])
     dialog.get_by_role("button", name="Edit").click()
-    dialog.get_by_label("The message").fill("Dear seven, come and see us.")
+    dialog.get_by_role("textbox", name="The message").fill("Dear seven, come and see us.")
     dialog.get_by_role("button", name="Save").click()
-    expect(dialog.locator(".words").first).to_have_text("Dear seven, come and see us.")
+    expect(dialog.locator(".saying").first).to_have_text("Dear seven, come and see us.")
     dialog.get_by_role("button", name="Approve", exact=True).click()
     expect(dialog.get_by_text("Approved", exact=True).first).to_be_visible()
     accessible(page)

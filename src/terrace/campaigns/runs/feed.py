@@ -80,11 +80,12 @@ class Feed:
             if over:
                 yield Event("done", {"state": campaign.state, **progress})
                 return
-            await self._news(news)
+            untold = progress != shown  # and has to be told soon, whether more happens or not
+            await self._news(news, PROGRESS_SECONDS if untold else POLL_SECONDS)
 
-    async def _news(self, news: asyncio.Event) -> None:
+    async def _news(self, news: asyncio.Event, longest: float) -> None:
         try:
-            async with asyncio.timeout(POLL_SECONDS):
+            async with asyncio.timeout(longest):
                 await news.wait()
         except TimeoutError:
             return

@@ -22,7 +22,7 @@ export class Import {
     count += 1;
     Object.assign(this, { source, begun, signal });
     this.told = h("div", { class: "import-told", role: "status" });
-    this.table = h("div", { class: "tablewrap", tabindex: "0", role: "region", "aria-label": "Columns and fields" });
+    this.table = h("div", { class: "tablebox", tabindex: "0", role: "region", "aria-label": "Columns and fields" });
     this.wrong = h("div", { role: "alert" });
     this.name = h("input", { class: "field", id: `list-${count}`, maxlength: 200, list: `lists-${count}`, value: list });
     this.button = h("button", { type: "submit", class: "button primary" }, "Import");
@@ -92,7 +92,7 @@ export class Import {
       this.table,
       h(
         "table",
-        { class: "grid" },
+        { class: "rowsgrid" },
         h("caption", { class: "quiet" }, `Columns of ${this.source.name}, the field each becomes, and the first rows`),
         h(
           "thead",

@@ -131,10 +131,10 @@ export class Databases {
     return [
       h(
         "div",
-        { class: "tablewrap", tabindex: "0", role: "region", "aria-label": "The first rows" },
+        { class: "tablebox", tabindex: "0", role: "region", "aria-label": "The first rows" },
         h(
           "table",
-          { class: "grid" },
+          { class: "rowsgrid" },
           h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col" }, column)))),
           h("tbody", null, rows.map((row) => h("tr", null, columns.map((column) => h("td", null, row[column] ?? ""))))),
         ),

@@ -36,10 +36,10 @@ export function previewCard({ contact, text, prompt, sources, error, model, cost
     { class: "letter", "aria-label": `Message to ${called(contact)}` },
     h("header", null, h("b", null, called(contact)), h("p", { class: "small faint clip" }, under(contact))),
     error && h("p", { class: "wrong" }, icon("warn"), error.message),
-    !dry && text && h("p", { class: "words" }, text),
-    dry && prompt && h("p", { class: "words asked" }, prompt),
+    !dry && text && h("p", { class: "saying" }, text),
+    dry && prompt && h("p", { class: "saying asked" }, prompt),
     citations(sources),
-    !dry && prompt && prompt !== text && h("details", { class: "more" }, h("summary", null, "What the model was asked"), h("p", { class: "words asked" }, prompt)),
+    !dry && prompt && prompt !== text && h("details", { class: "more" }, h("summary", null, "What the model was asked"), h("p", { class: "saying asked" }, prompt)),
     (model || price) && h("p", { class: "small faint" }, [model, price].filter(Boolean).join(" · ")),
   );
 }

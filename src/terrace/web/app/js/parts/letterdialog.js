@@ -75,7 +75,7 @@ export class LetterDialog {
     );
     fill(
       this.words,
-      message.text && h("p", { class: "words" }, message.text),
+      message.text && h("p", { class: "saying" }, message.text),
       message.error && bad(message.error.message),
       !message.text && !message.error && h("p", { class: "soft" }, "It is not written yet."),
       citations(message.sources),
@@ -158,7 +158,7 @@ export class LetterDialog {
     fill(
       this.contact,
       facts({ email: person.email, key: person.key === person.email ? "" : person.key, ...person.fields }),
-      person.last_conversation && [h("h3", null, "Said last"), h("p", { class: "words small soft" }, person.last_conversation)],
+      person.last_conversation && [h("h3", null, "Said last"), h("p", { class: "saying small soft" }, person.last_conversation)],
     );
   }
 }

@@ -60,7 +60,7 @@ export class TemplateEditor {
       "div",
       { class: "templateeditor" },
       this.modes,
-      h("div", { class: "formfield" }, h("label", { for: key }, "Text"), h("div", { class: "editor" }, this.mirror, this.area)),
+      h("div", { class: "formfield" }, h("label", { for: key }, "Text"), h("div", { class: "texteditor" }, this.mirror, this.area)),
       this.chips,
       this.told,
       this.query.element,

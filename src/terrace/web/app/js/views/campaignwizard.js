@@ -36,7 +36,7 @@ class Wizard {
 
   constructor(main, draft, signal) {
     Object.assign(this, { draft, signal });
-    this.steps = h("ol", { class: "steps", "aria-label": "Steps" });
+    this.steps = h("ol", { class: "wizardsteps", "aria-label": "Steps" });
     this.heading = h("h2", { tabindex: "-1" });
     this.body = h("div");
     this.told = h("div", { class: "told", role: "alert" });

@@ -185,7 +185,7 @@ class People {
       "li",
       { class: role },
       h("p", { class: "small faint" }, h("b", null, role === "user" ? called(contact) : "To them"), " ", h("span", { title: exact(at) }, ago(at))),
-      h("p", { class: "words" }, text),
+      h("p", { class: "saying" }, text),
     );
   }
 

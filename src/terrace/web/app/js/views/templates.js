@@ -157,7 +157,7 @@ class TemplateList {
             h("p", { class: "row spread" },
               h("b", null, `Version ${number(each.version)}`),
               h("span", { class: "small faint", title: exact(each.created_at) }, `${MODES[each.mode]} · ${ago(each.created_at)}`)),
-            h("p", { class: "words" }, each.body),
+            h("p", { class: "saying" }, each.body),
             each.version !== template.version &&
               h("div", { class: "row" }, h("button", {
                 type: "button",
