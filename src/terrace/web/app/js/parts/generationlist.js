@@ -72,7 +72,9 @@ export class Generations {
         h(
           "p",
           { class: "small soft" },
-          `${compact(vectors)} of ${plural(chunks, "passage")} · ${number(generation.dimensions)} dimensions · begun `,
+          `${compact(vectors)} of ${plural(chunks, "passage")} · `,
+          generation.dimensions > 0 && `${number(generation.dimensions)} dimensions · `,
+          "begun ",
           h("span", { title: exact(generation.created_at) }, ago(generation.created_at)),
           generation.switched_at && [
             " · served since ",

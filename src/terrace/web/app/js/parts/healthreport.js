@@ -7,6 +7,10 @@ import { icon } from "./icons.js";
 
 const EXAMPLES = 5; // shown at first
 const PAST = 48; // checks in the picture
+const DAYS = 36 * 3_600_000; // ms, from which on they are told apart by their days
+const timeOf = (at) => new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+const shortDay = (at) => new Date(at).toLocaleDateString(undefined, { day: "numeric", month: "short" });
+const whole = (value) => (Number.isInteger(value) ? compact(value) : ""); // half a finding is none
 
 export function figures({ report }) {
   const found = report.findings.reduce((sum, each) => sum + each.count, 0);
@@ -118,9 +122,10 @@ export function past({ history, report }) {
   const ranked = [...sums].sort((one, two) => two[1] - one[1]).map(([kind]) => kind);
   const own = ranked.slice(0, COLOURS);
   const rest = ranked.slice(COLOURS);
+  const days = new Date(checks.at(-1).checked_at) - new Date(checks[0].checked_at) > DAYS;
   const points = checks.map(({ checked_at: at, counts }) => ({
     label: exact(at),
-    short: new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" }),
+    short: days ? shortDay(at) : timeOf(at),
     parts: [
       ...own.map((kind) => counts[kind] ?? 0),
       ...(rest.length ? [rest.reduce((sum, kind) => sum + (counts[kind] ?? 0), 0)] : []),
@@ -129,7 +134,8 @@ export function past({ history, report }) {
   const series = [...own.map(titleOf), ...(rest.length ? ["Others"] : [])];
   const label = `Findings at the last ${plural(checks.length, "check")}`;
   return [
-    columns({ label, points, series, format: (value) => plural(value, "finding"), axis: compact, others: rest.length > 0 }),
+    h("p", { class: "small soft" }, series.length > 1 ? `${label}.` : `${label}: ${series[0].toLowerCase()}.`),
+    columns({ label, points, series, format: (value) => plural(value, "finding"), axis: whole, others: rest.length > 0 }),
     table(label, checks, ranked, titleOf),
   ];
 }

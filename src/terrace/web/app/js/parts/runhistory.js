@@ -14,6 +14,8 @@ const STATES = {
   cancelled: ["Stopped", ""],
   skipped: ["Skipped", "warn"],
 };
+// A source's own schedule has its id behind its name, so that two may be called the same.
+export const nameOf = ({ name }) => name.replace(/ \(src_\w+\)$/, "");
 export const runWords = (run) => STATES[run.state][0];
 
 // The latest at the right. `runs`: newest first.
@@ -27,7 +29,7 @@ export function ticks(schedule, runs) {
     {
       type: "button",
       class: "ticks",
-      "aria-label": `History of ${schedule.name}: ${told}`,
+      "aria-label": `History of ${nameOf(schedule)}: ${told}`,
       onclick: () => showRuns(schedule),
     },
     runs
@@ -58,7 +60,7 @@ export function showRuns(schedule) {
     if (!all.length) fill(list, h("li", { class: "soft" }, "It has not run yet."));
   }
   const dialog = drawer(
-    `History of ${schedule.name}`,
+    `History of ${nameOf(schedule)}`,
     h("p", { class: "soft" }, schedule.sentence),
     list,
     h("div", { class: "row" }, more),

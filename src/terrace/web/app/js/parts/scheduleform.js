@@ -9,6 +9,7 @@ import { modal } from "./dialog.js";
 import { timing } from "./timing.js";
 import { toast } from "./toast.js";
 
+const USUAL = "sources.run";
 const AT = { schedule_exists: "name", bad_name: "name" };
 
 // `given`: {name, action, payload} where that is settled already; `done()` comes when it is saved.
@@ -63,6 +64,7 @@ function whatField(signal) {
     .then(({ items }) => {
       actions = items;
       fill(action.input, items.map(({ name, title }) => h("option", { value: name }, title)));
+      if (items.some((each) => each.name === USUAL)) action.input.value = USUAL;
       return paint();
     })
     .catch((error) => error.name !== "AbortError" && fill(place, bad(error.message)));

@@ -30,7 +30,7 @@ export const KINDS = {
   site: {
     name: "Site",
     brings: "The pages a site's first page or sitemap leads to",
-    sign: "files",
+    sign: "globe",
     label: "First page, or sitemap",
     placeholder: "https://example.org/sitemap.xml",
     hint: "Pages of this site alone are fetched, as its robots.txt allows.",
@@ -39,7 +39,7 @@ export const KINDS = {
   feed: {
     name: "Feed",
     brings: "Each entry of an RSS or Atom feed",
-    sign: "bell",
+    sign: "feed",
     label: "Address of the feed",
     placeholder: "https://example.org/feed.xml",
     hint: "Entries stay when they leave the feed.",

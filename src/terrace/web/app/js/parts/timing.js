@@ -5,7 +5,7 @@ import { schedules } from "../automation.js";
 import { exact } from "../format.js";
 import { field, group, select } from "./form.js";
 
-const HAND = ["hand", "Only when I say so"];
+const HAND = ["hand", "At no set times"];
 const CHOICES = [
   ["hourly", "Every hour"],
   ["nightly", "Every night at 02:00"],
@@ -29,7 +29,6 @@ export function timing({ schedule = null, byHand = false, signal }) {
   const choice = select({
     label: "When",
     name: "when",
-    required: false,
     options: [
       ...(byHand ? [HAND] : []),
       ...(chosen === "every" ? [["every", schedule.sentence.replace(/\.$/, "")]] : []),

@@ -9,7 +9,7 @@ import { icon } from "../parts/icons.js";
 import { hollow, lively, redraw } from "../parts/lively.js";
 import { menuButton } from "../parts/menu.js";
 import { page } from "../parts/page.js";
-import { runWords, showRuns, TICKS, ticks } from "../parts/runhistory.js";
+import { nameOf, runWords, showRuns, TICKS, ticks } from "../parts/runhistory.js";
 import { scheduleDialog } from "../parts/scheduleform.js";
 import { soon } from "../parts/times.js";
 import { attempt } from "../parts/toast.js";
@@ -110,7 +110,8 @@ class Schedules {
   }
 
   line(schedule) {
-    const { name, enabled, problem, last_run: last } = schedule;
+    const { enabled, problem, last_run: last } = schedule;
+    const name = nameOf(schedule);
     return h(
       "li",
       { class: enabled ? null : "resting" },
@@ -170,11 +171,11 @@ class Schedules {
   }
 
   change(schedule) {
-    scheduleDialog({ title: `Change ${schedule.name}`, schedule, signal: this.signal, done: () => this.load() });
+    scheduleDialog({ title: `Change ${nameOf(schedule)}`, schedule, signal: this.signal, done: () => this.load() });
   }
 
   async run(schedule) {
-    if (await attempt(() => schedules.run(schedule.id), `${schedule.name} is running`)) await attempt(() => this.load());
+    if (await attempt(() => schedules.run(schedule.id), `${nameOf(schedule)} is running`)) await attempt(() => this.load());
   }
 
   async switch(schedule) {
@@ -185,7 +186,7 @@ class Schedules {
 
   async remove(schedule) {
     const sure = await confirm({
-      title: `Delete ${schedule.name}?`,
+      title: `Delete ${nameOf(schedule)}?`,
       text: "It runs no more, and its history goes with it. A run under way goes on.",
       action: "Delete",
     });

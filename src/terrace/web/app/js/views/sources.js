@@ -177,10 +177,10 @@ class Sources {
     return h(
       "p",
       { class: "row small outcome" },
-      source.ran_at && h("span", { class: "faint", title: exact(source.ran_at) }, ago(source.ran_at)),
+      source.ran_at && h("span", { class: "faint", title: exact(source.ran_at) }, `Looked ${ago(source.ran_at)}`),
       counts.length
         ? counts.map(([count, words, tone]) => h("span", { class: `badge ${tone}` }, `${number(count)} ${words}`))
-        : !report.error && h("span", { class: "soft" }, "nothing found"),
+        : !report.error && !report.needs_confirm && h("span", { class: "soft" }, "nothing found"),
     );
   }
 

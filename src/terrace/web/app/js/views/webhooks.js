@@ -2,7 +2,7 @@
 
 import { fill, h } from "../dom.js";
 import { webhooks } from "../automation.js";
-import { ago, date, exact } from "../format.js";
+import { date, exact } from "../format.js";
 import { showDeliveries } from "../parts/deliveries.js";
 import { confirm, modal } from "../parts/dialog.js";
 import { form, select } from "../parts/form.js";
@@ -103,7 +103,7 @@ class Webhooks {
         !enabled && h("div", { class: "notice warn" }, icon("warn"), h("p", null, reason || "Switched off. What happens meanwhile is not told.")),
         enabled &&
           failing &&
-          h("p", { class: "small wrongwords", title: exact(failing) }, `Nothing has arrived since ${ago(failing)}.`),
+          h("p", { class: "small wrongwords" }, `Nothing has arrived since ${exact(failing)}: the log says why.`),
         h("p", { class: "small faint" }, `Made ${date(endpoint.created_at)}`),
       ),
       h(
