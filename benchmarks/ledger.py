@@ -22,9 +22,10 @@ from sqlmodel import Session
 from terrace.storage import SQLiteDatabase
 from terrace.storage.migrate import migrate
 from terrace.telemetry.calls import Call, Demand, Usage
-from terrace.telemetry.journal import SLOT, STEP, Entry, Journal, decode
+from terrace.telemetry.journal import STEP, Journal
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.prices import Prices, cost
+from terrace.telemetry.records import SLOT, Entry, decode
 from terrace.telemetry.tables import UsageDayRow
 from terrace.telemetry.usage import Group, UsageReport
 from terrace.types import Scope, new_id, now

@@ -10,9 +10,10 @@ from sqlmodel import Session
 from terrace.errors import Unavailable
 from terrace.storage import Database
 from terrace.telemetry.calls import Call, Demand, Outcome, Usage
-from terrace.telemetry.journal import Entry, Journal, decode, unpack
+from terrace.telemetry.journal import Journal
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.prices import Price, cost
+from terrace.telemetry.records import Entry, decode, unpack
 from terrace.telemetry.tables import UsagePageRow
 from terrace.types import Scope
 

@@ -13,7 +13,8 @@ from tests.telemetry.calls import ADA, call, demand, died
 
 from terrace.errors import Unavailable
 from terrace.telemetry.calls import Call, Demand, Usage
-from terrace.telemetry.journal import MAX_COST, MAX_TOKENS, SLOT, STEP, Entry, Journal, decode, id_at, leftovers
+from terrace.telemetry.journal import MAX_COST, MAX_TOKENS, STEP, Journal, leftovers
+from terrace.telemetry.records import SLOT, Entry, decode, id_at
 from terrace.types import Scope
 
 STARTED = 1_795_000_000.25

@@ -15,8 +15,9 @@ from tests.telemetry.calls import ADA, PRICE, RESERVED, Shaky, begin, booked, ca
 from terrace.errors import Unavailable
 from terrace.storage import Database, SQLiteDatabase
 from terrace.telemetry.calls import Usage
-from terrace.telemetry.journal import STEP, Entry, Journal
+from terrace.telemetry.journal import STEP, Journal
 from terrace.telemetry.ledger import Ledger, Recovered, Spent
+from terrace.telemetry.records import Entry
 from terrace.telemetry.store import day_of
 from terrace.telemetry.tables import UsageDayRow
 from terrace.types import Scope, now

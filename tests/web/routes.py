@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from terrace.web import app
-from terrace.web.access import SHORT, Rule, rule_of
+from terrace.web.access import rule_of
+from terrace.web.rules import SHORT, Rule
 
 
 class Call(NamedTuple):

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from terrace.settings import Settings
-from terrace.web.access import KEYS, RULES
 from terrace.web.api.archive import _inside
+from terrace.web.rules import KEYS, RULES
 from tests.web.conftest import Client
 from tests.web.people import PASSWORD, Person, invited, register, tenant
 from tests.web.routes import every

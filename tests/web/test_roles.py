@@ -4,7 +4,8 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 from terrace.accounts.roles import ROLES, permissions
-from terrace.web.access import RULES, check_rules, resource
+from terrace.web.access import check_rules, resource
+from terrace.web.rules import RULES
 from tests.web.conftest import Client
 from tests.web.people import Person, invited, register, tenant
 from tests.web.routes import Call, every

@@ -15,76 +15,41 @@ import mmap
 import os
 import secrets
 import struct
-import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from terrace.errors import Internal, Unavailable
-from terrace.telemetry.calls import Call, Demand, Operation, Outcome
+from terrace.telemetry.calls import Call, Demand
+from terrace.telemetry.records import (
+    BEGIN,
+    END,
+    END_AT,
+    ENDED,
+    FREE,
+    NAMES_AT,
+    NOT_TOLD,
+    OPEN,
+    OPERATION,
+    OUTCOME,
+    SEQUENCE,
+    SEQUENCE_AT,
+    SLOT,
+    TEXT,
+    UNPRICED,
+)
 from terrace.types import Scope
 
 log = logging.getLogger(__name__)
 
-SLOT = 512  # bytes
 STEP = 1024  # slots the file grows by
 MOST = 200_000  # slots; 100 MB, and then calls are refused
 SUFFIX = ".journal"
 MAX_TOKENS = 10**9  # of one call, in either direction; a provider that tells more is not believed
 MAX_COST = 10**17  # picodollars of one call
 
-_FREE, _OPEN, _ENDED = 0, 1, 2
-_OPERATIONS: tuple[Operation, ...] = ("chat", "embed")
-_OUTCOMES: tuple[Outcome, ...] = ("ok", "cancelled", "error", "lost")
-_OPERATION = {name: number for number, name in enumerate(_OPERATIONS)}
-_OUTCOME = {name: number for number, name in enumerate(_OUTCOMES)}
-_ERROR, _LOST = _OUTCOME["error"], _OUTCOME["lost"]
-_NOT_TOLD = -1.0  # no first token
-_UNPRICED = -1
-
-_TEXT = 320  # bytes for names; what comes before is numbers
 _HEADER = struct.Struct("<8sQ")
 _MAGIC = b"TRCJRNL1"
-# After the state: operation, length of the names, sequence, start, reserved input, output, cost, date of the price.
-# Then comes room for the end, then the names. What an earlier call left behind them is never looked at.
-_BEGIN = struct.Struct("<BH4xQdQQq10s")
-# Sequence, outcome, estimated, input, cached, output, cost, duration, first token, date of the price, error code.
-_END = struct.Struct("<QBB6xQQQqdd10s40s")
-_END_AT = 64
-_NUMBERS = struct.Struct("<BxH4xQdQQq16xQBx6xQQQq")  # of both, what is added up
-_LENGTH = struct.Struct("<H")
-_LENGTH_AT = 2
-_SEQUENCE = struct.Struct("<Q")
-_SEQUENCE_AT = 8
-_NAMES_AT = SLOT - _TEXT
-assert 1 + _BEGIN.size <= _END_AT
-assert _END_AT + _END.size <= _NAMES_AT
-
-
-class Entry(NamedTuple):
-    """One call as it stands in the books."""
-
-    id: str
-    tenant_id: str
-    user_id: str | None
-    key_id: str | None
-    job_id: str | None
-    provider: str
-    model: str
-    operation: Operation
-    outcome: Outcome
-    code: str
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    estimated: bool
-    cost: int | None  # picodollars; None: nobody told the price
-    price_dated: str | None
-    started_at: float
-    duration: float
-    first_token: float | None
 
 
 class Journal:
@@ -127,21 +92,21 @@ class Journal:
         names = _names(scope, demand)
         self._sequence += 1
         map, at = self._maps[slot // STEP], slot % STEP * SLOT
-        _BEGIN.pack_into(
-            map, at + 1, _OPERATION[demand.operation], len(names), self._sequence, started,
+        BEGIN.pack_into(
+            map, at + 1, OPERATION[demand.operation], len(names), self._sequence, started,
             min(max(reserved_input, 0), MAX_TOKENS), min(max(reserved_output, 0), MAX_TOKENS),
-            _UNPRICED if reserved_cost is None else min(max(reserved_cost, 0), MAX_COST),
+            UNPRICED if reserved_cost is None else min(max(reserved_cost, 0), MAX_COST),
             b"" if price_dated is None else price_dated.encode(),
         )  # fmt: skip
-        map[at + _NAMES_AT : at + _NAMES_AT + len(names)] = names
-        map[at] = _OPEN
+        map[at + NAMES_AT : at + NAMES_AT + len(names)] = names
+        map[at] = OPEN
         self._unused.pop()
         return slot
 
     def end(self, slot: int, call: Call, cost: int | None, price_dated: str | None) -> bool:
         """What the call came to; whether the slot was open."""
         map, at = self._maps[slot // STEP], slot % STEP * SLOT
-        if map[at] != _OPEN:
+        if map[at] != OPEN:
             return False
         usage = call.usage
         read, cached, written, estimated = (
@@ -149,14 +114,14 @@ class Journal:
             if usage is None
             else (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.estimated)
         )
-        _END.pack_into(
-            map, at + _END_AT, _SEQUENCE.unpack_from(map, at + _SEQUENCE_AT)[0], _OUTCOME[call.outcome], estimated,
+        END.pack_into(
+            map, at + END_AT, SEQUENCE.unpack_from(map, at + SEQUENCE_AT)[0], OUTCOME[call.outcome], estimated,
             min(max(read, 0), MAX_TOKENS), min(max(cached, 0), MAX_TOKENS), min(max(written, 0), MAX_TOKENS),
-            _UNPRICED if cost is None else min(max(cost, 0), MAX_COST),
-            call.duration, _NOT_TOLD if call.first_token is None else call.first_token,
+            UNPRICED if cost is None else min(max(cost, 0), MAX_COST),
+            call.duration, NOT_TOLD if call.first_token is None else call.first_token,
             b"" if price_dated is None else price_dated.encode(), call.code.encode(errors="replace"),
         )  # fmt: skip
-        map[at] = _ENDED
+        map[at] = ENDED
         return True
 
     def read(self, slots: Iterable[int]) -> list[bytes]:
@@ -166,7 +131,7 @@ class Journal:
     def free(self, slots: Iterable[int]) -> None:
         """Their calls are booked."""
         for slot in slots:
-            self._maps[slot // STEP][slot % STEP * SLOT] = _FREE
+            self._maps[slot // STEP][slot % STEP * SLOT] = FREE
             self._unused.append(slot)
 
     def close(self) -> None:
@@ -243,108 +208,17 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
             yield Leftover(path, descriptor, journal, slots)
 
 
-def record(slot: bytes) -> bytes:
-    """A busy slot without what an earlier call left in it: what is kept of a call for good."""
-    return slot[: _NAMES_AT + _LENGTH.unpack_from(slot, _LENGTH_AT)[0]]
-
-
-def sequence(record: bytes) -> int:
-    """What tells a call from all others of its journal."""
-    number: int = _SEQUENCE.unpack_from(record, _SEQUENCE_AT)[0]
-    return number
-
-
-def pack(records: Iterable[bytes]) -> bytes:
-    """A page of calls. They repeat each other: a tenth of their length is left."""
-    return zlib.compress(b"".join(records), 1)
-
-
-def unpack(page: bytes) -> Iterator[bytes]:
-    """The records of a page."""
-    calls, at = zlib.decompress(page), 0
-    while at < len(calls):
-        end = at + _NAMES_AT + _LENGTH.unpack_from(calls, at + _LENGTH_AT)[0]
-        yield calls[at:end]
-        at = end
-
-
-def nameless(record: bytes, users: Collection[str]) -> bytes:
-    """The call without user, key and job, if it was one of theirs."""
-    tenant, user, _, _, provider, model = record[_NAMES_AT:].split(b"\0", 5)
-    if user.decode() not in users:
-        return record
-    names = b"\0".join((tenant, b"", b"", b"", provider, model))
-    changed = bytearray(record[:_NAMES_AT] + names)
-    _LENGTH.pack_into(changed, _LENGTH_AT, len(names))
-    return bytes(changed)
-
-
-def numbers(record: bytes) -> tuple[bytes, float, bool, bool, int, int, int, int | None]:
-    """What adding up needs of a call: its names (for `apart`), when it began, whether it was lost, or failed, its
-    tokens read, cached and written, and its cost. Of what came to no end, the reservation."""
-    state, length, sequence, started, read, written, cost, of, outcome, *ended = _NUMBERS.unpack_from(record)
-    if state == _ENDED and of == sequence:
-        read, cached, written, cost = ended
-    else:
-        outcome, cached = _LOST, 0
-    return (
-        record[_NAMES_AT : _NAMES_AT + length], started, outcome == _LOST, outcome >= _ERROR,
-        read, min(cached, read), written, None if cost == _UNPRICED else cost,
-    )  # fmt: skip
-
-
-def decode(record: bytes, journal: int) -> Entry:
-    """The whole call: what came to an end as it was, what did not as its reservation."""
-    operation, length, sequence, started, read, written, cost, dated = _BEGIN.unpack_from(record, 1)
-    outcome, estimated, cached, duration, first_token, code = _LOST, True, 0, 0.0, _NOT_TOLD, b""
-    ended = _END.unpack_from(record, _END_AT)
-    if record[0] == _ENDED and ended[0] == sequence:
-        _, outcome, estimated, read, cached, written, cost, duration, first_token, dated, code = ended
-    return Entry(
-        f"{id_at(started)}{journal:010x}{sequence:010x}",
-        *apart(record[_NAMES_AT : _NAMES_AT + length]),
-        _OPERATIONS[operation],
-        _OUTCOMES[outcome],
-        _text(code),
-        read,
-        min(cached, read),
-        written,
-        bool(estimated),
-        None if cost == _UNPRICED else cost,
-        _text(dated) or None,
-        started,
-        duration,
-        None if first_token == _NOT_TOLD else first_token,
-    )
-
-
-@lru_cache(maxsize=1024)  # callers and models repeat
-def apart(names: bytes) -> tuple[str, str | None, str | None, str | None, str, str]:
-    """Tenant, user, key, job, provider, model."""
-    tenant, user, key, job, provider, model = names.decode(errors="replace").split("\0", 5)
-    return tenant, user or None, key or None, job or None, provider, model.replace("\0", "\ufffd")
-
-
-def id_at(moment: float) -> str:
-    """Ids of calls begun before `moment` sort before it, the others after it."""
-    return f"use_{max(0, int(moment * 1000)):012x}"
-
-
 def _names(scope: Scope, demand: Demand) -> bytes:
     """Who and what. A model's name may come from a client and be anything: it stands last and is cut."""
     model = demand.model
     names = f"{scope.tenant}\0{scope.user or ''}\0{scope.key or ''}\0{scope.job or ''}\0{demand.provider}\0{model}"
     encoded = names.encode(errors="replace")
-    if len(encoded) <= _TEXT:
+    if len(encoded) <= TEXT:
         return encoded
     before = len(encoded) - len(model.encode(errors="replace"))
-    if before + 4 > _TEXT:
+    if before + 4 > TEXT:
         raise Internal("The names of tenant, user, key, job and provider are too long to be booked.")
-    return encoded[: _TEXT - 3].decode(errors="ignore").encode() + "…".encode()
-
-
-def _text(padded: bytes) -> str:
-    return padded.rstrip(b"\0").decode(errors="replace").replace("\0", "\ufffd")
+    return encoded[: TEXT - 3].decode(errors="ignore").encode() + "…".encode()
 
 
 # -- files
@@ -395,7 +269,7 @@ def _content(descriptor: int) -> tuple[int | None, list[bytes]]:
     for start in range(0, os.fstat(descriptor).st_size, STEP * SLOT):
         piece = os.pread(descriptor, STEP * SLOT, start)
         whole = range(0, len(piece) - SLOT + 1, SLOT)
-        slots += [piece[at : at + SLOT] for at in whole if piece[at] in (_OPEN, _ENDED) and start + at]
+        slots += [piece[at : at + SLOT] for at in whole if piece[at] in (OPEN, ENDED) and start + at]
     return journal, slots
 
 

@@ -19,8 +19,9 @@ from terrace.errors import TerraceError, Unavailable
 from terrace.storage import Database, after_commit
 from terrace.telemetry import store
 from terrace.telemetry.calls import Call, Demand
-from terrace.telemetry.journal import MOST, Entry, Journal, decode, leftovers
+from terrace.telemetry.journal import MOST, Journal, leftovers
 from terrace.telemetry.prices import Price
+from terrace.telemetry.records import Entry, decode
 from terrace.telemetry.store import Batch, Recent, Total, day_of
 from terrace.types import Scope, now
 

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Row, insert, text
 from sqlmodel import Session
 
-from terrace.telemetry import journal as records
-from terrace.telemetry.journal import Entry, id_at
+from terrace.telemetry import records
+from terrace.telemetry.records import Entry, id_at
 from terrace.telemetry.tables import UsagePageRow
 from terrace.types import Scope
 

@@ -20,7 +20,7 @@ class UsagePageRow(SQLModel, table=True):
     batch: int  # and which of its bookings: each is made once
     calls: int
     about: str  # users, keys and models of the calls, so that few pages are opened to find one
-    body: bytes  # `telemetry.journal.pack`
+    body: bytes  # `telemetry.records.pack`
 
 
 class UsageDayRow(SQLModel, table=True):

@@ -16,8 +16,8 @@ from terrace.errors import Invalid
 from terrace.storage import Database
 from terrace.telemetry import store
 from terrace.telemetry.calls import PICODOLLARS
-from terrace.telemetry.journal import Entry, id_at
 from terrace.telemetry.ledger import Ledger
+from terrace.telemetry.records import Entry, id_at
 from terrace.telemetry.store import SUMS
 from terrace.types import Scope, moment, now
 

@@ -1,9 +1,9 @@
-"""Who may call what. The one table of rules, and the one place that holds requests to it."""
+"""Who may call what: the one place that holds requests to `web.rules`."""
 
 import hmac
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from ipaddress import ip_address, ip_network
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -11,229 +11,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from terrace.accounts.base import Caller
-from terrace.accounts.roles import Permission
 from terrace.errors import Denied, Unauthenticated
 from terrace.types import Scope
-
-Rule = Permission | Literal["public", "anyone"]
-"""public: without saying who; anyone: whoever says who, and the handler looks only at what is theirs."""
-
-RULES: dict[str, Rule] = {
-    "GET /health": "public",
-    "GET /ready": "public",
-    "GET /metrics": "operator",
-    # signing in
-    "POST /api/users": "public",
-    "POST /api/auth/login": "public",
-    "POST /api/auth/refresh": "public",
-    "POST /api/auth/logout": "public",
-    "GET /api/auth/session": "public",
-    "POST /api/auth/forgot": "public",
-    "POST /api/auth/reset": "public",
-    "POST /api/auth/invitation": "public",
-    "GET /api/auth/oidc/{name}": "public",
-    "GET /api/auth/oidc/{name}/callback": "public",
-    "POST /api/auth/accept": "anyone",
-    "POST /api/auth/switch": "anyone",
-    "POST /api/auth/password": "anyone",
-    "GET /api/auth/sessions": "anyone",
-    "DELETE /api/auth/sessions/{session_id}": "anyone",
-    # people
-    "GET /api/users/{user_id}": "anyone",
-    "PATCH /api/users/{user_id}": "anyone",
-    "DELETE /api/users/{user_id}": "anyone",
-    "GET /api/users/{user_id}/questions": "anyone",
-    "POST /api/users/{user_id}/reset-link": "members",
-    "GET /api/members": "members",
-    "PATCH /api/members/{user_id}": "members",
-    "DELETE /api/members/{user_id}": "members",
-    "GET /api/invitations": "members",
-    "POST /api/invitations": "members",
-    "DELETE /api/invitations/{invitation_id}": "members",
-    "GET /api/keys": "anyone",
-    "POST /api/keys": "keys",
-    "GET /api/keys/{key_id}": "anyone",
-    "PATCH /api/keys/{key_id}": "keys",
-    "DELETE /api/keys/{key_id}": "keys",
-    "POST /api/keys/{key_id}/rotate": "keys",
-    # what is used, and how much may be
-    "GET /api/usage": "anyone",
-    "GET /api/usage/calls": "anyone",
-    "GET /api/limits": "anyone",
-    "PUT /api/limits/{subject}": "limits",
-    "GET /api/prices": "anyone",
-    "PUT /api/prices/{model:path}": "operator",
-    "DELETE /api/prices/{model:path}": "operator",
-    "GET /api/audit": "audit",
-    # tenants
-    "GET /api/tenant": "anyone",
-    "PATCH /api/tenant": "tenant",
-    "GET /api/tenant/export": "tenant",
-    "GET /api/tenants": "operator",
-    "POST /api/tenants": "operator",
-    "GET /api/tenants/{tenant_id}": "operator",
-    "PATCH /api/tenants/{tenant_id}": "operator",
-    "DELETE /api/tenants/{tenant_id}": "operator",
-    "PUT /api/tenants/{tenant_id}/limits": "operator",
-    "GET /api/tenants/{tenant_id}/usage": "operator",
-    "GET /api/tenants/{tenant_id}/export": "operator",
-    "POST /api/tenants/{tenant_id}/invitations": "operator",
-    # asking
-    "POST /api/chat": "chat",
-    "POST /api/questions": "chat",
-    "GET /api/questions/{question_id}": "anyone",
-    "GET /api/conversations": "anyone",
-    "POST /api/conversations": "chat",
-    "GET /api/conversations/{conversation_id}": "anyone",
-    "PATCH /api/conversations/{conversation_id}": "chat",
-    "DELETE /api/conversations/{conversation_id}": "chat",
-    "POST /api/conversations/{conversation_id}/regenerate": "chat",
-    "GET /api/conversations/{conversation_id}/export": "anyone",
-    # documents
-    "POST /api/documents/upload": "documents:write",
-    "POST /api/documents/batch-upload": "documents:write",
-    "GET /api/documents": "documents:read",
-    "GET /api/documents/{document_id}": "documents:read",
-    "PATCH /api/documents/{document_id}": "documents:write",
-    "DELETE /api/documents/{document_id}": "documents:write",
-    "POST /api/documents/{document_id}/reprocess": "documents:write",
-    "GET /api/documents/{document_id}/original": "documents:read",
-    "GET /api/documents/{document_id}/text": "documents:read",
-    "GET /api/documents/{document_id}/chunks": "documents:read",
-    "GET /api/documents/{document_id}/pages": "documents:read",
-    "GET /api/documents/{document_id}/pages/{number}.png": "documents:read",
-    "GET /api/documents/{document_id}/pages/{number}/marks": "documents:read",
-    "GET /api/collections": "documents:read",
-    "POST /api/collections": "documents:write",
-    "GET /api/collections/{collection_id}": "documents:read",
-    "DELETE /api/collections/{collection_id}": "documents:write",
-    "GET /api/tags": "documents:read",
-    "POST /api/search": "documents:read",
-    # documents analysed: one's own
-    "POST /api/analyses": "analyses",
-    "GET /api/analyses": "analyses",
-    "GET /api/analyses/types": "analyses",
-    "GET /api/analyses/{analysis_id}": "analyses",
-    "DELETE /api/analyses/{analysis_id}": "analyses",
-    "POST /api/analyses/{analysis_id}/retry": "analyses",
-    "POST /api/analyses/{analysis_id}/document": "documents:write",
-    "GET /api/analyses/{analysis_id}/events": "analyses",
-    "GET /api/analyses/{analysis_id}/original": "analyses",
-    "GET /api/analyses/{analysis_id}/pages/{number}.png": "analyses",
-    # contacts, templates, campaigns: the tenant's
-    "GET /api/contacts": "campaigns",
-    "POST /api/contacts": "campaigns",
-    "POST /api/contacts/import": "campaigns",
-    "GET /api/contacts/fields": "campaigns",
-    "GET /api/contacts/{contact_id}": "campaigns",
-    "PATCH /api/contacts/{contact_id}": "campaigns",
-    "DELETE /api/contacts/{contact_id}": "campaigns",
-    "POST /api/contacts/{contact_id}/history": "campaigns",
-    "GET /api/contact-lists": "campaigns",
-    "DELETE /api/contact-lists/{list_id}": "campaigns",
-    "GET /api/databases": "campaigns",
-    "POST /api/databases": "sources",
-    "GET /api/databases/{database_id}": "campaigns",
-    "DELETE /api/databases/{database_id}": "sources",
-    "POST /api/databases/{database_id}/query": "sources",
-    "POST /api/databases/{database_id}/import": "sources",
-    "GET /api/templates": "campaigns",
-    "POST /api/templates": "campaigns",
-    "POST /api/templates/check": "campaigns",
-    "GET /api/templates/{template_id}": "campaigns",
-    "PATCH /api/templates/{template_id}": "campaigns",
-    "DELETE /api/templates/{template_id}": "campaigns",
-    "GET /api/templates/{template_id}/versions": "campaigns",
-    "GET /api/campaigns": "campaigns",
-    "POST /api/campaigns": "campaigns",
-    "GET /api/campaigns/{campaign_id}": "campaigns",
-    "PATCH /api/campaigns/{campaign_id}": "campaigns",
-    "DELETE /api/campaigns/{campaign_id}": "campaigns",
-    "POST /api/campaigns/{campaign_id}/preview": "campaigns",
-    "POST /api/campaigns/{campaign_id}/start": "campaigns",
-    "POST /api/campaigns/{campaign_id}/pause": "campaigns",
-    "POST /api/campaigns/{campaign_id}/resume": "campaigns",
-    "POST /api/campaigns/{campaign_id}/cancel": "campaigns",
-    "POST /api/campaigns/{campaign_id}/retry": "campaigns",
-    "POST /api/campaigns/{campaign_id}/approve": "campaigns",
-    "GET /api/campaigns/{campaign_id}/events": "campaigns",
-    "GET /api/campaigns/{campaign_id}/export": "campaigns",
-    "GET /api/campaigns/{campaign_id}/messages": "campaigns",
-    "GET /api/campaigns/{campaign_id}/messages/{message_id}": "campaigns",
-    "PATCH /api/campaigns/{campaign_id}/messages/{message_id}": "campaigns",
-    "POST /api/campaigns/{campaign_id}/messages/{message_id}/regenerate": "campaigns",
-    "POST /api/campaigns/{campaign_id}/messages/{message_id}/approve": "campaigns",
-    # what goes on by itself
-    "GET /api/webhooks": "webhooks",
-    "POST /api/webhooks": "webhooks",
-    "GET /api/webhooks/events": "webhooks",
-    "GET /api/webhooks/{webhook_id}": "webhooks",
-    "PATCH /api/webhooks/{webhook_id}": "webhooks",
-    "DELETE /api/webhooks/{webhook_id}": "webhooks",
-    "POST /api/webhooks/{webhook_id}/test": "webhooks",
-    "POST /api/webhooks/{webhook_id}/rotate": "webhooks",
-    "GET /api/webhooks/{webhook_id}/deliveries": "webhooks",
-    "GET /api/webhooks/{webhook_id}/deliveries/{delivery_id}": "webhooks",
-    "POST /api/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": "webhooks",
-    "GET /api/schedules": "sources",
-    "POST /api/schedules": "sources",
-    "POST /api/schedules/check": "sources",
-    "GET /api/schedules/actions": "sources",
-    "GET /api/schedules/{schedule_id}": "sources",
-    "PATCH /api/schedules/{schedule_id}": "sources",
-    "DELETE /api/schedules/{schedule_id}": "sources",
-    "POST /api/schedules/{schedule_id}/run": "sources",
-    "GET /api/schedules/{schedule_id}/runs": "sources",
-    "GET /api/sources": "sources",
-    "POST /api/sources": "sources",
-    "GET /api/sources/{source_id}": "sources",
-    "PATCH /api/sources/{source_id}": "sources",
-    "DELETE /api/sources/{source_id}": "sources",
-    "POST /api/sources/{source_id}/run": "sources",
-    "GET /api/sources/{source_id}/items": "sources",
-    "GET /api/index/health": "sources",
-    "POST /api/index/health/check": "sources",
-    "POST /api/index/health/repair": "sources",
-    "GET /api/index/generations": "operator",
-    "POST /api/index/generations": "operator",
-    "POST /api/index/generations/{generation_id}/switch": "operator",
-    "DELETE /api/index/generations/{generation_id}": "operator",
-    "GET /api/cache": "tenant",
-    "DELETE /api/cache": "tenant",
-    # jobs: one's own, or everybody's with `jobs:all`
-    "GET /api/jobs": "anyone",
-    "POST /api/jobs": "operator",
-    "GET /api/jobs/events": "anyone",
-    "GET /api/jobs/{job_id}": "anyone",
-    "GET /api/jobs/{job_id}/events": "anyone",
-    "POST /api/jobs/{job_id}/cancel": "anyone",
-    "POST /api/jobs/{job_id}/retry": "anyone",
-    # models
-    "GET /api/models": "anyone",
-    "POST /api/models/pull": "operator",
-    "GET /api/status": "anyone",
-}
-
-KEYS: dict[str, Permission] = {
-    "GET /api/questions/{question_id}": "chat",
-    "GET /api/users/{user_id}/questions": "chat",
-    "GET /api/conversations": "chat",
-    "GET /api/conversations/{conversation_id}": "chat",
-    "GET /api/conversations/{conversation_id}/export": "chat",
-    "GET /api/keys": "keys",
-    "GET /api/keys/{key_id}": "keys",
-}
-"""What is open to anyone who has logged in, and to a key only with this permission: who holds a key made for one
-purpose is not its owner."""
-
-SHORT = {
-    "GET /documents/list": "GET /api/documents",
-    "GET /jobs/{job_id}/status": "GET /api/jobs/{job_id}",
-    "POST /jobs/process-document": "POST /api/documents/{document_id}/reprocess",
-    "POST /upload": "POST /api/analyses",
-    "GET /{file_id:analysis}": "GET /api/analyses/{analysis_id}",
-}
-"""Promised short paths that are more than the canonical one without its prefix."""
+from terrace.web.rules import KEYS, RULES, SHORT, Rule
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 UNCOUNTED = frozenset({"public"})
@@ -353,7 +133,7 @@ def check_rules(routes: Iterable[BaseRoute]) -> None:
             try:
                 rule_of(route)
             except KeyError as error:
-                raise RuntimeError(f"{route.path} has no rule: web.access.RULES says who may call what.") from error
+                raise RuntimeError(f"{route.path} has no rule: web.rules says who may call what.") from error
 
 
 async def admit(request: Request, name: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from terrace.web.access import RULES
+from terrace.web.rules import RULES
 
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An access token or an API key (`trc_...`)."},
