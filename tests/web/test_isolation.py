@@ -89,7 +89,7 @@ async def at_rest(owner: Person) -> None:
     """Until no job of the tenant goes on: what is read twice must be the same."""
     async with asyncio.timeout(30):
         for state in ("queued", "running", "waiting"):
-            while (await owner.get(f"/api/jobs?state={state}")).json()["items"]:
+            while (await owner.get(f"/api/jobs?state={state}")).json()["items"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 
