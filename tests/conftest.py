@@ -1,6 +1,8 @@
 """What every test may ask for. Nothing here patches anything: fakes are real implementations of our ports."""
 
+import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +13,10 @@ from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.migrate import migrate
 from terrace.storage.sqlite import engine_for
 from terrace.types import Scope
+
+# Tests start Terrace many dozen times: compiled once, not each time, though this shell may forbid to keep what was.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A busy machine makes any example slow now and then; how quick things are is what benchmarks are for.
 settings.register_profile("terrace", deadline=None)

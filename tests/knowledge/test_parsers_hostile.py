@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests import samples
 from tests.samples import paragraph
 
@@ -28,8 +29,12 @@ SETTINGS = Knowledge(
 )
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def processes() -> AsyncIterator[Processes]:
+    """The same for all, as in a house: what is left of one file must do nothing to the next."""
     pool = Processes(limit=2)
     yield pool
     await pool.close()
