@@ -25,7 +25,12 @@ INVOICE = {
     "buyer": {"name": "Terrace Ltd", "address": None, "tax_id": None},
     "currency": "EUR",
     "items": [
-        {"description": f"Stones of kind {n}, dressed and delivered", "quantity": n, "unit_price": 2.5, "amount": 2.5 * n}
+        {
+            "description": f"Stones of kind {n}, dressed and delivered",
+            "quantity": n,
+            "unit_price": 2.5,
+            "amount": 2.5 * n,
+        }
         for n in range(1, 4)
     ],
     "subtotal": 15.0,
@@ -234,7 +239,9 @@ def test_both_views_are_accessible_and_fit(house: Server, eye: Eye, visit: Visit
     eye.gate.set()
     with httpx.Client(base_url=house.url, timeout=30) as client:
         sent = client.post(
-            "/api/analyses", files={"file": ("a rather long name of an invoice.pdf", numbered(3))}, data={"type": "invoice"}
+            "/api/analyses",
+            files={"file": ("a rather long name of an invoice.pdf", numbered(3))},
+            data={"type": "invoice"},
         )
         place = f"/analyses/{sent.raise_for_status().json()['id']}"
     page = visit(house.url + place, **(PHONE if device == "phone" else {}))

@@ -20,6 +20,7 @@ const EXAMPLE = {
 
 export class AnalysisForm {
   files = [];
+  #refused = null; // the schema that the server would not have, and why
 
   // `types`: as the API tells them. `send(files, wish)` takes what was chosen.
   constructor({ types, send, signal }) {
@@ -170,8 +171,9 @@ export class AnalysisForm {
         : "Without one the answer is text alone.";
       return true;
     }
-    const { fault, fields } = checkSchema(this.schema.value);
-    this.schema.fail(fault ?? "");
+    const { value, why } = this.#refused ?? {};
+    const { fault = value === this.schema.value ? why : "", fields } = checkSchema(this.schema.value);
+    this.schema.fail(fault);
     this.checked.textContent = fault
       ? ""
       : fields.length
@@ -194,6 +196,7 @@ export class AnalysisForm {
     this.take([file]);
     this.more.open = true;
     const about = this[AT[code]];
+    if (about === this.schema) this.#refused = { value: about.value, why: message };
     about.fail(message);
     about.input.focus();
     return true;

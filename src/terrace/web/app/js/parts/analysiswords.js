@@ -24,11 +24,12 @@ export const TYPES = {
   free: ["files", "Written out and described"],
 };
 
+// While it goes that way, and when it has gone it.
 export const WAYS = {
-  vision: "A model looked at the pages",
-  ocr: "Pictures were read by OCR, a model was given the text",
-  text: "A model was given the text",
-  quote: "Quoted, without a model",
+  vision: ["A model looks at the pages", "A model looked at the pages"],
+  ocr: ["Pictures are read by OCR, a model is given the text", "Pictures were read by OCR, a model was given the text"],
+  text: ["A model is given the text", "A model was given the text"],
+  quote: ["The text is quoted, without a model", "The text was quoted, without a model"],
 };
 
 // How far it is, with what its job tells where that is known.
@@ -70,9 +71,9 @@ export function progressBar(analysis, job = null) {
 }
 
 // What the calls of models were, and cost.
-export function costWords({ usage, cost }) {
+export function costWords({ usage, cost, way }) {
   if (!usage) return "";
-  if (!usage.calls) return "No model was asked, so it cost nothing.";
+  if (!usage.calls || way === "quote") return "No model was asked, so it cost nothing.";
   const asked = `${plural(usage.calls, "call")} of the model (${number(usage.input_tokens)} tokens in, ${number(usage.output_tokens)} out)`;
   if (cost === null) return `${asked}; what that cost is not known, since the model has no price here.`;
   return `${asked}, which cost ${cost ? money(cost) : "nothing"}.`;

@@ -32,11 +32,20 @@ function shown(value, label, depth) {
     h(
       "tbody",
       null,
-      entries.map(([key, each]) =>
-        h("tr", null, h("th", { scope: "row" }, named(key)), h("td", null, shown(each, named(key), depth + 1))),
-      ),
+      entries.map(([key, each]) => row(named(key), each, depth)),
     ),
   );
+}
+
+// A list of objects takes the whole width, below its name.
+function row(name, value, depth) {
+  const inside = shown(value, name, depth + 1);
+  if (!Array.isArray(value) || !value.some(isObject))
+    return h("tr", null, h("th", { scope: "row" }, name), h("td", null, inside));
+  return [
+    h("tr", { class: "above" }, h("th", { scope: "row", colspan: 2 }, name)),
+    h("tr", null, h("td", { colspan: 2 }, inside)),
+  ];
 }
 
 function plain(value) {
@@ -58,16 +67,17 @@ function list(values, label, depth) {
 }
 
 function columns(rows, label) {
-  const names = [...new Set(rows.flatMap(Object.keys))];
+  const names = [...new Set(rows.flatMap(Object.keys))].map((name) => {
+    const values = rows.map((each) => each[name] ?? null).filter((each) => each !== null);
+    return { name, right: values.length > 0 && values.every((each) => typeof each === "number") && "right" };
+  });
   const body = h("tbody");
-  const table = h(
-    "table",
-    { class: "columns", "aria-label": label },
-    h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, named(name))))),
-    body,
-  );
-  const filled = inParts(rows, body, (row) => h("tr", null, names.map((name) => h("td", null, plain(row[name])))));
-  const scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
+  const head = names.map(({ name, right }) => h("th", { scope: "col", class: right }, named(name)));
+  const line = (each) =>
+    h("tr", null, names.map(({ name, right }) => h("td", { class: right }, plain(each[name]))));
+  const filled = inParts(rows, body, line);
+  const table = h("table", { class: "columns", "aria-label": label }, h("thead", null, h("tr", null, head)), body);
+  const scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${label}, table` }, table);
   return filled === body ? scroll : [scroll, filled.at(-1)];
 }
 

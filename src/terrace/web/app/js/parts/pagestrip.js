@@ -2,14 +2,15 @@
 
 import { fill, h } from "../dom.js";
 import { analyses } from "../analyses.js";
-import { plural } from "../format.js";
+import { number } from "../format.js";
 import { icon } from "./icons.js";
 
 const ZOOMS = [0.4, 0.7, 1, 1.5, 2.2, 3.2];
 
 export class PageStrip {
   #pages = new Map(); // number -> {number, label, note, error, picture}
-  #places = new Map(); // number -> {place, shown}
+  #places = new Map(); // number -> {place, said, picture, shown}
+  #told = new Set(); // numbers the server has spoken of
   #zoom = ZOOMS.indexOf(1);
   #turn = 0;
 
@@ -56,23 +57,30 @@ export class PageStrip {
 
   // How many there are; `drawn` when their pictures may be asked for already.
   expect(count, drawn) {
-    for (let number = 1; number <= (count ?? 0); number += 1) {
-      const known = this.#pages.get(number);
-      this.tell({ label: `Page ${number}`, note: "", error: null, picture: drawn, ...known, number });
-    }
+    for (let each = 1; each <= (count ?? 0); each += 1)
+      if (!this.#told.has(each))
+        this.#put({ number: each, label: `Page ${each}`, note: "", error: null, picture: drawn });
     this.element.hidden = this.#pages.size === 0;
-    this.about.textContent = plural(this.#pages.size, "page");
-    this.#limits();
   }
 
   // What there is to say about one.
   tell(page) {
+    this.#told.add(page.number);
+    this.#put(page);
+  }
+
+  #put(page) {
     const before = this.#pages.get(page.number);
     if (before && ["label", "note", "error", "picture"].every((name) => before[name] === page[name])) return;
     this.#pages.set(page.number, page);
     let line = this.#places.get(page.number);
     if (!line) {
-      line = { place: h("li"), picture: h("div", { class: "pagepicture" }), said: h("div", { class: "said" }), shown: false };
+      line = {
+        place: h("li"),
+        said: h("div", { class: "said" }),
+        picture: h("div", { class: "pagepicture" }),
+        shown: false,
+      };
       fill(line.place, line.said, line.picture);
       this.#places.set(page.number, line);
       const next = [...this.#places.keys()].filter((each) => each > page.number).sort((a, b) => a - b)[0];
@@ -82,6 +90,7 @@ export class PageStrip {
     if (page.picture && !line.shown) this.#show(line, page);
     line.picture.hidden = !page.picture;
     this.element.hidden = false;
+    this.about.textContent = number(this.#pages.size);
   }
 
   #say({ place, said }, { label, note, error }) {
@@ -111,6 +120,7 @@ export class PageStrip {
   restart() {
     this.#turn += 1;
     this.#pages.clear();
+    this.#told.clear();
     this.#places.clear();
     fill(this.list);
     this.element.hidden = true;

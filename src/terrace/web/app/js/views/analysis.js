@@ -180,7 +180,8 @@ class Sight {
       ),
       !over && state !== "queued" && progressBar(analysis, this.#job),
       error && over && h("div", { class: "notice bad", role: "alert" }, icon("warn"), h("p", null, error.message)),
-      way && h("p", { class: "small soft" }, h("b", null, `${WAYS[way] ?? way}. `), coded(why)),
+      way &&
+        h("p", { class: "small soft" }, h("b", null, `${WAYS[way]?.[Number(over)] ?? way}. `), over && coded(why)),
       over && h("p", { class: "small soft" }, costWords(analysis)),
       (result?.warnings ?? []).length > 0 &&
         h(
