@@ -122,7 +122,7 @@ export class TemplateEditor {
   #paint() {
     const text = this.area.value;
     const wrong = this.#problems.map((each) => offsets(text, each));
-    const marks = [...text.matchAll(PLACE)].map((found) => [found.index, found.index + found[0].length, "place"]);
+    const marks = [...text.matchAll(PLACE)].map((found) => [found.index, found.index + found[0].length, "slot"]);
     const all = [...wrong.map(([start, end]) => [start, end, "wrong"]), ...marks].sort((a, b) => a[0] - b[0]);
     const pieces = [];
     let at = 0;

@@ -74,7 +74,7 @@ export class PreviewStep {
         "button",
         { type: "button", class: preview && !this.#old ? "button" : "button primary", onclick: () => this.#look(false) },
         icon(preview ? "redo" : "eye"),
-        preview ? "Write five again" : free ? "Show five messages" : "Write five messages",
+        `${free ? "Show" : "Write"} five ${preview ? "again" : "messages"}`,
       ),
       !free &&
         h(

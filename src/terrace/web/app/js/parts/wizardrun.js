@@ -68,7 +68,8 @@ export class RunStep {
       const [figure] = estimated(preview.estimate, true);
       told.push(figure === "Unknown" ? "What it costs is unknown." : `It may cost ${figure}.`);
     }
-    told.push(budget === null ? "There is no budget: nothing but your limits stops it." : `It pauses before it costs more than ${money(budget)}.`);
+    if (mode === "write")
+      told.push(budget === null ? "There is no budget: nothing but your limits stops it." : `It pauses before it costs more than ${money(budget)}.`);
     told.push(`${number(concurrency)} messages are written at a time. You can pause or cancel whenever you like, and nothing is sent: you export what is written.`);
     if (lacking) told.push(`${plural(lacking, "contact")} ${lacking === 1 ? "lacks" : "lack"} a value that the template asks for.`);
     return told;

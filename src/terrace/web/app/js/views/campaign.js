@@ -30,6 +30,8 @@ const ACTIVE = new Set(["scheduled", "preparing", "running", "paused"]);
 class Board {
   #last = null; // the id of the event seen last
   #following = false;
+  #again = false; // something began while the line was about to end
+  #said = null; // the state that was announced
   #dialog = null;
 
   constructor(main, campaign, signal) {
@@ -78,6 +80,7 @@ class Board {
       h("div", { class: "toolbar spread" }, this.tabs, this.approve),
       h("div", { class: "page-body" }, this.list.note, this.list.element, h("div", { class: "row" }, this.list.more)),
     );
+    this.#said = campaign.state;
     this.#draw();
     const live = ACTIVE.has(campaign.state);
     this.#drawTabs();
@@ -88,11 +91,16 @@ class Board {
   // -- live
 
   async #follow() {
+    this.#again = true;
     if (this.#following) return;
     this.#following = true;
+    const { signal } = this;
     try {
-      await follow(campaigns.eventsUrl(this.campaign.id), (event) => this.#take(event), { signal: this.signal, last: this.#last });
-      if (!this.signal.aborted) this.#take({ type: "campaign", data: await campaigns.get(this.campaign.id, this.signal) });
+      while (this.#again && !signal.aborted) {
+        this.#again = false;
+        await follow(campaigns.eventsUrl(this.campaign.id), (event) => this.#take(event), { signal, last: this.#last });
+        if (!signal.aborted) this.#take({ type: "campaign", data: await campaigns.get(this.campaign.id, signal) });
+      }
     } catch (error) {
       if (!this.signal.aborted) toast(error.message, { error: true });
     } finally {
@@ -107,15 +115,20 @@ class Board {
       this.#dialog?.update(data);
     } else if (type === "progress") this.#progress(data);
     else if (type === "state" || type === "campaign") {
-      const turned = data.state !== this.campaign.state;
       Object.assign(this.campaign, data);
       this.#draw();
-      if (turned) announce(sentence(this.campaign));
+      if (type === "campaign" || !OVER.has(data.state)) this.#say();
     } else if (type === "done") {
       this.#progress(data);
       return true;
     }
     return false;
+  }
+
+  // Each state once, and its end with what came of it.
+  #say() {
+    if (this.#said !== this.campaign.state) announce(sentence(this.campaign));
+    this.#said = this.campaign.state;
   }
 
   #progress({ done, failed, skipped, writing, total, cost, per_second, eta: left }) {
@@ -165,7 +178,8 @@ class Board {
       cell("Speed", state === "running" && speed !== null ? number(Math.round(speed * 10) / 10) : "–", "messages a second"),
       cell("Cost", spent(campaign), budget === null ? "no budget" : `of ${money(budget)}`),
     );
-    if (state === "running") fill(this.state, stateBadge(campaign), h("p", null, sentence(campaign)));
+    const words = this.state.querySelector("p");
+    if (words.textContent !== sentence(campaign)) words.textContent = sentence(campaign);
   }
 
   #drawTabs() {

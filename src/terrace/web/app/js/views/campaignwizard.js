@@ -19,7 +19,7 @@ const NAMES = ["Contacts", "Template", "Preview", "Run"];
 export async function view(main, _params, { signal, search }) {
   const draft = new CampaignDraft();
   const key = search.get("draft");
-  if (key) {
+  if (key && (await mayLeave(draft, key))) {
     const campaign = await draft.load(key, signal);
     if (campaign.state !== "draft") {
       draft.drop();
@@ -29,6 +29,14 @@ export async function view(main, _params, { signal, search }) {
     readdress("/campaigns/new");
   }
   await new Wizard(main, draft, signal).show();
+}
+
+// What was written for another campaign and is kept nowhere else would be gone.
+async function mayLeave(draft, key) {
+  const { campaign } = draft.now;
+  if (campaign === key || !draft.begun || (campaign && !draft.changedText)) return true;
+  const text = "You have begun another campaign here, whose text is not kept yet. To go on with this one, it is dropped.";
+  return confirm({ title: "Drop what you began?", text, action: "Drop it and go on" });
 }
 
 class Wizard {
@@ -114,7 +122,7 @@ class Wizard {
       this.acts,
       at > 0
         ? h("button", { type: "button", class: "button", onclick: () => this.#go(at - 1) }, icon("left"), "Back")
-        : h("a", { class: "button plain", href: "/campaigns" }, "Cancel"),
+        : h("a", { class: "button plain", href: "/campaigns" }, icon("left"), "To the campaigns"),
       h("div", { class: "row" }, this.why, this.next),
     );
   }

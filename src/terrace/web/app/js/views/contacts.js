@@ -165,7 +165,7 @@ class People {
     const { key, email, fields, turns, history, updated_at: changed } = detail;
     fill(
       place,
-      facts({ email, key, ...fields, changed: exact(changed) }),
+      facts({ email, key: key === email ? "" : key, ...fields, changed: exact(changed) }),
       h("h3", null, "What was said"),
       history.length
         ? [

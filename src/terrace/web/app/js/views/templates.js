@@ -1,8 +1,9 @@
 // Templates: what campaigns write, each with its versions.
 
-import { fill, h } from "../dom.js";
+import { fill, h, inThisTab } from "../dom.js";
 import { contacts, templates } from "../campaigns.js";
 import { ago, exact, number } from "../format.js";
+import { session } from "../session.js";
 import { confirm, drawer, modal } from "../parts/dialog.js";
 import { bad, field } from "../parts/form.js";
 import { icon } from "../parts/icons.js";
@@ -81,16 +82,20 @@ class TemplateList {
     );
   }
 
-  // `text`: an older version's, to go on with.
+  // `text`: an older version's, to go on with. What is written is kept in this tab until it is saved or given up.
   async edit(template, text = template) {
+    const unsavedAt = `template.${session().user?.id ?? ""}.${template?.id ?? "new"}`;
+    const unsaved = text === template ? inThisTab.get(unsavedAt) : null;
     const lists = (await attempt(() => contacts.lists(this.signal)))?.items ?? [];
     const stop = new AbortController();
-    const name = field({ label: "Name", name: "name", maxlength: 200, value: template?.name ?? "" });
+    const name = field({ label: "Name", name: "name", maxlength: 200, value: unsaved?.name ?? template?.name ?? "" });
     const told = h("div", { class: "told", role: "alert" });
     const place = h("div");
     let editor = null;
+    const keep = () => inThisTab.set(unsavedAt, { name: name.value, draft: editor.draft });
+    name.input.addEventListener("input", keep);
     const show = (list, draft) => {
-      editor = new TemplateEditor(draft, { list, signal: stop.signal });
+      editor = new TemplateEditor(draft, { list, signal: stop.signal, changed: keep });
       fill(place, editor.element);
     };
     const against = h(
@@ -99,8 +104,12 @@ class TemplateList {
       h("option", { value: "" }, "no list"),
       lists.map((each) => h("option", { value: each.id }, each.name)),
     );
-    show(null, text ?? { body: "", mode: "write" });
+    show(null, unsaved?.draft ?? text ?? { body: "", mode: "write" });
     const save = h("button", { type: "submit", class: "button primary" }, template ? "Save as a new version" : "Keep it");
+    const giveUp = () => {
+      inThisTab.set(unsavedAt, null);
+      dialog.close();
+    };
     const submit = async (event) => {
       event.preventDefault();
       fill(told);
@@ -114,7 +123,7 @@ class TemplateList {
         const body = { name: name.value, ...editor.draft };
         const kept = template ? await templates.change(template.id, body) : await templates.create(body);
         toast(template && kept.version === template.version ? "Saved" : `Version ${kept.version} is kept`);
-        dialog.close();
+        giveUp();
         await attempt(() => this.load());
       } catch (error) {
         if (error.code === "name_taken") name.fail(error.message);
@@ -133,7 +142,7 @@ class TemplateList {
           h("div", { class: "row against" }, h("label", { for: "template-against", class: "inlinelabel" }, "Check it against"), h("span", { class: "selectwrap" }, against, icon("down"))),
         place,
         told,
-        h("div", { class: "row formacts" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Cancel"), save),
+        h("div", { class: "row formacts" }, h("button", { type: "button", class: "button", onclick: () => giveUp() }, "Cancel"), save),
       ),
     );
     dialog.classList.add("widemodal");
