@@ -1,5 +1,6 @@
 // Lists that are read again while they are looked at, without taking the focus or a menu from anybody.
 
+const SOON = 150; // ms, in which several wishes are one
 const BUSY = 1_500; // ms between two looks while something is under way
 const CALM = 20_000;
 
@@ -34,23 +35,35 @@ const controls = (row) => [...(row?.querySelectorAll("button, a, input, summary"
 export function lively(look, { busy, signal }) {
   let timer;
   let looking = false;
+  let wanted = false;
+  let looked = Date.now();
   const later = (wait) => {
     clearTimeout(timer);
     if (!signal.aborted) timer = setTimeout(run, wait);
   };
+  const due = () => wanted || busy() || Date.now() - looked > CALM;
+  const seen = () => !document.hidden && !document.querySelector("main .menu");
   const run = async () => {
-    if (looking || document.hidden || document.querySelector("main .menu")) return later(BUSY);
-    looking = true;
-    try {
-      await look();
-    } catch {
-      /* the connection badge tells */
-    } finally {
+    if (looking) return; // it goes on by itself when it has looked
+    if (seen() && due()) {
+      looking = true;
+      wanted = false;
+      try {
+        await look();
+      } catch {
+        /* the connection badge tells */
+      }
       looking = false;
+      looked = Date.now();
     }
-    return later(busy() ? BUSY : CALM);
+    later(wanted ? SOON : BUSY);
   };
   signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
-  later(busy() ? BUSY : CALM);
-  return { soon: (wait = 150) => later(wait) };
+  later(BUSY);
+  return {
+    soon(wait = SOON) {
+      wanted = true;
+      later(wait);
+    },
+  };
 }

@@ -53,10 +53,15 @@ function whatField(signal) {
   const element = h("div", { class: "timing" }, action.element, place);
   let actions = [];
   let needed = [];
+  let turn = 0;
 
   async function paint() {
     const { needs = [] } = actions.find((each) => each.name === action.value) ?? {};
-    needed = await Promise.all(needs.map((each) => neededField(each, signal)));
+    turn += 1;
+    const mine = turn;
+    const fields = await Promise.all(needs.map((each) => neededField(each, signal)));
+    if (mine !== turn) return; // something else was chosen meanwhile
+    needed = fields;
     fill(place, needed.map((each) => each.element));
   }
   schedules

@@ -72,6 +72,7 @@ export function showItems(source, outcome = "") {
   draw();
   const dialog = drawer(source.name, tabs, list, h("div", { class: "row" }, more));
   dialog.addEventListener("close", () => stop.abort());
+  dialog.addEventListener("click", (event) => event.target.closest("a") && dialog.close()); // it leads elsewhere
   attempt(() => load());
 }
 
