@@ -10,8 +10,9 @@ from terrace.accounts.passwords import Passwords
 from terrace.storage import Database
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def passwords() -> Iterator[Passwords]:
+    """One for all: it keeps nothing but the list of common passwords, which takes as long to read as half a hash."""
     passwords = Passwords(settings.Accounts())
     yield passwords
     passwords.close()

@@ -86,13 +86,6 @@ class House:
 
 
 @pytest.fixture
-def passwords() -> Iterator[Passwords]:
-    passwords = Passwords(settings.Accounts())
-    yield passwords
-    passwords.close()
-
-
-@pytest.fixture
 async def house(database: Database, passwords: Passwords) -> House:
     """With one account, so that local mode is over."""
     await add_user(database, "olga@example.org")

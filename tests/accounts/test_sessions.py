@@ -85,13 +85,6 @@ async def code_of(act: Any) -> str:
 
 
 @pytest.fixture
-def passwords() -> Any:
-    passwords = Passwords(OPTIONS)
-    yield passwords
-    passwords.close()
-
-
-@pytest.fixture
 async def box() -> AsyncIterator[Postbox]:
     async with postbox() as box:
         yield box
