@@ -85,8 +85,13 @@ export class CampaignDraft {
   async keepTemplate() {
     const { template, text, templateName } = this.now;
     if (!this.changedText) return;
-    const kept = template ? await templates.change(template.id, text) : await templates.create({ name: templateName, ...text });
-    this.set({ template: { id: kept.id, name: kept.name, version: kept.version, text: textOf(kept) }, text: textOf(kept) });
+    const kept = template
+      ? await templates.change(template.id, text)
+      : await templates.create({ name: templateName, ...text });
+    this.set({
+      template: { id: kept.id, name: kept.name, version: kept.version, text: textOf(kept) },
+      text: textOf(kept),
+    });
   }
 
   // The campaign as a draft on the server.

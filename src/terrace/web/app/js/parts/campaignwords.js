@@ -66,7 +66,8 @@ export function estimated(estimate, perMessage) {
       "Nobody knows the price of this model. Set its price under Usage to see what the campaign costs, and to give it a budget.",
     ];
   if (estimate.high === 0) return ["$0.00", "No message costs anything."];
-  const near = estimate.low === estimate.high ? money(estimate.high) : `${money(estimate.low)} to ${money(estimate.high)}`;
+  const near =
+    estimate.low === estimate.high ? money(estimate.high) : `${money(estimate.low)} to ${money(estimate.high)}`;
   const basis = perMessage
     ? `Told from these messages. Were each as long as it may be: ${money(estimate.ceiling)}.`
     : "Told from the prompts and the model's price; writing a few tells it better.";

@@ -24,7 +24,13 @@ export class Import {
     this.told = h("div", { class: "import-told", role: "status" });
     this.table = h("div", { class: "tablebox", tabindex: "0", role: "region", "aria-label": "Columns and fields" });
     this.wrong = h("div", { role: "alert" });
-    this.name = h("input", { class: "field", id: `list-${count}`, maxlength: 200, list: `lists-${count}`, value: list });
+    this.name = h("input", {
+      class: "field",
+      id: `list-${count}`,
+      maxlength: 200,
+      list: `lists-${count}`,
+      value: list,
+    });
     this.button = h("button", { type: "submit", class: "button primary" }, "Import");
     this.element = h(
       "form",
@@ -37,7 +43,11 @@ export class Import {
         { class: "import-into" },
         h("label", { for: `list-${count}` }, "Into the list"),
         this.name,
-        h("datalist", { id: `lists-${count}` }, lists.map((each) => h("option", { value: each.name }))),
+        h(
+          "datalist",
+          { id: `lists-${count}` },
+          lists.map((each) => h("option", { value: each.name })),
+        ),
         this.button,
       ),
     );
@@ -97,14 +107,26 @@ export class Import {
         h(
           "thead",
           null,
-          h("tr", null, columns.map((column) => h("th", { scope: "col" }, h("span", { class: "clip" }, column)))),
-          h("tr", null, columns.map((column) => h("td", null, this.#pick(column, mapping[column])))),
+          h(
+            "tr",
+            null,
+            columns.map((column) => h("th", { scope: "col" }, h("span", { class: "clip" }, column))),
+          ),
+          h(
+            "tr",
+            null,
+            columns.map((column) => h("td", null, this.#pick(column, mapping[column]))),
+          ),
         ),
         h(
           "tbody",
           null,
           sample.map((row) =>
-            h("tr", null, columns.map((column) => h("td", { class: mapping[column] ? "" : "out" }, row[column] ?? ""))),
+            h(
+              "tr",
+              null,
+              columns.map((column) => h("td", { class: mapping[column] ? "" : "out" }, row[column] ?? "")),
+            ),
           ),
         ),
       ),
@@ -174,7 +196,11 @@ function rowErrors(problems, invalid, what) {
     "details",
     { class: "rowerrors", open: invalid <= 5 },
     h("summary", null, icon("warn"), `${plural(invalid, "row")} cannot be taken and will ${what}`),
-    h("ul", null, problems.map(({ line, message }) => h("li", null, h("b", null, `Line ${number(line)}: `), message))),
+    h(
+      "ul",
+      null,
+      problems.map(({ line, message }) => h("li", null, h("b", null, `Line ${number(line)}: `), message)),
+    ),
     problems.length < invalid && h("p", { class: "small" }, `The first ${number(problems.length)} are shown.`),
   );
 }
@@ -183,7 +209,11 @@ function rowErrors(problems, invalid, what) {
 export function importProgress({ job_id: jobId, list }, { done, signal }) {
   const bar = h("i");
   const words = h("p", { class: "small soft" }, "Waiting its turn");
-  const progress = h("div", { class: "bar unknown", role: "progressbar", "aria-label": `Import into ${list.name}` }, bar);
+  const progress = h(
+    "div",
+    { class: "bar unknown", role: "progressbar", "aria-label": `Import into ${list.name}` },
+    bar,
+  );
   const place = h("div", { class: "importing" }, h("p", null, `Into the list “${list.name}”`), progress, words);
   const show = (told) => {
     if (!told) return;

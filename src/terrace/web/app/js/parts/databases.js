@@ -19,13 +19,22 @@ export class Databases {
     this.element = h(
       "div",
       { class: "page-body" },
-      h("p", { class: "small soft" }, "A query on a database of yours, which can only read, brings contacts in as a table does."),
+      h(
+        "p",
+        { class: "small soft" },
+        "A query on a database of yours, which can only read, brings contacts in as a table does.",
+      ),
       this.list,
       h(
         "div",
         { class: "row" },
         can("sources")
-          ? h("button", { type: "button", class: "button", onclick: () => this.#connect() }, icon("plus"), "Connect a database")
+          ? h(
+              "button",
+              { type: "button", class: "button", onclick: () => this.#connect() },
+              icon("plus"),
+              "Connect a database",
+            )
           : h("p", { class: "small faint" }, "Databases are connected by an admin or an owner."),
       ),
     );
@@ -35,7 +44,10 @@ export class Databases {
   async #load() {
     const { items } = await databases.list(this.signal);
     this.list.hidden = !items.length;
-    fill(this.list, items.map((each) => this.#line(each)));
+    fill(
+      this.list,
+      items.map((each) => this.#line(each)),
+    );
   }
 
   #line(database) {
@@ -47,7 +59,11 @@ export class Databases {
         "div",
         { class: "grow" },
         h("p", null, h("b", null, name)),
-        h("p", { class: "small soft" }, [KINDS[kind], host ? `${host}:${port}` : "", inside].filter(Boolean).join(" · ")),
+        h(
+          "p",
+          { class: "small soft" },
+          [KINDS[kind], host ? `${host}:${port}` : "", inside].filter(Boolean).join(" · "),
+        ),
         h("p", { class: "small faint" }, `Connected ${date(made)}`),
       ),
       can("sources") && [
@@ -61,7 +77,12 @@ export class Databases {
 
   #connect() {
     const kind = select({ label: "Kind", name: "kind", options: Object.entries(KINDS) });
-    const file = field({ label: "Path of the file", name: "file", required: false, hint: "In a folder that the operator allows." });
+    const file = field({
+      label: "Path of the file",
+      name: "file",
+      required: false,
+      hint: "In a folder that the operator allows.",
+    });
     const server = [
       field({ label: "Host", name: "host", required: false, placeholder: "db.example.org" }),
       field({ label: "Port", name: "port", type: "number", min: 1, max: 65535, required: false }),
@@ -78,7 +99,11 @@ export class Databases {
         ],
       }),
     ];
-    const place = h("div", { class: "form" }, server.map((each) => each.element));
+    const place = h(
+      "div",
+      { class: "form" },
+      server.map((each) => each.element),
+    );
     const fit = () => {
       place.hidden = kind.value === "sqlite";
       file.element.hidden = kind.value !== "sqlite";
@@ -87,7 +112,11 @@ export class Databases {
     fit();
     const dialog = modal(
       "Connect a database",
-      h("p", { class: "small soft" }, "Its credentials are kept encrypted and are shown nowhere. A user who may only read is best."),
+      h(
+        "p",
+        { class: "small soft" },
+        "Its credentials are kept encrypted and are shown nowhere. A user who may only read is best.",
+      ),
       form({
         parts: [field({ label: "Name", name: "name", maxlength: 200 }), kind, group(place, ...server), file],
         action: "Connect",
@@ -105,8 +134,19 @@ export class Databases {
 
   #ask(database) {
     const shown = h("div");
-    const area = h("textarea", { class: "field code", rows: 4, maxlength: 20_000, spellcheck: "false", placeholder: "SELECT email, name, city FROM customers" });
-    const query = field({ label: "Query", name: "query", control: area, hint: "One SELECT. It runs where nothing can be written." });
+    const area = h("textarea", {
+      class: "field code",
+      rows: 4,
+      maxlength: 20_000,
+      spellcheck: "false",
+      placeholder: "SELECT email, name, city FROM customers",
+    });
+    const query = field({
+      label: "Query",
+      name: "query",
+      control: area,
+      hint: "One SELECT. It runs where nothing can be written.",
+    });
     const dialog = modal(
       `Ask ${database.name}`,
       form({
@@ -115,10 +155,13 @@ export class Databases {
         signal: this.signal,
         submit: async ({ query: text }) => {
           fill(shown);
-          fill(shown, this.#rows(await databases.query(database.id, text), () => {
-            dialog.close();
-            this.bring(fromDatabase(database, text), database.name);
-          }));
+          fill(
+            shown,
+            this.#rows(await databases.query(database.id, text), () => {
+              dialog.close();
+              this.bring(fromDatabase(database, text), database.name);
+            }),
+          );
         },
       }),
       shown,
@@ -135,16 +178,46 @@ export class Databases {
         h(
           "table",
           { class: "rowsgrid" },
-          h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col" }, column)))),
-          h("tbody", null, rows.map((row) => h("tr", null, columns.map((column) => h("td", null, row[column] ?? ""))))),
+          h(
+            "thead",
+            null,
+            h(
+              "tr",
+              null,
+              columns.map((column) => h("th", { scope: "col" }, column)),
+            ),
+          ),
+          h(
+            "tbody",
+            null,
+            rows.map((row) =>
+              h(
+                "tr",
+                null,
+                columns.map((column) => h("td", null, row[column] ?? "")),
+              ),
+            ),
+          ),
         ),
       ),
-      h("p", { class: "small faint" }, !rows.length ? "It gives no rows." : more ? "There are more rows." : "These are all."),
+      h(
+        "p",
+        { class: "small faint" },
+        !rows.length ? "It gives no rows." : more ? "There are more rows." : "These are all.",
+      ),
       notes.map((note) => h("p", { class: "small soft" }, note)),
       rows.length > 0 &&
         (usable
-          ? h("div", { class: "row formacts" }, h("button", { type: "button", class: "button primary", onclick: go }, "Import as contacts"))
-          : h("p", { class: "small soft" }, "To import them, a column has to say who is who: call one email or key, as in SELECT mail AS email.")),
+          ? h(
+              "div",
+              { class: "row formacts" },
+              h("button", { type: "button", class: "button primary", onclick: go }, "Import as contacts"),
+            )
+          : h(
+              "p",
+              { class: "small soft" },
+              "To import them, a column has to say who is who: call one email or key, as in SELECT mail AS email.",
+            )),
     ];
   }
 

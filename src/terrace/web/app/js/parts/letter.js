@@ -21,7 +21,12 @@ export function citations(sources) {
           "button",
           { type: "button", class: "chip", onclick: () => viewSource(source) },
           icon("book"),
-          h("span", { class: "clip" }, source.title || source.document_name, source.page ? `, page ${source.page}` : ""),
+          h(
+            "span",
+            { class: "clip" },
+            source.title || source.document_name,
+            source.page ? `, page ${source.page}` : "",
+          ),
         ),
       ),
     ),
@@ -39,7 +44,15 @@ export function previewCard({ contact, text, prompt, sources, error, model, cost
     !dry && text && h("p", { class: "saying" }, text),
     dry && prompt && h("p", { class: "saying asked" }, prompt),
     citations(sources),
-    !dry && prompt && prompt !== text && h("details", { class: "more" }, h("summary", null, "What the model was asked"), h("p", { class: "saying asked" }, prompt)),
+    !dry &&
+      prompt &&
+      prompt !== text &&
+      h(
+        "details",
+        { class: "more" },
+        h("summary", null, "What the model was asked"),
+        h("p", { class: "saying asked" }, prompt),
+      ),
     (model || price) && h("p", { class: "small faint" }, [model, price].filter(Boolean).join(" · ")),
   );
 }

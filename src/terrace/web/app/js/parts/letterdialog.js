@@ -1,6 +1,6 @@
 // One message beside its contact: read, edited, approved, written again.
 
-import { announce, fill, h } from "../dom.js";
+import { announce, fill, h, inThisTab } from "../dom.js";
 import { campaigns, contacts } from "../campaigns.js";
 import { exact, money } from "../format.js";
 import { called } from "./campaignwords.js";
@@ -24,13 +24,28 @@ export class LetterDialog {
     this.acts = h("div", { class: "row" });
     this.contact = h("aside", { class: "lettercontact", "aria-label": "Contact" });
     const step = (way, name, sign) =>
-      h("button", { type: "button", class: "iconbutton", "aria-label": name, onclick: () => this.#step(way) }, icon(sign));
+      h(
+        "button",
+        { type: "button", class: "iconbutton", "aria-label": name, onclick: () => this.#step(way) },
+        icon(sign),
+      );
     this.before = step(-1, "The message before", "left");
     this.after = step(1, "The message after", "right");
     this.dialog = h(
       "dialog",
       { class: "modal letterdialog", "aria-labelledby": "letter-title", onclose: () => closed(this.message) },
-      h("header", null, this.title, h("div", { class: "row" }, this.before, this.after, closer(() => this.dialog))),
+      h(
+        "header",
+        null,
+        this.title,
+        h(
+          "div",
+          { class: "row" },
+          this.before,
+          this.after,
+          closer(() => this.dialog),
+        ),
+      ),
       h(
         "div",
         { class: "inside" },
@@ -71,7 +86,11 @@ export class LetterDialog {
     fill(
       this.state,
       marks(message),
-      h("span", { class: "faint", title: exact(message.finished_at) }, [message.model, cost].filter(Boolean).join(" · ")),
+      h(
+        "span",
+        { class: "faint", title: exact(message.finished_at) },
+        [message.model, cost].filter(Boolean).join(" · "),
+      ),
     );
     fill(
       this.words,
@@ -96,7 +115,9 @@ export class LetterDialog {
           ? h("span", { class: "badge good", title: exact(approved) }, "Approved")
           : button("Approve", "check", "button primary", () => this.#run(campaigns.approve, "Approved"))),
       ready && button("Edit", "edit", "button", () => this.#edit()),
-      ready && !this.over && button("Write it again", "redo", "button", () => this.#run(campaigns.regenerate, "It is being written again")),
+      ready &&
+        !this.over &&
+        button("Write it again", "redo", "button", () => this.#run(campaigns.regenerate, "It is being written again")),
     );
   }
 
@@ -119,16 +140,27 @@ export class LetterDialog {
   }
 
   #edit() {
-    const area = h("textarea", { class: "field", rows: 12, maxlength: 150_000, "aria-label": "The message" });
-    area.value = this.message.text ?? "";
+    const unsaved = `edit.${this.message.id}`; // outlives a closed dialog and a reload
+    const area = h("textarea", {
+      class: "field",
+      rows: 12,
+      maxlength: 150_000,
+      "aria-label": "The message",
+      oninput: () => inThisTab.set(unsaved, area.value),
+    });
+    area.value = inThisTab.get(unsaved) ?? this.message.text ?? "";
+    const save = async () => {
+      if (await this.#run(campaigns.edit, "Saved", area.value)) inThisTab.set(unsaved, null);
+    };
     this.#edits = area;
     fill(this.words, area);
     fill(
       this.acts,
       button("Save", "check", "button primary", () =>
-        area.value.trim() ? this.#run(campaigns.edit, "Saved", area.value) : fill(this.told, bad("Write something, or leave it as it was.")),
+        area.value.trim() ? save() : fill(this.told, bad("Write something, or leave it as it was.")),
       ),
       button("Leave it as it was", null, "button", () => {
+        inThisTab.set(unsaved, null);
         this.#edits = null;
         this.#draw();
         this.title.focus();
@@ -158,12 +190,16 @@ export class LetterDialog {
     fill(
       this.contact,
       facts({ email: person.email, key: person.key === person.email ? "" : person.key, ...person.fields }),
-      person.last_conversation && [h("h3", null, "Said last"), h("p", { class: "saying small soft" }, person.last_conversation)],
+      person.last_conversation && [
+        h("h3", null, "Said last"),
+        h("p", { class: "saying small soft" }, person.last_conversation),
+      ],
     );
   }
 }
 
-const button = (label, sign, look, run) => h("button", { type: "button", class: look, onclick: run }, sign && icon(sign), label);
+const button = (label, sign, look, run) =>
+  h("button", { type: "button", class: look, onclick: run }, sign && icon(sign), label);
 
 export const facts = (values) =>
   h(

@@ -15,7 +15,11 @@ const LOOKED_THROUGH = 20; // pages of 200 at a time, for what the server does n
 export const FILTERS = {
   all: ["All", {}, () => true],
   failed: ["Failed", { state: "failed" }, (message) => message.state === "failed"],
-  approval: ["Needs approval", { state: "done", approved: "false" }, (message) => message.state === "done" && !message.approved_at],
+  approval: [
+    "Needs approval",
+    { state: "done", approved: "false" },
+    (message) => message.state === "done" && !message.approved_at,
+  ],
   edited: ["Edited", { state: "done" }, (message) => Boolean(message.edited_at)],
 };
 
@@ -182,7 +186,12 @@ export class MessageList {
     const { contact, text, error } = message;
     fill(
       element.firstElementChild,
-      h("span", { class: "whom" }, h("b", { class: "clip" }, called(contact)), h("span", { class: "small faint clip" }, under(contact))),
+      h(
+        "span",
+        { class: "whom" },
+        h("b", { class: "clip" }, called(contact)),
+        h("span", { class: "small faint clip" }, under(contact)),
+      ),
       h("span", { class: "says" }, text ?? error?.message ?? ""),
       h("span", { class: "marks" }, marks(message)),
     );

@@ -4,10 +4,20 @@ import { h } from "../dom.js";
 import { number } from "../format.js";
 
 export function progressBar(label, { big = false } = {}) {
-  const parts = { done: h("i", { class: "isdone" }), failed: h("i", { class: "isfailed" }), skipped: h("i", { class: "isskipped" }) };
+  const parts = {
+    done: h("i", { class: "isdone" }),
+    failed: h("i", { class: "isfailed" }),
+    skipped: h("i", { class: "isskipped" }),
+  };
   const element = h(
     "div",
-    { class: big ? "progress big" : "progress", role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 },
+    {
+      class: big ? "progress big" : "progress",
+      role: "progressbar",
+      "aria-label": label,
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+    },
     Object.values(parts),
   );
   const bar = {

@@ -60,7 +60,12 @@ export class TemplateEditor {
       "div",
       { class: "templateeditor" },
       this.modes,
-      h("div", { class: "formfield" }, h("label", { for: key }, "Text"), h("div", { class: "texteditor" }, this.mirror, this.area)),
+      h(
+        "div",
+        { class: "formfield" },
+        h("label", { for: key }, "Text"),
+        h("div", { class: "texteditor" }, this.mirror, this.area),
+      ),
       this.chips,
       this.told,
       this.query.element,
@@ -143,7 +148,9 @@ export class TemplateEditor {
     const { contacts: total, fields } = this.#counts;
     const names = ["name", "email", ...Object.keys(fields).filter((name) => !["name", "email", "key"].includes(name))];
     const offered = [
-      ...names.slice(0, 40).map((name) => [`contact.${name}`, total && `${number(fields[name] ?? 0)} of ${number(total)} have it`]),
+      ...names
+        .slice(0, 40)
+        .map((name) => [`contact.${name}`, total && `${number(fields[name] ?? 0)} of ${number(total)} have it`]),
       ["last_conversation", "What was said last to the contact"],
       ["knowledge", "Passages of your documents that fit"],
     ];
@@ -151,7 +158,12 @@ export class TemplateEditor {
       this.chips,
       h("span", { class: "small faint" }, "Put in"),
       offered.map(([name, title]) =>
-        h("button", { type: "button", class: "chip", title: title || null, onclick: () => this.#put(name) }, icon("plus"), name),
+        h(
+          "button",
+          { type: "button", class: "chip", title: title || null, onclick: () => this.#put(name) },
+          icon("plus"),
+          name,
+        ),
       ),
     );
   }
@@ -202,7 +214,11 @@ export class TemplateEditor {
           h(
             "li",
             null,
-            h("button", { type: "button", class: "linkbutton", onclick: () => this.#show(each) }, `Line ${each.line}, column ${each.column}`),
+            h(
+              "button",
+              { type: "button", class: "linkbutton", onclick: () => this.#show(each) },
+              `Line ${each.line}, column ${each.column}`,
+            ),
             h("span", null, each.message),
           ),
         ),
@@ -218,18 +234,25 @@ export class TemplateEditor {
             null,
             h("b", null, `{{${each.name}}}`),
             ` is missing for ${plural(each.lacking, "contact")} of ${number(total)}`,
-            each.examples.length > 0 && `, such as ${each.examples.slice(0, 3).map((one) => one.name || one.key).join(", ")}`,
+            each.examples.length > 0 &&
+              `, such as ${each.examples
+                .slice(0, 3)
+                .map((one) => one.name || one.key)
+                .join(", ")}`,
             ". Give it a default: ",
             h("code", null, `{{${each.name} | default: "…"}}`),
           ),
         ),
       );
-    if (total === null || total === undefined) return h("p", { class: "allgood" }, icon("check"), "The text can be read.");
+    if (total === null || total === undefined)
+      return h("p", { class: "allgood" }, icon("check"), "The text can be read.");
     return h(
       "p",
       { class: "allgood" },
       icon("check"),
-      total ? `Nothing is missing: all ${plural(total, "contact")} have what it asks for.` : "There is nobody in this list yet.",
+      total
+        ? `Nothing is missing: all ${plural(total, "contact")} have what it asks for.`
+        : "There is nobody in this list yet.",
     );
   }
 
@@ -252,4 +275,3 @@ function offsets(text, { line, column }) {
   const end = text.startsWith("{{", start) && close >= 0 && (next < 0 || close < next) ? close + 2 : stop;
   return [start, Math.max(end, Math.min(start + 1, text.length))];
 }
-

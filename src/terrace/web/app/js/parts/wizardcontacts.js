@@ -48,7 +48,8 @@ export class ContactsStep {
       this.lists,
       h("legend", { class: this.known.length ? "" : "quiet" }, "A list you have"),
       this.known.map((list) => this.#choice(list)),
-      !this.known.length && h("p", { class: "soft" }, "There is no list yet: upload a table of the people to write to."),
+      !this.known.length &&
+        h("p", { class: "soft" }, "There is no list yet: upload a table of the people to write to."),
     );
     this.ready();
   }

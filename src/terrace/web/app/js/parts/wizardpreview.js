@@ -72,7 +72,11 @@ export class PreviewStep {
       this.acts,
       h(
         "button",
-        { type: "button", class: preview && !this.#old ? "button" : "button primary", onclick: () => this.#look(false) },
+        {
+          type: "button",
+          class: preview && !this.#old ? "button" : "button primary",
+          onclick: () => this.#look(false),
+        },
         icon(preview ? "redo" : "eye"),
         `${free ? "Show" : "Write"} five ${preview ? "again" : "messages"}`,
       ),
@@ -101,16 +105,31 @@ export class PreviewStep {
     const cost = messages.reduce((sum, each) => sum + each.cost, 0);
     const unknown = messages.some((each) => each.unpriced);
     return [
-      this.#old && h("p", { class: "notice warn" }, icon("warn"), "The text, the list or the model has changed since. Write them again."),
+      this.#old &&
+        h(
+          "p",
+          { class: "notice warn" },
+          icon("warn"),
+          "The text, the list or the model has changed since. Write them again.",
+        ),
       h(
         "dl",
         { class: "figures threefigures" },
         h("div", null, h("dt", null, "All messages may cost"), h("dd", null, figure)),
         h("div", null, h("dt", null, "Messages"), h("dd", null, number(estimate.messages))),
-        h("div", null, h("dt", null, dry ? "This look cost" : `These ${messages.length} cost`), h("dd", null, unknown ? "Unknown" : money(cost))),
+        h(
+          "div",
+          null,
+          h("dt", null, dry ? "This look cost" : `These ${messages.length} cost`),
+          h("dd", null, unknown ? "Unknown" : money(cost)),
+        ),
       ),
       h("p", { class: "small soft" }, basis),
-      h("div", { class: "letters" }, messages.map((each) => previewCard(each, dry))),
+      h(
+        "div",
+        { class: "letters" },
+        messages.map((each) => previewCard(each, dry)),
+      ),
     ];
   }
 
@@ -119,7 +138,10 @@ export class PreviewStep {
     this.looking = true;
     fill(this.told);
     for (const button of this.acts.children) button.setAttribute("aria-disabled", "true");
-    fill(this.shown, h("p", { class: "row soft" }, h("span", { class: "spinner" }), dry ? "Putting the values in…" : "Writing…"));
+    fill(
+      this.shown,
+      h("p", { class: "row soft" }, h("span", { class: "spinner" }), dry ? "Putting the values in…" : "Writing…"),
+    );
     announce("The preview is being made.");
     try {
       this.campaign = await campaigns.preview(this.draft.now.campaign, { count: 5, dry });

@@ -53,7 +53,10 @@ export class RunStep {
     this.skip.checked = campaign.options?.incomplete === "skip";
     this.skipping.hidden = !this.draft.now.lacking && !this.skip.checked;
     this.webhook.input.value = campaign.webhook ?? "";
-    fill(this.words, this.#sentences(campaign).map((text) => h("p", null, text)));
+    fill(
+      this.words,
+      this.#sentences(campaign).map((text) => h("p", null, text)),
+    );
   }
 
   #sentences({ mode, model, budget, concurrency, preview }) {
@@ -63,15 +66,26 @@ export class RunStep {
       `${plural(list.contacts, "contact")} of the list “${list.name}” ${list.contacts === 1 ? "gets" : "each get"} ${how} from the template “${template.name}”, version ${template.version}.`,
     ];
     if (text.body.includes("knowledge"))
-      told.push(`For each, passages are looked up in ${collection ? `the collection “${collection}”` : "all your documents"}, and the message says which it rests on.`);
+      told.push(
+        `For each, passages are looked up in ${collection ? `the collection “${collection}”` : "all your documents"}, and the message says which it rests on.`,
+      );
     if (preview && this.draft.now.previewed === this.draft.basis) {
       const [figure] = estimated(preview.estimate, true);
       told.push(figure === "Unknown" ? "What it costs is unknown." : `It may cost ${figure}.`);
     }
     if (mode === "write")
-      told.push(budget === null ? "There is no budget: nothing but your limits stops it." : `It pauses before it costs more than ${money(budget)}.`);
-    told.push(`${number(concurrency)} messages are written at a time. You can pause or cancel whenever you like, and nothing is sent: you export what is written.`);
-    if (lacking) told.push(`${plural(lacking, "contact")} ${lacking === 1 ? "lacks" : "lack"} a value that the template asks for.`);
+      told.push(
+        budget === null
+          ? "There is no budget: nothing but your limits stops it."
+          : `It pauses before it costs more than ${money(budget)}.`,
+      );
+    told.push(
+      `${number(concurrency)} messages are written at a time. You can pause or cancel whenever you like, and nothing is sent: you export what is written.`,
+    );
+    if (lacking)
+      told.push(
+        `${plural(lacking, "contact")} ${lacking === 1 ? "lacks" : "lack"} a value that the template asks for.`,
+      );
     return told;
   }
 

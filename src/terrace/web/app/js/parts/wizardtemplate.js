@@ -29,7 +29,15 @@ export class TemplateStep {
     this.version = h("p", { class: "small soft" });
     this.editing = h("div");
     this.with = h("div", { class: "pair" });
-    this.element = h("div", { class: "stepbody" }, this.begin, this.title.element, this.editing, this.version, this.with);
+    this.element = h(
+      "div",
+      { class: "stepbody" },
+      this.begin,
+      this.title.element,
+      this.editing,
+      this.version,
+      this.with,
+    );
   }
 
   get problem() {

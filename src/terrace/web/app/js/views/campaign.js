@@ -76,7 +76,13 @@ class Board {
           menuButton("More about this campaign", () => this.#more(), { class: "iconbutton" }),
         ],
       },
-      h("section", { class: "board", "aria-label": "Progress" }, h("div", { class: "row spread boardhead" }, this.state, this.acts), this.bar.element, this.figures),
+      h(
+        "section",
+        { class: "board", "aria-label": "Progress" },
+        h("div", { class: "row spread boardhead" }, this.state, this.acts),
+        this.bar.element,
+        this.figures,
+      ),
       h("div", { class: "toolbar spread" }, this.tabs, this.approve),
       h("div", { class: "page-body" }, this.list.note, this.list.element, h("div", { class: "row" }, this.list.more)),
     );
@@ -133,7 +139,14 @@ class Board {
 
   #progress({ done, failed, skipped, writing, total, cost, per_second, eta: left }) {
     const { counts } = this.campaign;
-    Object.assign(counts, { done, failed, skipped, writing, total, waiting: total - done - failed - skipped - writing });
+    Object.assign(counts, {
+      done,
+      failed,
+      skipped,
+      writing,
+      total,
+      waiting: total - done - failed - skipped - writing,
+    });
     Object.assign(this.campaign, { cost, per_second, eta: left });
     this.#drawProgress();
   }
@@ -156,11 +169,15 @@ class Board {
     const broke = state === "paused" && reason?.code === "budget_exhausted";
     return [
       state === "running" && act("Pause", "pause", "pause"),
-      broke && h("button", { type: "button", class: "button primary", onclick: () => this.#budget() }, "Raise the budget"),
+      broke &&
+        h("button", { type: "button", class: "button primary", onclick: () => this.#budget() }, "Raise the budget"),
       state === "paused" && act("Resume", "play", "resume", broke ? "button" : "button primary"),
       state === "failed" && act("Start again", "play", "start", "button primary"),
-      counts.failed > 0 && ["finished", "paused", "running"].includes(state) && act("Retry the failed", "redo", "retry"),
-      ACTIVE.has(state) && h("button", { type: "button", class: "button quietdanger", onclick: () => this.#cancel() }, "Cancel"),
+      counts.failed > 0 &&
+        ["finished", "paused", "running"].includes(state) &&
+        act("Retry the failed", "redo", "retry"),
+      ACTIVE.has(state) &&
+        h("button", { type: "button", class: "button quietdanger", onclick: () => this.#cancel() }, "Cancel"),
     ].filter(Boolean);
   }
 
@@ -169,13 +186,18 @@ class Board {
     const { counts, budget, per_second: speed, state } = campaign;
     this.bar.show(counts);
     const left = counts.total - ended(counts);
-    const cell = (name, value, note = "") => h("div", null, h("dt", null, name), h("dd", null, value, note && h("small", null, note)));
+    const cell = (name, value, note = "") =>
+      h("div", null, h("dt", null, name), h("dd", null, value, note && h("small", null, note)));
     fill(
       this.figures,
       cell("Written", number(counts.done), `of ${number(counts.total)}`),
       cell("Failed", number(counts.failed), counts.skipped ? `${number(counts.skipped)} left out` : ""),
       cell("Left", number(left), eta(campaign)),
-      cell("Speed", state === "running" && speed !== null ? number(Math.round(speed * 10) / 10) : "–", "messages a second"),
+      cell(
+        "Speed",
+        state === "running" && speed !== null ? number(Math.round(speed * 10) / 10) : "–",
+        "messages a second",
+      ),
       cell("Cost", spent(campaign), budget === null ? "no budget" : `of ${money(budget)}`),
     );
     const words = this.state.querySelector("p");
@@ -187,7 +209,11 @@ class Board {
     fill(
       this.tabs,
       Object.entries(FILTERS).map(([name, [label]]) =>
-        h("button", { type: "button", "aria-pressed": String(name === this.list.filter), onclick: () => this.#pick(name) }, label),
+        h(
+          "button",
+          { type: "button", "aria-pressed": String(name === this.list.filter), onclick: () => this.#pick(name) },
+          label,
+        ),
       ),
     );
     if (within) this.tabs.querySelector("[aria-pressed=true]").focus();
@@ -231,7 +257,10 @@ class Board {
   }
 
   async #approveAll() {
-    const campaign = await attempt(() => campaigns.act(this.campaign.id, "approve"), "All that are written are approved");
+    const campaign = await attempt(
+      () => campaigns.act(this.campaign.id, "approve"),
+      "All that are written are approved",
+    );
     if (!campaign) return;
     this.#take({ type: "campaign", data: campaign });
     await this.#pick("approval");
@@ -255,7 +284,8 @@ class Board {
     const campaign = await attempt(() => campaigns.change(key, { budget: dollars }), "Budget set");
     if (campaign) this.#take({ type: "campaign", data: campaign });
     const enough = dollars === null || dollars > (budget ?? Infinity);
-    if (campaign?.state === "paused" && campaign.reason?.code === "budget_exhausted" && enough) await this.#act("resume");
+    if (campaign?.state === "paused" && campaign.reason?.code === "budget_exhausted" && enough)
+      await this.#act("resume");
   }
 
   async #rename() {

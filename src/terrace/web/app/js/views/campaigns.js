@@ -25,7 +25,12 @@ export async function view(main, _params, { signal }) {
       name: "Campaigns",
       lead: "A message for each contact of a list, written from your template and your documents, for you to export.",
       actions: [
-        h("a", { href: "/campaigns/new", class: "button primary" }, icon(begun ? "edit" : "plus"), begun ? "Go on with the new campaign" : "New campaign"),
+        h(
+          "a",
+          { href: "/campaigns/new", class: "button primary" },
+          icon(begun ? "edit" : "plus"),
+          begun ? "Go on with the new campaign" : "New campaign",
+        ),
       ],
     },
     list.element,
@@ -88,14 +93,22 @@ class CampaignList {
       h(
         "div",
         { class: "grow" },
-        h("p", { class: "row" }, h("a", { class: "name", href: address(campaign) }, campaign.name), stateBadge(campaign)),
+        h(
+          "p",
+          { class: "row" },
+          h("a", { class: "name", href: address(campaign) }, campaign.name),
+          stateBadge(campaign),
+        ),
         h("p", { class: "small soft" }, sentence(campaign)),
         !OVER.has(campaign.state) && counts.total > 0 && progressBar(campaign.name).show(counts).element,
       ),
       h(
         "dl",
         { class: "small campaignfacts" },
-        counts.total > 0 && [h("dt", null, "Written"), h("dd", { class: "nums" }, `${number(ended(counts))} of ${number(counts.total)}`)],
+        counts.total > 0 && [
+          h("dt", null, "Written"),
+          h("dd", { class: "nums" }, `${number(ended(counts))} of ${number(counts.total)}`),
+        ],
         h("dt", null, "Cost"),
         h("dd", { class: "nums" }, spent(campaign)),
         h("dt", null, "Made"),
@@ -103,7 +116,12 @@ class CampaignList {
       ),
       menuButton(`More about ${campaign.name}`, () => [
         { label: campaign.state === "draft" ? "Go on with it" : "Open", icon: "open", href: address(campaign) },
-        counts.done > 0 && { label: "Export CSV", icon: "download", href: campaigns.exportUrl(campaign.id), download: "" },
+        counts.done > 0 && {
+          label: "Export CSV",
+          icon: "download",
+          href: campaigns.exportUrl(campaign.id),
+          download: "",
+        },
         { label: "Delete", icon: "trash", bad: true, run: () => this.#remove(campaign) },
       ]),
     );

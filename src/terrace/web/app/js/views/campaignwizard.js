@@ -35,7 +35,8 @@ export async function view(main, _params, { signal, search }) {
 async function mayLeave(draft, key) {
   const { campaign } = draft.now;
   if (campaign === key || !draft.begun || (campaign && !draft.changedText)) return true;
-  const text = "You have begun another campaign here, whose text is not kept yet. To go on with this one, it is dropped.";
+  const text =
+    "You have begun another campaign here, whose text is not kept yet. To go on with this one, it is dropped.";
   return confirm({ title: "Drop what you began?", text, action: "Drop it and go on" });
 }
 
@@ -50,11 +51,7 @@ class Wizard {
     this.told = h("div", { class: "told", role: "alert" });
     this.why = h("p", { class: "small soft", id: "wizard-why" });
     this.acts = h("div", { class: "row spread wizardacts" });
-    this.anew = h(
-      "button",
-      { type: "button", class: "button plain", onclick: () => this.#anew() },
-      "Begin anew",
-    );
+    this.anew = h("button", { type: "button", class: "button plain", onclick: () => this.#anew() }, "Begin anew");
     page(
       main,
       { name: "New campaign", lead: "One message for each contact of a list, written for them.", actions: [this.anew] },

@@ -27,7 +27,9 @@ export async function view(main, _params, { signal, search }) {
         fileButton("Import CSV or XLSX", (file) => people.bring(fromFile(file), listNameOf(file)), { primary: true }),
       ],
     },
-    h("div", { class: "settings" },
+    h(
+      "div",
+      { class: "settings" },
       h("div", { class: "page-body" }, people.toolbar, people.element, h("div", { class: "row" }, people.more)),
       section("databases", "Databases", new Databases({ signal, bring: (...given) => people.bring(...given) }).element),
     ),
@@ -44,7 +46,11 @@ class People {
     this.signal = signal;
     this.list = search.get("list") ?? "";
     this.q = search.get("q") ?? "";
-    this.pick = h("select", { class: "select boxed", "aria-label": "List", onchange: () => this.#choose(this.pick.value) });
+    this.pick = h("select", {
+      class: "select boxed",
+      "aria-label": "List",
+      onchange: () => this.#choose(this.pick.value),
+    });
     this.search = h("input", {
       class: "field",
       type: "search",
@@ -129,10 +135,20 @@ class People {
       h(
         "div",
         { class: "grow" },
-        h("p", { class: "row" }, h("button", { type: "button", class: "name", onclick: () => this.#open(contact) }, called(contact)), h("span", { class: "small faint clip" }, under(contact))),
-        known.length > 0 && h("p", { class: "small soft clip" }, known.map(([name, value]) => `${name}: ${value}`).join(" · ")),
+        h(
+          "p",
+          { class: "row" },
+          h("button", { type: "button", class: "name", onclick: () => this.#open(contact) }, called(contact)),
+          h("span", { class: "small faint clip" }, under(contact)),
+        ),
+        known.length > 0 &&
+          h("p", { class: "small soft clip" }, known.map(([name, value]) => `${name}: ${value}`).join(" · ")),
       ),
-      h("span", { class: "tags" }, names.slice(0, 3).map((name) => h("span", { class: "tag clip" }, name))),
+      h(
+        "span",
+        { class: "tags" },
+        names.slice(0, 3).map((name) => h("span", { class: "tag clip" }, name)),
+      ),
       h("span", { class: "small faint when", title: exact(contact.updated_at) }, ago(contact.updated_at)),
     );
   }
@@ -157,7 +173,11 @@ class People {
   }
 
   async #open(contact) {
-    const place = h("div", { class: "contactdetail" }, h("p", { class: "row soft" }, h("span", { class: "spinner" }), "Reading…"));
+    const place = h(
+      "div",
+      { class: "contactdetail" },
+      h("p", { class: "row soft" }, h("span", { class: "spinner" }), "Reading…"),
+    );
     const acts = h("div", { class: "row" });
     const dialog = drawer(called(contact), place, acts);
     const detail = await attempt(() => contacts.get(contact.id, this.signal));
@@ -169,14 +189,28 @@ class People {
       h("h3", null, "What was said"),
       history.length
         ? [
-            turns > history.length && h("p", { class: "small faint" }, `The last ${number(history.length)} of ${plural(turns, "turn")}.`),
-            h("ol", { class: "turns" }, history.map((turn) => this.#turnLine(turn, contact))),
+            turns > history.length &&
+              h("p", { class: "small faint" }, `The last ${number(history.length)} of ${plural(turns, "turn")}.`),
+            h(
+              "ol",
+              { class: "turns" },
+              history.map((turn) => this.#turnLine(turn, contact)),
+            ),
           ]
-        : h("p", { class: "small soft" }, "Nothing yet. What is said elsewhere can be added through the API, and {{last_conversation}} gives it to the model."),
+        : h(
+            "p",
+            { class: "small soft" },
+            "Nothing yet. What is said elsewhere can be added through the API, and {{last_conversation}} gives it to the model.",
+          ),
     );
     fill(
       acts,
-      h("button", { type: "button", class: "button quietdanger", onclick: () => this.#remove(contact, dialog) }, icon("trash"), "Delete this contact"),
+      h(
+        "button",
+        { type: "button", class: "button quietdanger", onclick: () => this.#remove(contact, dialog) },
+        icon("trash"),
+        "Delete this contact",
+      ),
     );
   }
 
@@ -184,7 +218,13 @@ class People {
     return h(
       "li",
       { class: role },
-      h("p", { class: "small faint" }, h("b", null, role === "user" ? called(contact) : "To them"), " ", h("span", { title: exact(at) }, ago(at))),
+      h(
+        "p",
+        { class: "small faint" },
+        h("b", null, role === "user" ? called(contact) : "To them"),
+        " ",
+        h("span", { title: exact(at) }, ago(at)),
+      ),
       h("p", { class: "saying" }, text),
     );
   }
@@ -221,7 +261,13 @@ class People {
         parts: [
           field({ label: "Email", name: "email", type: "email", required: false, maxlength: 320 }),
           field({ label: "Name", name: "name", required: false, maxlength: 300 }),
-          field({ label: "Key", name: "key", required: false, maxlength: 320, hint: "What makes them one person; the address when there is none." }),
+          field({
+            label: "Key",
+            name: "key",
+            required: false,
+            maxlength: 320,
+            hint: "What makes them one person; the address when there is none.",
+          }),
           field({ label: "List", name: "list", required: false, maxlength: 200, value: list?.name ?? "" }),
         ],
         action: "Add",
@@ -260,4 +306,3 @@ class People {
     wanted.examine();
   }
 }
-

@@ -22,7 +22,12 @@ export async function view(main, _params, { signal }) {
       name: "Templates",
       lead: "Texts with places for what is known of a contact. Each change is a new version; campaigns keep theirs.",
       actions: [
-        h("button", { type: "button", class: "button primary", onclick: () => list.edit(null) }, icon("plus"), "New template"),
+        h(
+          "button",
+          { type: "button", class: "button primary", onclick: () => list.edit(null) },
+          icon("plus"),
+          "New template",
+        ),
       ],
     },
     list.element,
@@ -70,9 +75,20 @@ class TemplateList {
       h(
         "div",
         { class: "grow" },
-        h("p", { class: "row" }, h("button", { type: "button", class: "name", onclick: () => this.edit(template) }, template.name), h("span", { class: "small faint" }, `version ${number(template.version)}`)),
+        h(
+          "p",
+          { class: "row" },
+          h("button", { type: "button", class: "name", onclick: () => this.edit(template) }, template.name),
+          h("span", { class: "small faint" }, `version ${number(template.version)}`),
+        ),
         h("p", { class: "small soft clip" }, template.body),
-        h("p", { class: "small faint" }, MODES[template.mode], " · changed ", h("span", { title: exact(template.updated_at) }, ago(template.updated_at))),
+        h(
+          "p",
+          { class: "small faint" },
+          MODES[template.mode],
+          " · changed ",
+          h("span", { title: exact(template.updated_at) }, ago(template.updated_at)),
+        ),
       ),
       menuButton(`More about ${template.name}`, () => [
         { label: "Edit", icon: "edit", run: () => this.edit(template) },
@@ -105,7 +121,11 @@ class TemplateList {
       lists.map((each) => h("option", { value: each.id }, each.name)),
     );
     show(null, unsaved?.draft ?? text ?? { body: "", mode: "write" });
-    const save = h("button", { type: "submit", class: "button primary" }, template ? "Save as a new version" : "Keep it");
+    const save = h(
+      "button",
+      { type: "submit", class: "button primary" },
+      template ? "Save as a new version" : "Keep it",
+    );
     const giveUp = () => {
       inThisTab.set(unsavedAt, null);
       dialog.close();
@@ -139,10 +159,20 @@ class TemplateList {
         { class: "form", novalidate: true, onsubmit: submit },
         name.element,
         lists.length > 0 &&
-          h("div", { class: "row against" }, h("label", { for: "template-against", class: "inlinelabel" }, "Check it against"), h("span", { class: "selectwrap" }, against, icon("down"))),
+          h(
+            "div",
+            { class: "row against" },
+            h("label", { for: "template-against", class: "inlinelabel" }, "Check it against"),
+            h("span", { class: "selectwrap" }, against, icon("down")),
+          ),
         place,
         told,
-        h("div", { class: "row formacts" }, h("button", { type: "button", class: "button", onclick: () => giveUp() }, "Cancel"), save),
+        h(
+          "div",
+          { class: "row formacts" },
+          h("button", { type: "button", class: "button", onclick: () => giveUp() }, "Cancel"),
+          save,
+        ),
       ),
     );
     dialog.classList.add("widemodal");
@@ -151,7 +181,11 @@ class TemplateList {
 
   async #versions(template) {
     const list = h("ol", { class: "versions" });
-    const more = h("button", { type: "button", class: "button", hidden: true, onclick: () => attempt(() => load()) }, "Show more");
+    const more = h(
+      "button",
+      { type: "button", class: "button", hidden: true, onclick: () => attempt(() => load()) },
+      "Show more",
+    );
     const dialog = drawer(`Versions of ${template.name}`, list, h("div", { class: "row" }, more));
     let cursor = null;
     const load = async () => {
@@ -163,19 +197,34 @@ class TemplateList {
           h(
             "li",
             null,
-            h("p", { class: "row spread" },
+            h(
+              "p",
+              { class: "row spread" },
               h("b", null, `Version ${number(each.version)}`),
-              h("span", { class: "small faint", title: exact(each.created_at) }, `${MODES[each.mode]} · ${ago(each.created_at)}`)),
+              h(
+                "span",
+                { class: "small faint", title: exact(each.created_at) },
+                `${MODES[each.mode]} · ${ago(each.created_at)}`,
+              ),
+            ),
             h("p", { class: "saying" }, each.body),
             each.version !== template.version &&
-              h("div", { class: "row" }, h("button", {
-                type: "button",
-                class: "button little",
-                onclick: () => {
-                  dialog.close();
-                  this.edit(template, each);
-                },
-              }, "Go on with this one")),
+              h(
+                "div",
+                { class: "row" },
+                h(
+                  "button",
+                  {
+                    type: "button",
+                    class: "button little",
+                    onclick: () => {
+                      dialog.close();
+                      this.edit(template, each);
+                    },
+                  },
+                  "Go on with this one",
+                ),
+              ),
           ),
         ),
       );
@@ -189,6 +238,7 @@ class TemplateList {
       text: "Campaigns that were begun with it keep their version.",
       action: "Delete",
     });
-    if (sure && (await attempt(() => templates.remove(template.id), "Template deleted"))) await attempt(() => this.load());
+    if (sure && (await attempt(() => templates.remove(template.id), "Template deleted")))
+      await attempt(() => this.load());
   }
 }
