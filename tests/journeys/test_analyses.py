@@ -25,12 +25,7 @@ INVOICE = {
     "buyer": {"name": "Terrace Ltd", "address": None, "tax_id": None},
     "currency": "EUR",
     "items": [
-        {
-            "description": f"Stones of kind {n}, dressed and delivered",
-            "quantity": n,
-            "unit_price": 2.5,
-            "amount": 2.5 * n,
-        }
+        {"description": f"Stones of kind {n}, dressed", "quantity": n, "unit_price": 2.5, "amount": 2.5 * n}
         for n in range(1, 4)
     ],
     "subtotal": 15.0,
@@ -39,6 +34,12 @@ INVOICE = {
     "iban": "DE02 1203 0000 0000 2020 51",
 }
 MARKDOWN = "# Invoice R-2041\n\n| what | how many |\n|---|---|\n| Stones | 6 |\n\nTo be paid within **30 days**."
+DROP = """name => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([], name));
+    for (const type of ["dragenter", "dragover", "drop"])
+        document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+}"""
 SCHEMA = {"type": "object", "properties": {"bars": {"type": "integer"}}, "required": ["bars"]}
 
 
@@ -186,11 +187,10 @@ def test_from_the_upload_to_the_fields(house: Server, eye: Eye, visit: Visit, tm
 
 def test_what_is_wrong_is_told_where_it_is(house: Server, eye: Eye, visit: Visit, tmp_path: Path) -> None:
     eye.gate.set()
-    good, broken, empty, archive = (tmp_path / name for name in ("plan.pdf", "broken.pdf", "empty.txt", "photos.zip"))
+    good, broken = tmp_path / "plan.pdf", tmp_path / "broken.pdf"
     good.write_bytes(numbered(2))
     broken.write_bytes(b"%PDF-1.4 nothing of a PDF follows")
-    empty.write_bytes(b"")
-    page = visit(f"{house.url}/analyses", refusals=("400", "415", "422"))
+    page = visit(f"{house.url}/analyses", refusals=("422",))
     page.get_by_text("Your own words, fields and model").click()
     schema = page.get_by_label("Fields to fill, as a JSON schema")
     schema.fill('{"type": "objekt"}')
@@ -205,7 +205,8 @@ def test_what_is_wrong_is_told_where_it_is(house: Server, eye: Eye, visit: Visit
     accessible_and_fitting(page, "/analyses, refused")
     schema.fill(json.dumps(SCHEMA))
     expect(page.get_by_text("Fits: 1 field, bars.")).to_be_visible()
-    choose(page, broken, empty)
+    choose(page, broken)
+    page.evaluate(DROP, "empty.txt")
     page.get_by_role("button", name="Analyse 3 files").click()
 
     waiting = page.get_by_role("list", name="On their way").get_by_role("listitem")
@@ -216,7 +217,7 @@ def test_what_is_wrong_is_told_where_it_is(house: Server, eye: Eye, visit: Visit
     failed = rows.filter(has_text="broken.pdf")
     expect(failed.get_by_text("Failed", exact=True)).to_be_visible()
     why = failed.locator(".why .grow").inner_text()
-    assert len(why) > 20 and why.endswith(".")
+    assert "damaged" in why
     expect(rows.filter(has_text="plan.pdf")).to_contain_text("Done")
     page.get_by_role("button", name="Failed", exact=True).click()
     expect(rows).to_have_count(1)
@@ -238,11 +239,8 @@ def test_what_is_wrong_is_told_where_it_is(house: Server, eye: Eye, visit: Visit
 def test_both_views_are_accessible_and_fit(house: Server, eye: Eye, visit: Visit, device: str) -> None:
     eye.gate.set()
     with httpx.Client(base_url=house.url, timeout=30) as client:
-        sent = client.post(
-            "/api/analyses",
-            files={"file": ("a rather long name of an invoice.pdf", numbered(3))},
-            data={"type": "invoice"},
-        )
+        file = ("a rather long name of an invoice.pdf", numbered(3))
+        sent = client.post("/api/analyses", files={"file": file}, data={"type": "invoice"})
         place = f"/analyses/{sent.raise_for_status().json()['id']}"
     page = visit(house.url + place, **(PHONE if device == "phone" else {}))
     for face in ("Fields", "Text", "JSON"):

@@ -8,8 +8,9 @@ const at = (key, rest = "") => `/api/analyses/${id(key)}${rest}`;
 export const analyses = {
   list: (params, signal) => get("/api/analyses", params, signal),
   types: (signal) => get("/api/analyses/types", null, signal),
-  // Where the server renders the result's markdown, it does so here.
-  one: (key, signal) => get(at(key), { render: "html" }, signal),
+  one: (key, signal) => get(at(key), null, signal),
+  // With its markdown as HTML, where the server renders it.
+  whole: (key, signal) => get(at(key), { render: "html" }, signal),
   remove: (key) => request("DELETE", at(key)),
   retry: (key) => request("POST", at(key, "/retry")),
   toDocument: (key, body) => request("POST", at(key, "/document"), { body }),

@@ -3,6 +3,7 @@
 import { fill, h, rendered } from "../dom.js";
 import { fieldTable } from "./fieldtable.js";
 import { icon } from "./icons.js";
+import { dress } from "./message.js";
 import { copy } from "./toast.js";
 
 const stem = (name) => name.replace(/\.[^.]+$/, "") || name;
@@ -62,7 +63,11 @@ export class AnalysisResult {
         const { html: _, ...told } = result;
         return [
           this.#acts(json(told), `${stem(name)}.result.json`),
-          h("pre", { class: "fieldjson", tabindex: "0", role: "region", "aria-label": "The result as JSON" }, json(told)),
+          h(
+            "pre",
+            { class: "fieldjson", tabindex: "0", role: "region", "aria-label": "The result as JSON" },
+            json(told),
+          ),
         ];
       },
     };
@@ -78,10 +83,13 @@ export class AnalysisResult {
   }
 }
 
-const text = ({ html, markdown }) =>
-  html === undefined
-    ? h("div", { class: "plaintext" }, markdown)
-    : rendered(h("div", { class: "prose" }), html);
+// As HTML where the server gave it; the page itself parses no markdown.
+function text({ html, markdown }) {
+  if (html === undefined) return h("div", { class: "plaintext" }, markdown);
+  const prose = rendered(h("div", { class: "prose" }), html);
+  dress(prose);
+  return prose;
+}
 
 function save(content, name) {
   const url = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));

@@ -36,8 +36,10 @@ export const WAYS = {
 export function progressWords(analysis, job = null) {
   if (OVER.has(analysis.state)) return STATES[analysis.state];
   if (job?.cancel_requested) return "Stopping";
-  if (job?.state === "queued" && job.position)
-    return `Waiting its turn, ${number(job.position)} ahead${job.expected_wait > 1 ? `, about ${duration(job.expected_wait)}` : ""}`;
+  if (job?.state === "queued" && job.position) {
+    const wait = job.expected_wait > 1 ? `, about ${duration(job.expected_wait)}` : "";
+    return `${STATES.queued}, ${number(job.position)} ahead${wait}`;
+  }
   if (job?.state === "waiting" && job.failures) return `Will try again ${ago(job.run_at)}`;
   if (job?.state === "running" && job.progress?.note && analysis.state !== "answered") return job.progress.note;
   if (analysis.state === "converted" && analysis.pages)
@@ -74,7 +76,8 @@ export function progressBar(analysis, job = null) {
 export function costWords({ usage, cost, way }) {
   if (!usage) return "";
   if (!usage.calls || way === "quote") return "No model was asked, so it cost nothing.";
-  const asked = `${plural(usage.calls, "call")} of the model (${number(usage.input_tokens)} tokens in, ${number(usage.output_tokens)} out)`;
+  const tokens = `${number(usage.input_tokens)} tokens in, ${number(usage.output_tokens)} out`;
+  const asked = `${plural(usage.calls, "call")} of the model (${tokens})`;
   if (cost === null) return `${asked}; what that cost is not known, since the model has no price here.`;
   return `${asked}, which cost ${cost ? money(cost) : "nothing"}.`;
 }

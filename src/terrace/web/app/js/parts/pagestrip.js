@@ -18,7 +18,11 @@ export class PageStrip {
     this.analysis = analysis;
     this.about = h("span", { class: "small faint" });
     this.list = h("ol", { class: "pagelist" });
-    this.canvas = h("div", { class: "pagecanvas", tabindex: "0", role: "region", "aria-label": "Pictures of the pages" }, this.list);
+    this.canvas = h(
+      "div",
+      { class: "pagecanvas", tabindex: "0", role: "region", "aria-label": "Pictures of the pages" },
+      this.list,
+    );
     this.smaller = this.#step("Smaller", "zoomout", -1);
     this.larger = this.#step("Larger", "zoomin", 1);
     this.element = h(

@@ -3,6 +3,7 @@
 const TYPES = ["object", "array", "string", "number", "integer", "boolean", "null"];
 const MOST = 64 * 1024;
 const DEEPEST = 24;
+const EXAMPLE = '{"total": {"type": "number"}}';
 
 // {fault: sentence} or {fields: names}.
 export function checkSchema(text) {
@@ -13,7 +14,7 @@ export function checkSchema(text) {
     return { fault: `This is not JSON yet: ${error.message.replace(/^JSON\.parse: /, "")}.` };
   }
   if (!isObject(schema))
-    return { fault: 'A schema is a JSON object such as {"type": "object", "properties": {"total": {"type": "number"}}}.' };
+    return { fault: `A schema is a JSON object such as {"type": "object", "properties": ${EXAMPLE}}.` };
   if (new TextEncoder().encode(text).length > MOST) return { fault: "A schema has at most 64 kB." };
   const fault = faultOf(schema, "", 0);
   return fault ? { fault } : { fields: Object.keys(isObject(schema.properties) ? schema.properties : {}) };
@@ -29,10 +30,11 @@ function faultOf(schema, place, depth) {
   const types = schema.type === undefined ? [] : [schema.type].flat();
   const wrong = types.find((each) => !TYPES.includes(each));
   if (wrong !== undefined) return `${where}${JSON.stringify(wrong)} is no type; there are ${TYPES.join(", ")}.`;
-  if (schema.required !== undefined && !(Array.isArray(schema.required) && schema.required.every((each) => typeof each === "string")))
+  const { required = [] } = schema;
+  if (!Array.isArray(required) || required.some((each) => typeof each !== "string"))
     return `${where}“required” is a list of names.`;
   if (schema.properties !== undefined && !isObject(schema.properties))
-    return `${where}“properties” names the fields: {"total": {"type": "number"}}.`;
+    return `${where}“properties” names the fields: ${EXAMPLE}.`;
   for (const [name, below] of Object.entries(schema.properties ?? {})) {
     const fault = faultOf(below, place ? `${place}.${name}` : name, depth + 1);
     if (fault) return fault;

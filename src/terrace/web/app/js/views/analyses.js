@@ -51,7 +51,7 @@ class Board {
       main,
       {
         name: "Analyses",
-        lead: "A model looks at the pages of a file; you get its text, the fields you want filled, and a note on each page.",
+        lead: "A model looks at the pages of a file; you get its text, the fields you want, and a note on each page.",
       },
       this.form.element,
       h("div", { class: "page-body" }, h("div", { class: "toolbar" }, this.tabs), this.sending, this.list),
@@ -192,8 +192,8 @@ class Board {
     const before = this.#jobs.get(id);
     this.#jobs.set(id, job);
     const known = this.#all.find((each) => each.id === id);
-    if (known && (OVER.has(job.state) ? !OVER.has(known.state) : job.progress?.done !== before?.progress?.done || job.state !== before?.state))
-      this.#later(id);
+    const moved = job.state !== before?.state || job.progress?.done !== before?.progress?.done;
+    if (known && (moved || OVER.has(job.state) !== OVER.has(known.state))) this.#later(id);
     if (known) this.#repaint(known);
     else if (!OVER.has(job.state) && !before && !this.state) this.#reload(); // sent from elsewhere
   }
@@ -208,7 +208,7 @@ class Board {
       const read = due.map((each) =>
         analyses.one(each, this.signal).then(
           (fresh) => this.#changed({ ...fresh, result: null }),
-          (error) => error.status === 404 && this.#gone(each),
+          (error) => error.status === 404 && this.#gone(each), // of others the connection badge tells
         ),
       );
       await Promise.all(read);

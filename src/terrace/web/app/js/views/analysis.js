@@ -18,7 +18,7 @@ import { toast } from "../parts/toast.js";
 const DRAWN = /^(application\/pdf|image\/)/; // of these every page has a picture
 
 export async function view(main, { id }, { signal }) {
-  const [analysis, { items: types }] = await Promise.all([analyses.one(id, signal), analyses.types(signal)]);
+  const [analysis, { items: types }] = await Promise.all([analyses.whole(id, signal), analyses.types(signal)]);
   new Sight(main, analysis, types, signal).begin();
 }
 
@@ -98,7 +98,7 @@ class Sight {
   }
 
   async #reload() {
-    this.analysis = await analyses.one(this.analysis.id, this.signal);
+    this.analysis = await analyses.whole(this.analysis.id, this.signal);
     this.#draw();
     if (OVER.has(this.analysis.state)) announce(`${this.analysis.name}: ${progressWords(this.analysis)}.`);
     else this.#listen();
@@ -115,7 +115,7 @@ class Sight {
 
   async #again(fresh = null) {
     try {
-      this.analysis = fresh ?? (await analyses.one(this.analysis.id, this.signal));
+      this.analysis = fresh ?? (await analyses.whole(this.analysis.id, this.signal));
       if (OVER.has(this.analysis.state)) return;
       this.pages.restart();
       this.#draw();
@@ -137,11 +137,13 @@ class Sight {
 
   #drawActs() {
     const { analysis } = this;
+    const focused = this.acts.contains(document.activeElement);
+    const retry = () => acts.retry(analysis, (fresh) => this.#again(fresh));
     const button = (label, sign, run, name = "button") =>
       h("button", { type: "button", class: name, onclick: run }, icon(sign), label);
     fill(
       this.acts,
-      acts.isBroken(analysis) && button("Try again", "redo", () => this.#retry(), "button primary"),
+      acts.isBroken(analysis) && button("Try again", "redo", retry, "button primary"),
       !OVER.has(analysis.state) && analysis.job_id && button("Stop", "stop", () => acts.stop(analysis)),
       acts.hasText(analysis) &&
         can("documents:write") &&
@@ -155,13 +157,7 @@ class Sight {
         { class: "iconbutton" },
       ),
     );
-  }
-
-  #retry() {
-    return acts.retry(this.analysis, (fresh) => {
-      this.#again(fresh);
-      this.acts.querySelector("button")?.focus();
-    });
+    if (focused) this.acts.querySelector("button").focus();
   }
 
   // What changes while it runs.

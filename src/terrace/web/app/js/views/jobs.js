@@ -1,10 +1,11 @@
 // Everything that works in the background, live.
 
 import { fill, h } from "../dom.js";
-import { api } from "../api.js";
+import { api, get } from "../api.js";
 import { watchJobs } from "../feed.js";
 import { ago, duration, exact, plural } from "../format.js";
 import { title } from "../router.js";
+import { can } from "../session.js";
 import { follow } from "../stream.js";
 import { drawer } from "../parts/dialog.js";
 import { icon } from "../parts/icons.js";
@@ -49,18 +50,19 @@ const FILTERS = [
 ];
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
-// What jobs are about: names of documents and titles of conversations, by id.
+// What jobs are about: names of documents, titles of conversations and so on, by id.
 const names = new Map();
+const ABOUT = ["document_id", "conversation_id", "analysis_id", "campaign_id", "source_id"];
 const subject = ({ payload }) =>
-  names.get(payload?.document_id) ?? names.get(payload?.conversation_id) ?? payload?.model;
+  ABOUT.map((each) => names.get(payload?.[each])).find(Boolean) ?? payload?.name ?? payload?.model;
 
 async function learnNames(signal) {
-  const [documents, talks] = await Promise.all([
+  const lists = await Promise.all([
     api.documents({ limit: 200 }, signal),
     api.conversations({ limit: 100 }, signal),
+    ...["analyses", "campaigns", "sources"].filter(can).map((each) => get(`/api/${each}`, { limit: 100 }, signal)),
   ]);
-  for (const each of documents.items) names.set(each.id, each.name);
-  for (const each of talks.items) names.set(each.id, each.title);
+  for (const each of lists.flatMap(({ items }) => items)) names.set(each.id, each.name ?? each.title);
 }
 
 export const kindName = (kind) => KINDS[kind] ?? kind;
