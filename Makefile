@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
 
-.PHONY: run test test-faults lint fmt bench docs lock clean browser curl tesseract mariadb
+.PHONY: run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
@@ -37,27 +37,28 @@ lock: .venv/uv ## pin what pyproject.toml asks for
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header -q -o requirements/run.lock
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --group dev --extra llamacpp --generate-hashes --no-header -q -o requirements/dev.lock
 
+# $(call debian,COMMAND,PACKAGES,REASON): a program that tests need, installed where we may.
+define debian
+@command -v $(1) >/dev/null || [ -x /usr/sbin/$(1) ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null; } || \
+{ echo "$(3) Install it (Debian: apt-get install $(2)) and try again."; exit 1; }
+endef
+
 browser: ## the browser the page is tested in
 	@for name in "$${CHROMIUM:-chromium}" chromium-browser google-chrome; do command -v "$$name" >/dev/null && exit 0; done; \
-	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
-	{ echo "The page is tested in Chromium. Install it (Debian: apt-get install chromium) and try again."; exit 1; }
+	$(MAKE) -s chromium
+
+chromium:
+	$(call debian,chromium,chromium fonts-dejavu-core,The page is tested in Chromium.)
 
 curl: ## what the question service is called with in its test
-	@command -v curl >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends curl >/dev/null; } || \
-	{ echo "A test calls Terrace with curl. Install it (Debian: apt-get install curl) and try again."; exit 1; }
+	$(call debian,curl,curl,A test calls Terrace with curl.)
 
 tesseract: ## what reads pictures of text in a test, where no model looks at them
-	@command -v tesseract >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tesseract-ocr >/dev/null; } || \
-	{ echo "A test reads pictures with tesseract. Install it (Debian: apt-get install tesseract-ocr) and try again."; exit 1; }
+	$(call debian,tesseract,tesseract-ocr,A test reads pictures with tesseract.)
 
 mariadb: ## a server that tests ask for contacts; PostgreSQL comes with the packages
-	@command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server >/dev/null; } || \
-	{ echo "Tests ask a MariaDB server. Install it (Debian: apt-get install mariadb-server) and try again."; exit 1; }
+	$(call debian,mariadbd,mariadb-server,Tests ask a MariaDB server.)
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

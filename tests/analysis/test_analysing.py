@@ -1,7 +1,6 @@
 """One file after another, to its end: which way it goes, what is told, what failed and is not hidden."""
 
 import json
-import shutil
 from typing import Any
 
 import pytest
@@ -115,7 +114,6 @@ async def test_without_eyes_a_page_is_read_by_its_text(room: Room) -> None:
     assert (await room.analyses.page_image(room.scope, done.id, 1))[1] == "image/png"
 
 
-@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed; make test installs it")
 async def test_without_eyes_a_picture_is_read_by_ocr(room: Room) -> None:
     room.models.blind = True
     done = await room.analyse("scan.png", as_bytes(scanned("Seven lighthouses"), "PNG"))

@@ -124,7 +124,7 @@ class Attempt:
         return await self._room.database.write(work)
 
     async def children(self, kind: str, payloads: list[dict[str, Any]]) -> list[str]:
-        raise NotImplementedError
+        raise AssertionError("an import has no children")
 
 
 async def test_progress_says_who_is_in(make: Make, scope: Scope) -> None:

@@ -96,7 +96,7 @@ WRITES = [
 POSTGRESQL = [
     "WITH gone AS (DELETE FROM customers RETURNING *) SELECT * FROM gone",
     "SELECT * INTO copied FROM customers",
-    "COPY customers TO '/tmp/customers'",
+    "COPY customers TO '/srv/customers'",
     "SELECT pg_sleep(5)",
     'SELECT "pg_sleep"(5)',
     "SELECT pg_catalog.pg_sleep(5)",
@@ -113,7 +113,7 @@ POSTGRESQL = [
     "SELECT pg_terminate_backend(pg_backend_pid())",
 ]
 MARIADB = [
-    "SELECT * FROM customers INTO OUTFILE '/tmp/customers.txt'",
+    "SELECT * FROM customers INTO OUTFILE '/srv/customers.txt'",
     "SELECT name FROM customers LIMIT 1 INTO @name",
     "SELECT load_file('/etc/passwd')",
     "SELECT sleep(5)",

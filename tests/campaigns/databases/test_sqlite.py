@@ -11,9 +11,16 @@ from tests.campaigns.databases.conftest import Room
 
 from terrace.campaigns.databases.asking.sqlite import ask
 from terrace.campaigns.databases.base import NewDatabase, Target
+from terrace.campaigns.databases.reaching import checked_file
 from terrace.errors import Invalid, TerraceError
 from terrace.jobs.processes import Processes
 from terrace.types import Scope
+
+
+@pytest.fixture
+def scope() -> Scope:
+    """Of the tenant whose folders are those without `{tenant}`."""
+    return Scope()
 
 
 def new(path: Path | str) -> NewDatabase:
@@ -43,9 +50,9 @@ async def test_contacts_come_from_a_file(room: Room, scope: Scope, sqlite: Path)
         "ATTACH '/etc/passwd' AS x",
         "PRAGMA writable_schema = 1",
         "SELECT load_extension('x')",
-        "SELECT writefile('/tmp/x', 'y')",
+        "SELECT writefile('/srv/x', 'y')",
         "SELECT [load_extension]('x')",
-        "VACUUM INTO '/tmp/x'",
+        "VACUUM INTO '/srv/x'",
     ],
 )
 async def test_a_query_only_reads(room: Room, scope: Scope, sqlite: Path, query: str) -> None:
@@ -59,7 +66,7 @@ async def test_a_query_only_reads(room: Room, scope: Scope, sqlite: Path, query:
     [
         "DELETE FROM customers",
         "CREATE TABLE more (a)",
-        "ATTACH '/tmp/other.db' AS other",
+        "ATTACH '/srv/other.db' AS other",
         "PRAGMA query_only = OFF",
         "SELECT * FROM pragma_database_list",
         "SELECT load_extension('x')",
@@ -100,6 +107,19 @@ async def test_files_elsewhere_are_refused_whatever_leads_there(
         with pytest.raises(Invalid) as told:
             await room.databases.add(scope, new(path))
         assert told.value.code == code, path
+
+
+async def test_folders_are_the_first_tenants_alone(room: Room, sqlite: Path) -> None:
+    with pytest.raises(Invalid) as told:
+        await room.databases.add(Scope("other"), new(sqlite))
+    assert told.value.code == "folder_not_allowed"
+
+
+def test_a_tenant_may_have_folders_of_its_own(sqlite: Path, tmp_path: Path) -> None:
+    folders = (tmp_path / "{tenant}",)
+    assert checked_file(Scope("shared"), str(sqlite), folders, tmp_path / "kept") == sqlite
+    with pytest.raises(Invalid):
+        checked_file(Scope("other"), str(sqlite), folders, tmp_path / "kept")
 
 
 async def test_a_folder_is_checked_again_at_each_query(room: Room, scope: Scope, sqlite: Path, tmp_path: Path) -> None:

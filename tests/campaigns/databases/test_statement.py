@@ -47,6 +47,28 @@ def test_each_database_has_its_own_quotes() -> None:
         checked("postgresql", "SELECT a[1; DELETE FROM t]")
 
 
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        ("mysql", "SELECT 1.INTO OUTFILE '/srv/x'"),
+        ("mysql", "SELECT 1 -- \r ' \n INTO OUTFILE \"/srv/x\" -- '"),
+        ("mysql", "SELECT 1 --\x01 ' \n INTO OUTFILE \"/srv/x\" -- '"),
+        ("mysql", "SELECT 1 --\u00a0 INTO OUTFILE '/srv/x' FROM (SELECT 2 AS \u00a0) t"),
+        ("postgresql", "SELECT E'a'\n'\\'' , pg_read_file('/etc/passwd') --'"),
+        ("postgresql", "SELECT word FROM ts_stat('SELECT to_tsvector(pg_read_file(''/etc/passwd''))')"),
+    ],
+)
+def test_a_query_is_cut_as_its_database_cuts_it(kind: Kind, query: str) -> None:
+    """Where the two differ, what is code there could be a comment or a text here."""
+    with pytest.raises(Invalid):
+        checked(kind, query)
+
+
+def test_numbers_and_escapes_pass() -> None:
+    assert checked("mysql", "SELECT 1.5, 1e-3, 0x1F, 2. FROM t -- fine\r\nWHERE a > 1")
+    assert checked("postgresql", "SELECT E'a\\'b', 'c' FROM t")
+
+
 PIECES = st.sampled_from(
     [*"'\"`;()[]$-/*#\\ \n", "--", "/*", "*/", "$$", "E'", "SELECT", "1", "DELETE FROM t", "x", "INTO", "''", "AS"]
 )
