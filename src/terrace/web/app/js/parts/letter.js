@@ -12,7 +12,8 @@ export function citations(sources) {
   if (!cited.length) return null;
   return h(
     "ul",
-    { class: "citations", "aria-label": "Rests on" },
+    { class: "citations", "aria-label": "What it rests on" },
+    h("li", { class: "small faint" }, "Rests on"),
     cited.map((source) =>
       h(
         "li",
