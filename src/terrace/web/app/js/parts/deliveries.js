@@ -23,7 +23,7 @@ export function showDeliveries(endpoint) {
   const dialog = drawer(
     "Deliveries",
     h("p", { class: "small soft place-of" }, endpoint.url),
-    log.tabs,
+    h("div", { class: "toolbar" }, log.tabs),
     log.list,
     h("div", { class: "row" }, log.more),
   );
@@ -62,10 +62,8 @@ class Log {
     this.#deliveries = older ? [...this.#deliveries, ...answer.items] : answer.items;
     this.#next = answer.next;
     this.more.hidden = !this.#next;
-    if (this.#deliveries.length) {
-      const open = new Set([...this.list.querySelectorAll("details[open]")].map((each) => each.dataset.id));
-      redraw(this.list, this.#deliveries, (delivery) => this.line(delivery, open.has(delivery.id)));
-    } else
+    if (this.#deliveries.length) redraw(this.list, this.#deliveries, (delivery) => this.line(delivery));
+    else
       fill(
         this.list,
         h("li", { class: "soft" }, this.#state ? "None is in this state." : "Nothing was sent yet. Send a test."),
@@ -94,17 +92,16 @@ class Log {
     );
   }
 
-  line(delivery, open) {
-    const { id, type, state, attempts, status, error, duration, next_at: next } = delivery;
+  line(delivery) {
+    const { type, state, attempts, status, error, duration, next_at: next } = delivery;
     const [words, tone] = STATES[state];
     const inside = h("div", { class: "sent" });
     const details = h(
       "details",
-      { class: "more small", data: { id }, ontoggle: () => details.open && this.detail(delivery, inside) },
+      { class: "more small", ontoggle: () => details.open && this.detail(delivery, inside) },
       h("summary", null, "What was sent and answered"),
       inside,
     );
-    details.open = open;
     return h(
       "li",
       null,

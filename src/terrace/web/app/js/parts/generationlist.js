@@ -171,7 +171,8 @@ function comparison({ comparison: found, state }) {
   if (found.overlap === null)
     return h("p", { class: "small" }, "Nothing was searched for lately, so there is nothing to compare.");
   const share = `${Math.round(100 * found.overlap)}%`;
-  const moved = found.rank_change === null ? "" : `; those move by ${found.rank_change.toFixed(1)} places`;
+  const change = found.rank_change;
+  const moved = change === null ? "" : change < 0.05 ? ", in the same places" : `; those move by ${change.toFixed(1)} places`;
   const one = state === "serving" ? "were" : "are";
   return h(
     "p",

@@ -29,7 +29,7 @@ export function figures({ report }) {
 export const checked = ({ report }) =>
   h(
     "p",
-    { class: "small faint" },
+    { class: "small faint checked" },
     "Checked ",
     h("span", { title: exact(report.checked_at) }, ago(report.checked_at)),
     `, in ${duration(report.seconds)}.`,

@@ -15,7 +15,7 @@ export function redraw(list, items, line, print = JSON.stringify) {
     const shows = `${minute} ${print(item)}`;
     const was = before.get(item.id);
     if (was?.shows === shows) return was;
-    return Object.assign(line(item), { key: item.id, shows });
+    return Object.assign(reopened(line(item), was), { key: item.id, shows });
   });
   if (fresh.length === list.childElementCount && fresh.every((each, index) => list.children[index] === each)) return;
   list.replaceChildren(...fresh);
@@ -27,6 +27,13 @@ export function redraw(list, items, line, print = JSON.stringify) {
 // Instead of lines: what to do where there are none yet. It stays as it is while it is shown.
 export function hollow(list, make) {
   if (list.firstElementChild?.key !== "none") list.replaceChildren(Object.assign(make(), { key: "none" }));
+}
+
+// What was open in the line before is open in the new one.
+function reopened(line, before) {
+  const open = [...(before?.querySelectorAll("details") ?? [])].map((each) => each.open);
+  for (const [index, each] of line.querySelectorAll("details").entries()) each.open = open[index] ?? each.open;
+  return line;
 }
 
 const controls = (row) => [...(row?.querySelectorAll("button, a, input, summary") ?? [])];

@@ -70,7 +70,7 @@ export function showItems(source, outcome = "") {
     );
   }
   draw();
-  const dialog = drawer(source.name, tabs, list, h("div", { class: "row" }, more));
+  const dialog = drawer(source.name, h("div", { class: "toolbar" }, tabs), list, h("div", { class: "row" }, more));
   dialog.addEventListener("close", () => stop.abort());
   dialog.addEventListener("click", (event) => event.target.closest("a") && dialog.close()); // it leads elsewhere
   attempt(() => load());

@@ -93,8 +93,9 @@ class Health {
   draw() {
     const { report, job_id: busy } = this.#condition;
     this.again.disabled = Boolean(busy);
-    const shows = JSON.stringify([this.#condition, Math.floor(Date.now() / 60_000)]);
+    const shows = JSON.stringify(this.#condition);
     if (shows === this.#drawn) {
+      if (report) this.body.querySelector(".checked").replaceWith(checked(this.#condition));
       if (busy) this.progress(this.#job);
       return;
     }
