@@ -1,12 +1,13 @@
 """Templates hold places for values, and nothing that could be done."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrace.campaigns.templates.language import BadTemplate, Slot, parse, read
+from terrace.campaigns.templates.language import MAX_CHARS, BadTemplate, Slot, parse, read
 from terrace.campaigns.templates.rendering import Values, fence, fill, prompt, rules, unfenced
 from terrace.errors import Invalid
 from terrace.models.base import Passage
@@ -162,3 +163,10 @@ def test_what_is_missing_and_what_is_too_long() -> None:
         fill(parse("{{last_conversation}}"), Values({"name": "Ada"}))
     with pytest.raises(Invalid, match="200,000"):
         fill(parse("{{contact.name}}" * 20), Values({"name": "x" * 20_000}))
+
+
+def test_a_long_run_of_spaces_is_read_at_once() -> None:
+    began = time.perf_counter()
+    for inside in ("x{}x", "x|x{}x", "contact.a | default:{}x", "contact.a{}("):
+        read("{{" + inside.format(" " * (MAX_CHARS - 100)) + "}}")
+    assert time.perf_counter() - began < 2

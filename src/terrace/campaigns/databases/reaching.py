@@ -3,12 +3,14 @@
 import asyncio
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from terrace.campaigns.databases.base import Resolve
 from terrace.errors import Invalid, Unavailable
+from terrace.knowledge.sources.folder import allowed_root
 from terrace.outbound.addresses import Reach
+from terrace.types import Scope
 
 RESOLVE_SECONDS = 10.0
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?|[0-9A-Fa-f:.]{2,45}")
@@ -48,23 +50,23 @@ def checked_host(host: str) -> str:
     return host
 
 
-def checked_file(file: str, folders: Iterable[Path], kept: Path) -> Path:
-    """The file itself, whatever links lead to it. Raises Invalid for one outside `folders`, or in our own data."""
-    allowed = [folder.resolve() for folder in folders]
+def checked_file(scope: Scope, file: str, folders: Sequence[Path], kept: Path) -> Path:
+    """The file itself, whatever links lead to it. Raises Invalid for one outside the tenant's own of `folders` (as
+    sources have them), or in our own data."""
+    if not file or "\0" in file or not Path(file).is_absolute():
+        raise Invalid("Give the whole path of the SQLite file, such as /srv/shop/customers.db.", code="bad_file")
     refusal = Invalid(
         "This file is in no folder that may be read. The operator names those in schedules.folders.",
         code="folder_not_allowed",
     )
-    if not file or "\0" in file or not Path(file).is_absolute():
-        raise Invalid("Give the whole path of the SQLite file, such as /srv/shop/customers.db.", code="bad_file")
     try:
-        path = Path(file).resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        if not any(Path(file).parent.resolve().is_relative_to(folder) for folder in allowed):
-            raise refusal from error
-        raise Invalid("There is no such file.", code="no_such_file") from error
-    if not any(path.is_relative_to(folder) for folder in allowed) or path.is_relative_to(kept.resolve()):
+        _, path = allowed_root(scope, folders, file)
+    except Invalid as error:
+        raise refusal from error
+    if path.is_relative_to(kept.resolve()):
         raise refusal
+    if not path.exists():
+        raise Invalid("There is no such file.", code="no_such_file")
     if not path.is_file():
         raise Invalid("This is no file.", code="no_such_file")
     return path

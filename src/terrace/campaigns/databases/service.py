@@ -73,9 +73,9 @@ class Databases:
     async def add(self, scope: Scope, new: NewDatabase, *, test: bool = True) -> Database:
         """With `test` it is connected to first, and not kept when that fails."""
         name = list_name(new.name)
-        place, login = self._placed(new), {"user": new.user, "password": new.password}
+        place, login = self._placed(scope, new), {"user": new.user, "password": new.password}
         if test:
-            await self._ask(await self._target(new.kind, place, login), "SELECT 1 AS one")
+            await self._ask(await self._target(scope, new.kind, place, login), "SELECT 1 AS one")
         database_id = new_id("dbs")
         sealed = self._sealer.seal(_purpose(scope, database_id), msgspec.json.encode(login).decode())
         return await self._storage.write(store.add, scope, database_id, name, new.kind, place, sealed)
@@ -153,12 +153,12 @@ class Databases:
 
     # -- where it is, and who asks
 
-    def _placed(self, new: NewDatabase) -> dict[str, Any]:
+    def _placed(self, scope: Scope, new: NewDatabase) -> dict[str, Any]:
         """What is kept in the clear. Raises Invalid for what no server could be at."""
         if max(len(new.user), len(new.password)) > MAX_CREDENTIAL or len(new.ca) > MAX_CA:
             raise Invalid("The user, the password or the certificate is too long.", code="too_long")
         if new.kind == "sqlite":
-            file = checked_file(new.file, self._folders, self._kept)
+            file = checked_file(scope, new.file, self._folders, self._kept)
             return {"host": "", "port": 0, "database": str(file), "tls": "off", "ca": ""}
         if not _NAME.fullmatch(new.database) or "://" in new.database:
             raise Invalid("Give the database's name alone, such as shop.", code="bad_database")
@@ -177,13 +177,14 @@ class Databases:
 
     async def _opened(self, scope: Scope, row: DatabaseRow) -> Target:
         unsealed = self._sealer.unseal(_purpose(scope, row.id), row.sealed)
-        return await self._target(store.shown(row).kind, row.place, msgspec.json.decode(unsealed, type=dict[str, str]))
+        login = msgspec.json.decode(unsealed, type=dict[str, str])
+        return await self._target(scope, store.shown(row).kind, row.place, login)
 
-    async def _target(self, kind: Any, place: Mapping[str, Any], login: Mapping[str, str]) -> Target:
+    async def _target(self, scope: Scope, kind: Any, place: Mapping[str, Any], login: Mapping[str, str]) -> Target:
         """Checked again each time: names move to other addresses, folders and settings change."""
         seconds = self._options.query_timeout
         if kind == "sqlite":
-            file = checked_file(place["database"], self._folders, self._kept)
+            file = checked_file(scope, place["database"], self._folders, self._kept)
             return Target(kind, seconds, database=str(file))
         address = await self._resolve(place["host"], place["port"])
         return Target(

@@ -5,6 +5,7 @@ This is the first of two walls: behind it the database itself is told to let not
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from terrace.campaigns.databases.base import Kind
@@ -15,8 +16,10 @@ MAX_CHARS = 20_000
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d][\w$]*")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$")
-_NUMBER = re.compile(r"\d[\w.]*")
-_LINE = re.compile(r"[^\r\n]*")
+_NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")  # a word may follow without a space: `1.INTO`
+_LINE = re.compile(r"[^\n]*")
+_LINE_PG = re.compile(r"[^\r\n]*")
+_ODD = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]|(?![ \t\n\v\f\r])\s")  # each database takes these for something else
 
 BEGINNINGS = ("select", "with")
 WRITING = frozenset(("insert", "update", "delete", "merge", "replace"))
@@ -28,6 +31,7 @@ DENIED: dict[Kind, tuple[re.Pattern[str], ...]] = {
         re.compile(r"pg_(terminate|cancel)_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_promote|pg_switch_wal"),
         re.compile(r"pg_(try_)?advisory_\w+|pg_notify|pg_export_snapshot|pg_create_\w+|pg_drop_\w+|pg_replication_\w+"),
         re.compile(r"lo_\w+|loread|lowrite|dblink\w*|set_config|setval|nextval|(query|cursor|table|schema)_to_xml\w*"),
+        re.compile(r"ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table"),  # run a text as a query
         re.compile(r"database_to_xml\w*|pg_logical_\w+|pg_import_\w+|pg_backup_\w+|pg_wal_\w+|adminpack\w*"),
     ),
     "mysql": (
@@ -45,12 +49,19 @@ class Token(NamedTuple):
     text: str  # of words and quoted identifiers, in lower case and without quotes
 
 
+ESCAPED = Token("text", "e")  # whose escapes hold in what PostgreSQL joins to it, too
+
+
 def checked(kind: Kind, query: str) -> str:
     """The statement without what ends it. Raises Invalid for several, and for one that does more than read."""
     query = query.strip()
-    if not query or len(query) > MAX_CHARS or "\0" in query:
+    if not query or len(query) > MAX_CHARS:
         raise Invalid(f"A query is one SELECT statement of at most {MAX_CHARS:,} characters.", code="bad_query")
+    if _ODD.search(query):
+        raise Invalid("The query holds control characters or odd spaces: write plain ones.", code="bad_query")
     tokens = list(_tokens(kind, query))
+    if kind == "postgresql" and any(one == ESCAPED and other.kind == "text" for one, other in pairwise(tokens)):
+        raise Invalid("A text E'...' goes on in another: write it as one.", code="bad_query")
     ends = [index for index, token in enumerate(tokens) if token == Token("sign", ";")]
     if ends and any(token != Token("sign", ";") for token in tokens[ends[0] :]):
         raise Invalid("Only one statement is run. Take out what follows the semicolon.", code="several_statements")
@@ -108,9 +119,9 @@ def _token(kind: Kind, query: str, at: int) -> tuple[int, Token | None]:
     if found := _SPACE.match(query, at):
         return found.end(), None
     if query.startswith("--", at) and (kind != "mysql" or query[at + 2 : at + 3].strip() == ""):
-        return _end_of_line(query, at), None
+        return _end_of_line(kind, query, at), None
     if sign == "#" and kind == "mysql":
-        return _end_of_line(query, at), None
+        return _end_of_line(kind, query, at), None
     if query.startswith("/*", at):
         if kind == "mysql" and query.startswith(HINTS, at):
             raise Invalid("Comments that the server would run are refused: take out /*! and /*+.", code="bad_query")
@@ -132,7 +143,7 @@ def _word(kind: Kind, query: str, word: re.Match[str]) -> tuple[int, Token]:
     """Or what it introduces: E'...' has escapes in PostgreSQL, U&"..." spells names in another way."""
     name, following = word[0].lower(), query[word.end() : word.end() + 1]
     if kind == "postgresql" and name == "e" and following == "'":
-        return _escaped(query, word.end())
+        return _escaped(query, word.end())[0], ESCAPED
     if kind == "postgresql" and name == "u" and following == "&":
         raise Invalid("Names and texts spelled as U& are refused: write them plainly.", code="bad_query")
     if name in ("n", "b", "x") and following == "'":
@@ -191,8 +202,9 @@ def _comment(kind: Kind, query: str, at: int) -> int:
     raise _open_quote()
 
 
-def _end_of_line(query: str, at: int) -> int:
-    found = _LINE.match(query, at)
+def _end_of_line(kind: Kind, query: str, at: int) -> int:
+    """A carriage return ends a comment in PostgreSQL alone."""
+    found = (_LINE_PG if kind == "postgresql" else _LINE).match(query, at)
     return found.end() if found else len(query)
 
 

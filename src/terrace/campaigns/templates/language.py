@@ -29,7 +29,6 @@ NAMES = ("contact.name", "contact.email", "contact.key", KNOWLEDGE, LAST_CONVERS
 
 _SIGN = re.compile(r"\\\{\{|\\\}\}|\{\{|\}\}|\{%")
 _INSIDE = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\{\{|\}\}|[\"']", re.DOTALL)
-_PARTS = re.compile(r"\s*([^|]*?)\s*(?:\|\s*(.*?)\s*)?", re.DOTALL)
 _FILTER = re.compile(r"default\s*:\s*(\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')", re.DOTALL)
 _FIELD = re.compile(r"contact\.([\w -]+)")
 _CODE = re.compile(r"[()\[\]%=<>+*/#&!?;]|^(?:for|if|each|end\w*|else|set|include|import|unless|while)\b")
@@ -159,9 +158,8 @@ class _Reader:
             if self._places == MAX_PLACES + 1:
                 self._problem(at, "too_many", f"A template has at most {MAX_PLACES} placeholders.")
             return None
-        found = _PARTS.fullmatch(inside)
-        assert found is not None  # the expression takes anything
-        name, filter = found[1], found[2]
+        before, pipe, after = inside.partition("|")
+        name, filter = before.strip(), after.strip() if pipe else None
         known = self._name(at, name)
         default = None if filter is None else self._default(at, filter)
         if known is None or (filter is not None and default is None):
