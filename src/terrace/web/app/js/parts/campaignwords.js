@@ -34,7 +34,8 @@ export function sentence(campaign) {
     const also = counts.writing ? ` ${plural(counts.writing, "message")} already begun will still be finished.` : "";
     return `${why}${also} ${plural(left, "contact")} ${left === 1 ? "waits" : "wait"} for a message.`;
   }
-  if (state === "finished") return counts.done === counts.total ? `${result(counts)} Each contact has one message.` : result(counts);
+  if (state === "finished")
+    return counts.done === counts.total ? `${result(counts)} Each contact has one message.` : result(counts);
   if (state === "cancelled") return `Cancelled. ${result(counts)} What is written stays.`;
   return reason?.message ?? "It could not be started.";
 }
