@@ -25,6 +25,7 @@ export async function view(main, { id }, { signal }) {
 class Sight {
   #job = null;
   #line = null;
+  #drawn = false; // its pages have pictures by now
 
   constructor(main, analysis, types, signal) {
     Object.assign(this, { analysis, signal });
@@ -90,6 +91,10 @@ class Sight {
   #take({ type, data }, over) {
     if (type === "page") this.pages.tell(data);
     if (type === "done") return true;
+    if (type === "analysis" && data.state === "converted") {
+      this.#drawn = true;
+      this.#expect();
+    }
     if (over) return false;
     if (type === "analysis") Object.assign(this.analysis, data);
     if (type === "progress") this.#job = { state: "running", ...this.#job, progress: data };
@@ -118,6 +123,7 @@ class Sight {
       this.analysis = fresh ?? (await analyses.whole(this.analysis.id, this.signal));
       if (OVER.has(this.analysis.state)) return;
       this.pages.restart();
+      this.#drawn = false;
       this.#draw();
       this.#listen();
     } catch (error) {
@@ -163,8 +169,8 @@ class Sight {
   // What changes while it runs.
   #drawLive() {
     const { analysis } = this;
-    const { state, way, why, media_type: media, result, error } = analysis;
-    if (!result) this.pages.expect(analysis.pages, DRAWN.test(media) && ["converted", "answered"].includes(state));
+    const { state, way, why, result, error } = analysis;
+    this.#expect();
     const over = OVER.has(state);
     fill(
       this.state,
@@ -177,16 +183,27 @@ class Sight {
       !over && state !== "queued" && progressBar(analysis, this.#job),
       error && over && h("div", { class: "notice bad", role: "alert" }, icon("warn"), h("p", null, error.message)),
       way &&
-        h("p", { class: "small soft" }, h("b", null, `${WAYS[way]?.[Number(over)] ?? way}. `), over && coded(why)),
+        h(
+          "p",
+          { class: "small soft" },
+          !acts.isBroken(analysis) && h("b", null, `${WAYS[way]?.[Number(over)] ?? way}. `),
+          over && coded(why),
+        ),
       over && h("p", { class: "small soft" }, costWords(analysis)),
       (result?.warnings ?? []).length > 0 &&
         h(
           "div",
           { class: "notice warn" },
           icon("warn"),
-          h("ul", { "aria-label": "Warnings" }, result.warnings.map((each) => h("li", null, each))),
+          h("ul", { "aria-label": "Warnings" }, result.warnings.map((each) => h("li", null, coded(each)))),
         ),
     );
+  }
+
+  // Before there is a result, pages are known by their number alone.
+  #expect() {
+    const { pages, media_type: media, result } = this.analysis;
+    if (!result) this.pages.expect(pages, this.#drawn && DRAWN.test(media));
   }
 
   #without() {
