@@ -1,6 +1,7 @@
 """From a draft to its last message."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlmodel import Session
@@ -8,7 +9,7 @@ from tests.campaigns.runs.conftest import Open, Town
 
 from terrace.campaigns.contacts import store as contacts
 from terrace.campaigns.runs.base import Options, Wanted
-from terrace.errors import Conflict, Invalid, Missing, Unavailable
+from terrace.errors import Conflict, Denied, Invalid, Missing, Unavailable
 from terrace.types import Scope, now
 
 
@@ -246,6 +247,24 @@ async def test_others_do_not_have_it(town: Town, other: Scope) -> None:
     assert await acts.list(other) == ([], None)
     with pytest.raises(Missing):
         await acts.create(other, Wanted(list="Clients", template=campaign.template_id, model="fake/free"))
+
+
+async def test_a_campaign_of_others_is_no_way_to_a_model_that_one_may_not_use(town: Town) -> None:
+    await town.contacts(2)
+    campaign = await town.campaign()
+    [*_, template] = (await town.opened.templates.list(town.scope))[0]
+    held, acts = replace(town.scope, models=(frozenset({"fake/odd"}),)), town.campaigns
+    for act in (acts.start, acts.preview, acts.resume, acts.retry):
+        with pytest.raises(Denied):
+            await act(held, campaign.id)
+    with pytest.raises(Denied):
+        await acts.change(held, campaign.id, {"template": template.id})
+    with pytest.raises(Denied):
+        await acts.regenerate(held, campaign.id, "msg_1")
+    assert town.model.requests == []
+    filled = await town.campaign("Dear {{contact.name}}", mode="fill")  # asks none
+    await acts.start(held, filled.id)
+    await town.over(filled)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from terrace.campaigns.runs.base import (
     RUN,
     Campaign,
     Event,
+    Message,
     PriceList,
     Wanted,
     Writers,
@@ -113,7 +114,7 @@ class Campaigns(Outbox):
     async def change(self, scope: Scope, campaign_id: str, changes: dict[str, Any]) -> Campaign:
         """Anything of a draft; later the name, the concurrency, and, while nothing is written, the budget, which may
         be raised at any time. Raises Missing, Invalid, Conflict."""
-        row = await self._database.read(store.find, scope, campaign_id)
+        row = await self._admitted(scope, campaign_id, changes.get("model"))
         if "model" in changes or changes.get("budget") is not None:
             model = changes.get("model", row.model)
             named = await self._model(scope, model, changes.get("budget"), row.mode)
@@ -175,7 +176,7 @@ class Campaigns(Outbox):
         Invalid, Conflict."""
         if not 1 <= count <= MOST:
             raise Invalid(f"A preview shows 1 to {MOST} messages.", code="bad_count")
-        running = (await self._database.read(store.find, scope, campaign_id)).preview_job
+        running = (await self._admitted(scope, campaign_id)).preview_job
         if running is not None:
             try:
                 job = await self._jobs.get(scope, running, everyone=True)
@@ -207,7 +208,7 @@ class Campaigns(Outbox):
     async def start(self, scope: Scope, campaign_id: str) -> Campaign:
         """Every placeholder is checked, then a message for each contact is written; at `start_at` if there is one.
         A campaign that was started stays as it is. Raises Missing, Invalid (`values_missing`), Conflict."""
-        row = await self._database.read(store.find, scope, campaign_id)
+        row = await self._admitted(scope, campaign_id)
         if row.state in ("draft", "failed"):
             await self._database.read(self._preparing.check, scope, campaign_id)
         return await self._database.write(lambda session: self.begin(session, scope, campaign_id)[0])
@@ -239,7 +240,8 @@ class Campaigns(Outbox):
         return await self._database.write(work)
 
     async def resume(self, scope: Scope, campaign_id: str) -> Campaign:
-        """Go on where it was paused. Raises Missing, Conflict."""
+        """Go on where it was paused. Raises Missing, Denied, Conflict."""
+        await self._admitted(scope, campaign_id)
 
         def work(session: Session) -> Campaign:
             row = store.find(session, scope, campaign_id)
@@ -272,7 +274,8 @@ class Campaigns(Outbox):
         return await self.get(scope, campaign_id)
 
     async def retry(self, scope: Scope, campaign_id: str) -> Campaign:
-        """The failed messages again. Raises Missing, Conflict."""
+        """The failed messages again. Raises Missing, Denied, Conflict."""
+        await self._admitted(scope, campaign_id)
 
         def work(session: Session) -> Campaign:
             row = store.find(session, scope, campaign_id)
@@ -288,12 +291,24 @@ class Campaigns(Outbox):
 
         return await self._database.write(work)
 
+    async def regenerate(self, scope: Scope, campaign_id: str, message_id: str) -> Message:
+        """As `Outbox`. Raises Denied, too."""
+        await self._admitted(scope, campaign_id)
+        return await super().regenerate(scope, campaign_id, message_id)
+
     def events(self, scope: Scope, campaign_id: str, after: int = 0) -> AsyncIterator[Event]:
         """What ended after the message `after`, then as it comes, with progress; ends when the campaign is over.
         Raises Missing at the first step."""
         return self._feed.follow(scope, campaign_id, after)
 
     # -- within
+
+    async def _admitted(self, scope: Scope, campaign_id: str, instead: str | None = None) -> CampaignRow:
+        """A campaign that others made is no way to a model that the caller may not use. Raises Missing, Denied."""
+        row = await self._database.read(store.find, scope, campaign_id)
+        if scope.models and row.mode == "write" and instead is None:
+            await self._models.resolve(row.model, scope)
+        return row
 
     async def _model(self, scope: Scope, model: str | None, budget: float | None, mode: str = "write") -> str:
         choice = await self._models.resolve(model, scope)
