@@ -93,7 +93,7 @@ class Log {
   }
 
   line(delivery) {
-    const { type, state, attempts, status, error, duration, next_at: next } = delivery;
+    const { type, created_at: at, state, attempts, status, error, duration, next_at: next } = delivery;
     const [words, tone] = STATES[state];
     const inside = h("div", { class: "sent" });
     const details = h(
@@ -109,7 +109,7 @@ class Log {
         "p",
         { class: "row spread" },
         h("code", null, type),
-        h("time", { class: "small faint", datetime: delivery.created_at, title: exact(delivery.created_at) }, ago(delivery.created_at)),
+        h("time", { class: "small faint", datetime: at, title: exact(at) }, ago(at)),
       ),
       h(
         "p",
@@ -135,7 +135,7 @@ class Log {
             {
               type: "button",
               class: "button little",
-              "aria-label": `Send again: ${type} of ${exact(delivery.created_at)}`,
+              "aria-label": `Send again: ${type} of ${exact(at)}`,
               onclick: () => this.again(delivery),
             },
             icon("redo"),

@@ -172,7 +172,8 @@ function comparison({ comparison: found, state }) {
     return h("p", { class: "small" }, "Nothing was searched for lately, so there is nothing to compare.");
   const share = `${Math.round(100 * found.overlap)}%`;
   const change = found.rank_change;
-  const moved = change === null ? "" : change < 0.05 ? ", in the same places" : `; those move by ${change.toFixed(1)} places`;
+  const far = change < 0.05 ? ", in the same places" : `; those move by ${change?.toFixed(1)} places`;
+  const moved = change === null ? "" : far;
   const one = state === "serving" ? "were" : "are";
   return h(
     "p",

@@ -11,6 +11,7 @@ const DAYS = 36 * 3_600_000; // ms, from which on they are told apart by their d
 const timeOf = (at) => new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 const shortDay = (at) => new Date(at).toLocaleDateString(undefined, { day: "numeric", month: "short" });
 const whole = (value) => (Number.isInteger(value) ? compact(value) : ""); // half a finding is none
+const said = (value) => plural(value, "finding");
 
 export function figures({ report }) {
   const found = report.findings.reduce((sum, each) => sum + each.count, 0);
@@ -68,7 +69,11 @@ function line(finding, repair, busy) {
         finding.repairable ? finding.repair : "Nothing mends this by itself: look at them and decide.",
       ),
       finding.examples.length > 0 &&
-        h("ul", { class: "examples small", "aria-label": "Examples" }, finding.examples.slice(0, EXAMPLES).map(example)),
+        h(
+          "ul",
+          { class: "examples small", "aria-label": "Examples" },
+          finding.examples.slice(0, EXAMPLES).map(example),
+        ),
       rest.length > 0 &&
         h(
           "details",
@@ -135,7 +140,7 @@ export function past({ history, report }) {
   const label = `Findings at the last ${plural(checks.length, "check")}`;
   return [
     h("p", { class: "small soft" }, series.length > 1 ? `${label}.` : `${label}: ${series[0].toLowerCase()}.`),
-    columns({ label, points, series, format: (value) => plural(value, "finding"), axis: whole, others: rest.length > 0 }),
+    columns({ label, points, series, format: said, axis: whole, others: rest.length > 0 }),
     table(label, checks, ranked, titleOf),
   ];
 }

@@ -23,23 +23,23 @@ export function ticks(schedule, runs) {
   if (!runs.length) return h("span", { class: "small faint" }, "Not run yet");
   const counts = new Map();
   for (const run of runs) counts.set(run.state, (counts.get(run.state) ?? 0) + 1);
-  const told = [...counts].map(([state, count]) => `${count} ${STATES[state][0].toLowerCase()}`).join(", ");
+  const sums = [...counts].map(([state, count]) => `${count} ${STATES[state][0].toLowerCase()}`).join(", ");
   return h(
     "button",
     {
       type: "button",
       class: "ticks",
-      "aria-label": `History of ${nameOf(schedule)}: ${told}`,
+      "aria-label": `History of ${nameOf(schedule)}: ${sums}`,
       onclick: () => showRuns(schedule),
     },
     runs
       .slice(0, TICKS)
       .reverse()
-      .map((run) =>
-        h("i", { class: run.state, title: `${exact(run.started_at)}: ${STATES[run.state][0]}${run.note && `. ${run.note}`}` }),
-      ),
+      .map((run) => h("i", { class: run.state, title: told(run) })),
   );
 }
+
+const told = (run) => [`${exact(run.started_at)}: ${runWords(run)}`, run.note].filter(Boolean).join(". ");
 
 export function showRuns(schedule) {
   const stop = new AbortController();
@@ -69,10 +69,14 @@ export function showRuns(schedule) {
   attempt(() => load());
 }
 
+function atItsTime(run) {
+  const late = Math.round((new Date(run.started_at) - new Date(run.due_at)) / 60_000);
+  return late > 0 ? `Due ${exact(run.due_at)}, ${plural(late, "minute")} late` : "At its time";
+}
+
 function line(run) {
   const [words, tone] = STATES[run.state];
   const seconds = run.finished_at ? (new Date(run.finished_at) - new Date(run.started_at)) / 1000 : null;
-  const late = (new Date(run.started_at) - new Date(run.due_at)) / 1000;
   return h(
     "li",
     null,
@@ -86,7 +90,7 @@ function line(run) {
       "p",
       { class: "small soft" },
       [
-        run.by_hand ? "Run by hand" : late > 60 ? `Due ${exact(run.due_at)}, ${plural(Math.round(late / 60), "minute")} late` : "At its time",
+        run.by_hand ? "Run by hand" : atItsTime(run),
         seconds !== null && run.state !== "skipped" && `took ${duration(seconds)}`,
       ]
         .filter(Boolean)

@@ -97,4 +97,9 @@ async function neededField(name, signal) {
 }
 
 const choice = (label, name, items, hint) =>
-  select({ label, name, hint: items.length ? "" : hint, options: items.map((each) => [each.id, each.name || each.id]) });
+  select({
+    label,
+    name,
+    hint: items.length ? "" : hint,
+    options: items.map((each) => [each.id, each.name || each.id]),
+  });

@@ -16,7 +16,7 @@ const AREAS = {
 };
 const TEST = "webhook.test"; // comes to whoever asks for it, whatever the filter
 const familyOf = (type) => type.split(".")[0];
-export const familyName = (family) => AREAS[family] ?? family;
+const familyName = (family) => AREAS[family] ?? family;
 
 // `events`: [{type, description}]; `submit` gets the body of POST or PATCH.
 export function webhookForm({ endpoint = null, events, action, submit, cancel, signal }) {
@@ -106,7 +106,7 @@ function eventBoxes(events, filters) {
 }
 
 // The secret of an endpoint, once.
-export function showSecret({ url }, secret, then) {
+export function showSecret({ url }, secret) {
   const dialog = modal(
     "The endpoint's secret",
     h(
@@ -127,7 +127,6 @@ export function showSecret({ url }, secret, then) {
       h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "I have kept it"),
     ),
   );
-  dialog.addEventListener("close", () => then?.());
   dialog.querySelector(".secret .button").focus();
 }
 

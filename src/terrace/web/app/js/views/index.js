@@ -4,6 +4,7 @@ import { fill, h } from "../dom.js";
 import { api } from "../api.js";
 import { health } from "../automation.js";
 import { watchJobs } from "../feed.js";
+import { number } from "../format.js";
 import { can } from "../session.js";
 import { confirm } from "../parts/dialog.js";
 import { Generations } from "../parts/generationlist.js";
@@ -116,7 +117,11 @@ class Health {
               { class: "empty" },
               icon("shield"),
               h("h2", null, "Not checked yet"),
-              h("p", null, "A check reads every document's passages and vectors and says what is missing, double or left over."),
+              h(
+                "p",
+                null,
+                "A check reads every document's passages and vectors and says what is missing, double or left over.",
+              ),
               h("button", { type: "button", class: "button", onclick: () => this.check() }, "Check now"),
             ),
     );
@@ -129,7 +134,8 @@ class Health {
     const { report } = this.#condition;
     if (this.history.dataset.of === report?.checked_at) return;
     this.history.dataset.of = report?.checked_at ?? "";
-    fill(this.history, report ? past(this.#condition) : h("p", { class: "soft" }, "The checks to come will show here."));
+    const none = () => h("p", { class: "soft" }, "The checks to come will show here.");
+    fill(this.history, report ? past(this.#condition) : none());
   }
 
   async check() {
@@ -137,12 +143,14 @@ class Health {
   }
 
   async repair({ kind, title, count, repair }) {
+    const many = count === 1 ? "There is one." : `There are ${number(count)}.`;
     const sure = await confirm({
       title: `Repair: ${title.toLowerCase()}?`,
-      text: `${repair} ${count === 1 ? "There is one." : `There are ${count.toLocaleString()}.`} Then the corpus is looked through again.`,
+      text: `${repair} ${many} Then the corpus is looked through again.`,
       action: "Repair",
       danger: DELETES.has(kind),
     });
-    if (sure && (await attempt(() => health.repair([kind]), "The repair is under way"))) await attempt(() => this.load());
+    if (sure && (await attempt(() => health.repair([kind]), "The repair is under way")))
+      await attempt(() => this.load());
   }
 }

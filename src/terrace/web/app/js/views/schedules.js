@@ -112,6 +112,7 @@ class Schedules {
   line(schedule) {
     const { enabled, problem, last_run: last } = schedule;
     const name = nameOf(schedule);
+    const what = this.#titles.get(schedule.action) ?? schedule.action;
     return h(
       "li",
       { class: enabled ? null : "resting" },
@@ -125,7 +126,7 @@ class Schedules {
           schedule.built_in && h("span", { class: "tag" }, "built in"),
           !enabled && h("span", { class: "badge warn" }, problem ? "Stopped" : "Paused"),
         ),
-        h("p", { class: "small soft" }, `${this.#titles.get(schedule.action) ?? schedule.action}. ${schedule.sentence}`),
+        h("p", { class: "small soft" }, `${what}. ${schedule.sentence}`),
         problem && h("div", { class: "notice bad" }, icon("warn"), h("p", null, problem)),
         h(
           "p",
@@ -142,7 +143,12 @@ class Schedules {
         { class: "lineacts" },
         h(
           "button",
-          { type: "button", class: "button little", "aria-label": `Run now: ${name}`, onclick: () => this.run(schedule) },
+          {
+            type: "button",
+            class: "button little",
+            "aria-label": `Run now: ${name}`,
+            onclick: () => this.run(schedule),
+          },
           icon("play"),
           "Run now",
         ),
@@ -175,7 +181,8 @@ class Schedules {
   }
 
   async run(schedule) {
-    if (await attempt(() => schedules.run(schedule.id), `${nameOf(schedule)} is running`)) await attempt(() => this.load());
+    const begun = await attempt(() => schedules.run(schedule.id), `${nameOf(schedule)} is running`);
+    if (begun) await attempt(() => this.load());
   }
 
   async switch(schedule) {

@@ -100,7 +100,7 @@ class Webhooks {
         h("p", { class: "row" }, h("b", { class: "place-of" }, url)),
         description && h("p", { class: "small" }, description),
         h("p", { class: "small soft" }, this.told(endpoint)),
-        !enabled && h("div", { class: "notice warn" }, icon("warn"), h("p", null, reason || "Switched off. What happens meanwhile is not told.")),
+        !enabled && off(reason),
         enabled &&
           failing &&
           h("p", { class: "small wrongwords" }, `Nothing has arrived since ${exact(failing)}: the log says why.`),
@@ -231,9 +231,18 @@ class Webhooks {
       text: `${endpoint.url} is told nothing more. Its log goes with it, and what waits is not delivered.`,
       action: "Remove",
     });
-    if (sure && (await attempt(() => webhooks.remove(endpoint.id), "Endpoint removed"))) await attempt(() => this.load());
+    if (sure && (await attempt(() => webhooks.remove(endpoint.id), "Endpoint removed")))
+      await attempt(() => this.load());
   }
 }
+
+const off = (reason) =>
+  h(
+    "div",
+    { class: "notice warn" },
+    icon("warn"),
+    h("p", null, reason || "Switched off. What happens meanwhile is not told."),
+  );
 
 // What signs events that go to an address which a single analysis or campaign names.
 function oneOff(secret) {
