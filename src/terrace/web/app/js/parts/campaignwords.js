@@ -61,6 +61,8 @@ export function eta({ state, eta: seconds }) {
 
 // What the whole may cost: [the figure, what it rests on].
 export function estimated(estimate, perMessage) {
+  if (estimate.basis === "nothing")
+    return ["Unknown", "No message could be made; each says below what was in the way."];
   if (!estimate.known)
     return [
       "Unknown",
