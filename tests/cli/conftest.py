@@ -77,8 +77,10 @@ def terrace(data: Path, tmp_path: Path) -> Run:
 def quickly(data: Path, tmp_path: Path) -> Run:
     """As `terrace`, but in this process: what is asked of a server needs none of its own, and is ten times as quick."""
 
-    def execute(*arguments: str, input: str | None = None, **more: str) -> "subprocess.CompletedProcess[str]":
-        given = environment(data, **more)
+    def execute(
+        *arguments: str, input: str | None = None, on: Path = data, **more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        given = environment(on, **more)
         cleared = dict.fromkeys(name for name in os.environ if name not in given)
         code: object = 0
         with CliRunner().isolation(input, {**cleared, **given}) as (out, err, _), chdir(tmp_path), called(*arguments):
