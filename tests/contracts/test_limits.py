@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.accounts.limits_house import (
     ADA,
     HER,
     HER_KEY,
+    NOON,
     Bench,
     Make,
     demand,
@@ -24,6 +26,7 @@ from tests.accounts.limits_house import (
 )
 
 from terrace.accounts.limits.base import LimitName, Subject
+from terrace.accounts.tables import TenantRow
 from terrace.errors import Denied, Invalid, Limited, Missing
 from terrace.storage import Database
 from terrace.types import Scope
@@ -541,6 +544,47 @@ async def test_a_restart_forgets_nothing(bench: Bench) -> None:
     assert await used(bench, "tokens_per_day", HER_KEY) == 1000
     bench.clock.advance(30)
     assert [each.used for each in await bench.limits.show(ACME)] == [0, 0, 1500, 0.0015]
+
+
+# Who is not let in any more
+
+
+async def disable(bench: Bench, at: float | None) -> None:
+    def write(session: Any) -> None:
+        row = session.get(TenantRow, "acme")
+        row.disabled_at = at
+        session.add(row)
+
+    await bench.database.write(write)
+
+
+async def test_what_a_disabled_tenant_has_queued_asks_no_model(bench: Bench) -> None:
+    await disable(bench, NOON)
+    await bench.restart()
+    for scope in (ADA, replace(ADA, job="job_1"), Scope("acme")):
+        with pytest.raises(Denied) as caught:
+            bench.limits.begin(scope, demand())
+        assert caught.value.code == "tenant_disabled"
+        with pytest.raises(Denied):
+            await bench.limits.wait(scope, demand(), 5.0)
+    bench.limits.begin(BOB, demand()).end(unused())
+
+
+async def test_a_tenant_is_shut_out_and_let_in_while_work_goes_on(bench: Bench) -> None:
+    limits: Any = bench.limits
+    for at in (NOON, None):
+        await disable(bench, at)
+        limits.admitted()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    bench.limits.begin(ADA, demand()).end(unused())
+                    shut = False
+                except Denied:
+                    shut = True
+                if shut == (at is not None):
+                    break
+                await asyncio.sleep(0.02)
 
 
 # What is stored

@@ -1,6 +1,6 @@
 """The accounts room, built: who may come in, who they are, and what is written down about it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -43,21 +43,28 @@ async def open_accounts(
     adopt: Sequence[Adopt] = (),
     erase_user: Sequence[EraseUser] = (),
     erase_tenant: Sequence[EraseTenant] = (),
+    tenants_changed: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Accounts]:
     """The other rooms say by functions what becomes of what they keep when a first account is made, when a person is
-    erased and when a tenant is deleted. `loopback`: only this machine can connect. Raises Invalid for a bad secret."""
+    erased and when a tenant is deleted. `loopback`: only this machine can connect. `tenants_changed` is called when one
+    was disabled or let in again. Raises Invalid for a bad secret."""
     options = settings.accounts
     secret = load_secret(options, settings.data)
     gatekeeper = Gatekeeper(
         database, options, secret, loopback=loopback or settings.insecure, terminal_token=terminal_token
     )
     changed = gatekeeper.changed
+
+    def also_changed() -> None:
+        changed()
+        tenants_changed()
+
     audit = Audit(database)
     passwords = Passwords(options)
     people = People(
         database, options, passwords, audit, loopback=loopback, adopt=adopt, erase=erase_user, changed=changed
     )
-    tenants = Tenants(database, audit, erase_tenant, changed=changed)
+    tenants = Tenants(database, audit, erase_tenant, changed=also_changed)
     mail = Mail(options.smtp)
     sessions = Sessions(database, options, secret, passwords, Throttle(options), audit, mail, changed=changed)
     oidc = OIDCLogin(options.oidc, database, people, sessions, secret, audit, changed=changed)

@@ -72,7 +72,7 @@ from terrace.knowledge.tasks import job_kinds as knowledge_kinds
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
-from terrace.outbound import Outbound, check_url, open_outbound
+from terrace.outbound import Outbound, open_outbound
 from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
 from terrace.settings import Settings
@@ -198,7 +198,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             jobs.register(kind)
 
         reader = Reader(processes, settings.analysis, settings.knowledge)
-        analyses = Analyses(database, blobs, jobs, models, reader, settings.analysis, knowledge, limits)
+        analyses = Analyses(database, blobs, jobs, models, reader, settings.analysis, knowledge, limits, outbound.check)
         for kind in analysis_kinds(Tools(blobs, reader, models, settings.analysis, usage, webhooks)):
             jobs.register(kind)
         analysed = AnalysesLeaving(database, blobs)
@@ -261,7 +261,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         schedules.register(Action(REEMBED, "Make all vectors anew", generations.start_one, operator=True))
 
         campaigns = open_campaigns(
-            database, jobs, models, library, prices, contacts, settings.campaigns, webhooks, check_url
+            database, jobs, models, library, prices, contacts, settings.campaigns, webhooks, outbound.check
         )
         stack.callback(campaigns.feed.close)
         for kind in campaigns.kinds:
@@ -284,6 +284,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             adopt=[room.adopt for room in rooms if room.adopt],
             erase_user=[room.erase_user for room in rooms if room.erase_user],
             erase_tenant=[room.erase_tenant for room in rooms if room.erase_tenant],
+            tenants_changed=limits.admitted,
         )
         entered = await stack.enter_async_context(accounts)
         doorkeeper = Doorkeeper(entered.gatekeeper, settings.web.trusted_proxies)

@@ -47,6 +47,8 @@ class Board:
         self._unwatch: Callable[[], None] | None = None
         self.rooms: dict[tuple[str, str | None, str | None], Room] = {}
         """Of (tenant, user, key); who is not in it: `room`."""
+        self.closed: frozenset[str] = frozenset()
+        """Tenants that are disabled."""
 
     async def start(self) -> None:
         await self.refresh()
@@ -63,7 +65,7 @@ class Board:
             self._watching = None
 
     def stir(self) -> None:
-        """Limits may have been written by others than us: look soon."""
+        """Limits may have been written by others than us, or a tenant was disabled: look soon."""
         self._others_wrote.set()
 
     def room(self, scope: Scope) -> Room:
@@ -90,8 +92,8 @@ class Board:
     async def refresh(self) -> None:
         """Take over the limits as they are kept now."""
         async with self._applying:
-            rules, self._fingerprint = await self._database.read(
-                lambda session: (store.everything(session), store.fingerprint(session))
+            rules, self._fingerprint, self.closed = await self._database.read(
+                lambda session: (store.everything(session), store.fingerprint(session), store.closed(session))
             )
             await self._apply(rules)
         self._changed()

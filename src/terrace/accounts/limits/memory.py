@@ -21,7 +21,7 @@ from terrace.accounts.limits.refusals import NoRoom, amount, price_unknown
 from terrace.accounts.limits.reservations import Kept, Open, Reservation
 from terrace.accounts.limits.room import SOON, Need, Refusal, Room
 from terrace.accounts.limits.seeding import Ledger
-from terrace.errors import Unavailable
+from terrace.errors import Denied, Unavailable
 from terrace.storage import Database, after_commit
 from terrace.telemetry.calls import Call, Demand, Usage
 from terrace.telemetry.journal import MAX_TOKENS
@@ -160,6 +160,8 @@ class MemoryLimits:
         )
 
     def _begin(self, scope: Scope, demand: Demand, *, in_turn: bool = False) -> Open:
+        if scope.tenant in self._board.closed:  # nobody is let in; what was queued before goes on for nobody either
+            raise Denied("This tenant was disabled. Ask whoever runs this server.", code="tenant_disabled")
         room = self._rooms.get((scope.tenant, scope.user, scope.key)) or self._board.room(scope)
         if scope.job is not None and (kept := self._holds.of(scope.job, demand)) is not None:
             return self._take_over(kept, scope, demand, room)
@@ -341,6 +343,10 @@ class MemoryLimits:
     async def refresh(self) -> None:
         """After limits were written otherwise, such as with the user or tenant they belong to."""
         await self._board.refresh()
+
+    def admitted(self) -> None:
+        """Tenants may have been disabled, or let in again."""
+        self._board.stir()
 
     def left(self, session: Session, _whose: object) -> None:
         """In the transaction that erases a user or a tenant, and their limits."""

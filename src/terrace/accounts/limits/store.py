@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from terrace.accounts.limits.base import LimitName, Subject, SubjectKind
 from terrace.accounts.limits.meters import Rule
 from terrace.accounts.limits.refusals import MONEY
-from terrace.accounts.tables import KeyRow, LimitRow, MembershipRow
+from terrace.accounts.tables import KeyRow, LimitRow, MembershipRow, TenantRow
 from terrace.errors import Invalid, Missing
 from terrace.telemetry.calls import PICODOLLARS
 from terrace.types import Scope, now
@@ -93,10 +93,15 @@ def everything(session: Session) -> list[Rule]:
     return [_rule(row) for row in session.exec(select(LimitRow))]
 
 
+def closed(session: Session) -> frozenset[str]:
+    """Tenants that are disabled."""
+    return frozenset(session.exec(select(TenantRow.id).where(col(TenantRow.disabled_at).is_not(None))))
+
+
 def fingerprint(session: Session) -> tuple[object, ...]:
-    """Changes whenever a limit does."""
+    """Changes whenever a limit does, or a tenant is disabled or let in again."""
     counted = select(func.count(), func.max(LimitRow.set_at), func.sum(LimitRow.value))
-    return tuple(session.exec(counted).one())
+    return (*session.exec(counted).one(), closed(session))
 
 
 def storage_rules(session: Session, scope: Scope) -> list[Rule]:
