@@ -267,3 +267,14 @@ async def test_from_the_terminal(settings: Settings, tmp_path: Path) -> None:
         status, told, noted = await run(str(file), "--json")
     assert (status, told) == (2, "")
     assert "no pictures, please" in noted
+
+
+async def test_the_text_is_rendered_where_it_is_asked_for(settings: Settings) -> None:
+    async with served(settings) as client:
+        done = await analyse(client, "notes.md", b"# Lighthouse\n\n**Seven** keepers. <script>alert(1)</script>")
+        plain = (await client.get(f"/api/analyses/{done['id']}")).json()["result"]
+        rendered = (await client.get(f"/api/analyses/{done['id']}?render=html")).json()["result"]
+    assert "html" not in plain
+    assert "<h1>Lighthouse</h1>" in rendered["html"]
+    assert "<strong>Seven</strong>" in rendered["html"]
+    assert "<script" not in rendered["html"]

@@ -1,7 +1,9 @@
 """Documents analysed: sent, followed, read, tried again, added to the documents. One's own alone."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from terrace.analysis.service import ID, Analyses, Saved
 from terrace.analysis.types import TYPES
 from terrace.errors import Conflict, Invalid
 from terrace.types import Scope
+from terrace.web import markdown
 from terrace.web.access import Me, Who, resource
 from terrace.web.api.documents import UPLOAD_BYTES, Uploaded
 from terrace.web.api.headers import IdempotencyKey
@@ -138,8 +141,13 @@ async def types(_who: Who) -> Types:
 
 
 @router.get("/{analysis_id}")
-async def get_analysis(house: House, who: Who, analysis_id: str) -> Analysis:
-    return await house.analyses.get(who, analysis_id)
+async def get_analysis(house: House, who: Who, analysis_id: str, render: str = "") -> Analysis:
+    """`?render=html` adds the result's markdown as HTML."""
+    found = await house.analyses.get(who, analysis_id)
+    if render != "html" or found.result is None:
+        return found
+    html = await asyncio.to_thread(markdown.render, found.result["markdown"], frozenset())
+    return replace(found, result={**found.result, "html": html})
 
 
 @router.delete("/{analysis_id}", status_code=204)
