@@ -161,6 +161,7 @@ async def test_a_job_that_kills_its_worker_again_and_again_is_dead(start: Any, s
     assert (job.crashes, job.failures, job.dead) == (3, 0, True)
     assert job.error is not None
     assert job.error.code == "worker_died"
+    assert "Try it again" in job.error.message
     assert ends == ["failed"]
 
 

@@ -85,6 +85,19 @@ async def test_a_private_address_is_refused_at_the_door(client: Client) -> None:
         assert (answer.status_code, answer.json()["code"]) == (422, "private_target")
 
 
+async def test_so_is_the_address_of_one_analysis_or_campaign(client: Client) -> None:
+    to = {"webhook": "http://10.0.0.1/hook"}
+    analysis = await client.post("/api/analyses", files={"file": ("quay.txt", b"The quay.")}, data=to)
+    template = (await client.post("/api/templates", json={"name": "Hello", "mode": "fill", "body": "Hello"})).json()
+    contact = {"key": "ada", "name": "Ada", "lists": ["Clients"]}
+    assert (await client.post("/api/contacts", json=contact)).status_code == 201
+    wanted = {"list_id": "Clients", "template_id": template["id"], **to}
+    campaign = await client.post("/api/campaigns", json=wanted)
+    for answer in (analysis, campaign):
+        assert (answer.status_code, answer.json()["code"]) == (422, "private_target")
+    assert (await client.get("/api/analyses")).json()["items"] == []
+
+
 async def test_only_administrators_and_their_own_tenants(client: Client) -> None:
     operator = await register(client, "Root")
     acme, globex = await tenant(operator, "Acme", "Ada"), await tenant(operator, "Globex", "Bob")

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -72,6 +72,7 @@ class Analyses:
         options: Settings,
         library: Library,
         limits: Limits | None = None,
+        check_webhook: Callable[[str], str] = check_url,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -81,6 +82,7 @@ class Analyses:
         self._options = options
         self._library = library
         self._limits: Limits = limits or Unlimited()
+        self._check_webhook = check_webhook
 
     # -- coming in
 
@@ -161,7 +163,7 @@ class Analyses:
         if len(prompt) > MAX_PROMPT:
             raise Invalid(f"A prompt has at most {MAX_PROMPT:,} characters.", code="prompt_too_long", status=413)
         schema = None if wish.schema is None else await self._reader.check_schema(wish.schema)
-        webhook = check_url(wish.webhook) if wish.webhook else None
+        webhook = self._check_webhook(wish.webhook) if wish.webhook else None
         if wish.model:
             await self._models.resolve(wish.model, scope)
         return replace(wish, prompt=prompt, schema=schema, webhook=webhook, model=wish.model or None)

@@ -6,7 +6,7 @@ from terrace.analysis import store
 from terrace.analysis.base import Notifier
 from terrace.analysis.running import Running, Tools, tell
 from terrace.errors import Conflict, Missing
-from terrace.jobs.base import Context, Done, Job, JobKind
+from terrace.jobs.base import RESUMING_CRASHES, Context, Done, Job, JobKind
 from terrace.types import Scope, now
 
 RUN = "analysis.run"
@@ -23,7 +23,11 @@ def kinds(tools: Tools) -> tuple[JobKind, ...]:
     def on_end(session: Session, scope: Scope, job: Job) -> None:
         ended(session, scope, job, tools.notifier)
 
-    return (JobKind(RUN, run, timeout=TIMEOUT, max_failures=MAX_FAILURES, on_end=on_end, on_retry=again),)
+    kind = JobKind(
+        RUN, run, timeout=TIMEOUT, max_failures=MAX_FAILURES, max_crashes=RESUMING_CRASHES, on_end=on_end,
+        on_retry=again,
+    )  # fmt: skip
+    return (kind,)
 
 
 def ended(session: Session, scope: Scope, job: Job, notifier: Notifier) -> None:

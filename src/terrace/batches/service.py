@@ -12,7 +12,7 @@ from terrace.batches.base import ENDPOINTS, FINAL, Batch, LineError
 from terrace.batches.files import check_expiry
 from terrace.batches.running import House, Run, announce
 from terrace.errors import Conflict, Invalid, Limited
-from terrace.jobs.base import Context, Job, JobKind, Jobs
+from terrace.jobs.base import RESUMING_CRASHES, Context, Job, JobKind, Jobs
 from terrace.storage import after_commit
 from terrace.types import Scope
 
@@ -49,7 +49,9 @@ class Batches:
     def kind(self) -> JobKind:
         """What assembly registers."""
         timeout = LONGEST_WINDOW + 86_400.0
-        return JobKind(RUN, self._run, timeout=timeout, on_end=self._job_ended, on_retry=self._again)
+        return JobKind(
+            RUN, self._run, timeout=timeout, max_crashes=RESUMING_CRASHES, on_end=self._job_ended, on_retry=self._again
+        )
 
     async def create(self, scope: Scope, wanted: Wanted) -> Batch:
         """Raises Invalid, Missing (the file), Limited (too many are open)."""

@@ -214,6 +214,9 @@ def _show_preview(campaign: dict[str, Any], *, json: bool) -> None:
         say(f"--- {contact['name'] or contact['key']} ({dollars(each['cost'])})")
         say(each["error"]["message"] if each["error"] else each["text"] or each["prompt"] or "")
     estimate = campaign["preview"]["estimate"]
+    if estimate["basis"] == "nothing":
+        say(f"{count(estimate['messages'], 'message')}: none of these could be prepared, so the cost can't be told.")
+        return
     if not estimate["known"]:
         say(f"{count(estimate['messages'], 'message')}: nobody knows the price of {campaign['model']}.")
         return

@@ -17,6 +17,7 @@ from terrace.types import Scope
 State = Literal["queued", "waiting", "running", "succeeded", "failed", "cancelled"]
 Lane = Literal["io", "cpu"]
 FINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
+RESUMING_CRASHES = 20  # of a kind that goes on where it was and has what may kill a process done in another
 
 
 class LostLease(Conflict):

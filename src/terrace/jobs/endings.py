@@ -411,6 +411,9 @@ def _crash(rules: Rules, row: RowMapping) -> Outcome:
     if row["cancel_requested"]:
         return Outcome("cancelled", crashed=True)
     if row["crashes"] + 1 >= rules.max_crashes(row["kind"]):
-        message = f"The process that ran it died {row['crashes'] + 1} times, so it is not tried again by itself."
+        message = (
+            f"The process that ran it died {row['crashes'] + 1} times, so it is not tried again by itself. "
+            "Try it again when the server runs steadily; its log may say what ended it."
+        )
         return Outcome("failed", error=JobError("internal", "worker_died", message), crashed=True)
     return Outcome("queued", crashed=True)

@@ -94,7 +94,7 @@ class Webhooks:
                 self.outbox.put(session, scope.tenant, endpoint_id, event)
 
     def send_to(self, session: Session, scope: Scope, url: str, type: str, data: dict[str, Any]) -> None:
-        """One event to an address named for it, which `check_url` has seen; signed with the tenant's own secret."""
+        """One event to an address named for it, which `Outbound.check` has seen; signed with the tenant's secret."""
         self.signer(session, scope.tenant)
         self.outbox.put(session, scope.tenant, f"{ONCE}{host_of(url)}", self.event(type, data), url)
 

@@ -158,6 +158,16 @@ async def test_a_dry_preview_asks_no_model(open_town: Open) -> None:
     assert 0 < estimate["low"] < estimate["high"] <= estimate["ceiling"]
 
 
+async def test_nothing_prepared_tells_no_cost_and_blames_no_price(open_town: Open) -> None:
+    town = await open_town()
+    await town.contacts(2)
+    campaign = await town.campaign("Write to {{contact.surname}}.", model="fake/gpt")
+    job = await town.campaigns.preview(town.scope, campaign.id)
+    shown, _ = await town.campaigns.previewed(town.scope, campaign.id, job, 20)
+    assert all(each["error"] for each in shown.preview["messages"])
+    assert (shown.preview["estimate"]["known"], shown.preview["estimate"]["basis"]) == (False, "nothing")
+
+
 async def test_an_unknown_price_is_said(open_town: Open) -> None:
     town = await open_town(["Hello.", USED])
     await town.contacts(2)

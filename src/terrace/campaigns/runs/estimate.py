@@ -20,15 +20,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Dollars. `known` is false where nobody knows the model's price: then nothing can be said. `ceiling` is what it
-    cannot exceed if every answer is as long as it may be."""
+    """Dollars. `known` is false where nobody knows the model's price, or (`basis` is nothing) no message could be
+    prepared: then nothing can be said. `ceiling` is what it cannot exceed if every answer is as long as it may be."""
 
     messages: int
     known: bool
     low: float | None
     high: float | None
     ceiling: float | None
-    basis: str  # messages | prompts: what it was told from
+    basis: str  # messages | prompts | nothing: what it was told from
     price_dated: str | None
 
 
@@ -37,7 +37,7 @@ def estimate(samples: Sequence[Sample], messages: int, price: Price | None, *, f
     if free:
         return Estimate(messages, True, 0.0, 0.0, 0.0, "prompts", None)
     if price is None or not samples:
-        return Estimate(messages, False, None, None, None, "prompts", None)
+        return Estimate(messages, False, None, None, None, "nothing" if price else "prompts", None)
     longest = [cost(price, Usage(each.input_tokens, each.longest_answer)) for each in samples]
     spent = [each.spent for each in samples if each.spent is not None]
     if spent:

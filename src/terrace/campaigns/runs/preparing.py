@@ -16,7 +16,7 @@ from terrace.campaigns.templates.coverage import Coverage, People, Placeholder, 
 from terrace.campaigns.templates.drafts import Compiled
 from terrace.campaigns.templates.language import CONTACT, LAST_CONVERSATION
 from terrace.errors import Invalid, Missing
-from terrace.jobs.base import Context, Done, Job, JobKind
+from terrace.jobs.base import RESUMING_CRASHES, Context, Done, Job, JobKind
 from terrace.storage import Database
 from terrace.types import Scope, new_id, now
 
@@ -44,8 +44,9 @@ class Preparing:
 
     def kind(self) -> JobKind:
         return JobKind(
-            RUN, self.run, timeout=TIMEOUT, on_end=self.ended, on_retry=not_by_itself, shared=True, concludes=True
-        )
+            RUN, self.run, timeout=TIMEOUT, max_crashes=RESUMING_CRASHES, on_end=self.ended, on_retry=not_by_itself,
+            shared=True, concludes=True,
+        )  # fmt: skip
 
     async def run(self, context: Context) -> Done | dict[str, Any]:
         campaign_id, scope = context.payload["campaign_id"], context.scope

@@ -11,7 +11,7 @@ from typing import Any
 from sqlmodel import Session, select
 
 from terrace.errors import Conflict, Invalid, Unavailable
-from terrace.jobs.base import Context, Done, Job, JobKind
+from terrace.jobs.base import RESUMING_CRASHES, Context, Done, Job, JobKind
 from terrace.knowledge.base import Index
 from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.generations import store
@@ -45,7 +45,9 @@ class Builder:
         self._changed = changed
 
     def kind(self) -> JobKind:
-        return JobKind(REEMBED, self.run, timeout=TIMEOUT, on_end=self.ended, on_retry=self.again)
+        return JobKind(
+            REEMBED, self.run, timeout=TIMEOUT, max_crashes=RESUMING_CRASHES, on_end=self.ended, on_retry=self.again
+        )
 
     async def run(self, context: Context) -> Done:
         row: GenerationRow = await context.write(lambda session: _begin(session, context))

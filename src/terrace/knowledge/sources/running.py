@@ -6,7 +6,7 @@ from sqlmodel import Session, select
 
 from terrace import settings
 from terrace.errors import Conflict, Invalid, Limited
-from terrace.jobs.base import Context, Done, Job, JobKind
+from terrace.jobs.base import RESUMING_CRASHES, Context, Done, Job, JobKind
 from terrace.jobs.processes import Processes
 from terrace.knowledge.sources import store
 from terrace.knowledge.sources.base import RUN, Notes, Report
@@ -48,7 +48,9 @@ class Runner:
 
     def kind(self) -> JobKind:
         """Shared: whoever may see the tenant's documents sees what brings them."""
-        return JobKind(RUN, self.run, timeout=TIMEOUT, on_end=ended, on_retry=again, shared=True)
+        return JobKind(
+            RUN, self.run, timeout=TIMEOUT, max_crashes=RESUMING_CRASHES, on_end=ended, on_retry=again, shared=True
+        )
 
     async def run(self, context: Context) -> Done:
         source = await context.write(lambda session: _begin(session, context))
