@@ -8,6 +8,7 @@ import pytest
 from sqlmodel import Session, select
 from tests.batches.conftest import CHAT, Room, answer
 
+from terrace.accounts.tables import KeyRow, MembershipRow, TenantRow, UserRow
 from terrace.batches import leaving
 from terrace.batches.base import Answer
 from terrace.batches.lines import MAX_LINE_BYTES, check
@@ -146,6 +147,43 @@ async def test_cancelled_before_it_began(room: Room) -> None:
     assert room.asked == []
     with pytest.raises(Conflict):
         await room.batches.cancel(room.scope, begun.id)
+
+
+@pytest.mark.parametrize("how", ["disabled", "left", "revoked"])
+async def test_it_stops_for_who_is_shut_out(room: Room, how: str) -> None:
+    def people(session: Session) -> None:
+        session.add(TenantRow(id="acme", name="acme", name_key="acme", models=[], created_at=1.0))
+        session.add(UserRow(id="usr_ada", name="Ada", email="a@x", email_key="a@x", created_at=1.0))
+        session.flush()
+        session.add(MembershipRow(tenant_id="acme", user_id="usr_ada", role="member", created_at=1.0))
+        session.add(KeyRow(id="key_ada", tenant_id="acme", name="k", secret_hash="", hint="", created_at=1.0))
+
+    def shut_out(session: Session) -> None:
+        if how == "left":
+            session.delete(session.get(MembershipRow, ("acme", "usr_ada")))
+        elif how == "disabled" and (person := session.get(UserRow, "usr_ada")) is not None:
+            person.disabled_at = 2.0
+        elif how == "revoked" and (key := session.get(KeyRow, "key_ada")) is not None:
+            key.revoked_at = 2.0
+
+    room.scope = Scope("acme", "usr_ada", "key_ada")
+    await room.database.write(people)
+    assert (await room.over(await room.begin("text 1")))[0].status == "completed"
+
+    async def script(scope: Scope, text: str) -> Answer:
+        if len(room.asked) == 5:
+            await room.database.write(shut_out)
+        elif len(room.asked) > 5:
+            await asyncio.sleep(0.4)
+        return answer(text)
+
+    room.script = script
+    batch, _ = await room.over(await room.begin(*[f"text {n}" for n in range(40)]))
+    assert batch.status == "cancelled"
+    assert len(room.asked) < 30
+    asked = len(room.asked)
+    batch, _ = await room.over(await room.begin("text 2"))  # one that was queued before
+    assert (batch.status, len(room.asked)) == ("cancelled", asked)
 
 
 async def test_a_job_that_fails_says_so_and_can_go_on_later(room: Room) -> None:

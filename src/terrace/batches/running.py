@@ -181,7 +181,11 @@ class Run:
                 log.warning("whether %s shall stop is asked again: %s", self._id, error)
 
     async def _look(self, batch: Batch) -> None:
-        """Says stop when the window closes or somebody has cancelled the batch, in whatever process."""
+        """Says stop when the window closes or somebody has cancelled the batch, in whatever process. It is cancelled
+        when whoever made it is shut out."""
+        scope = self._scope
+        if await self._house.database.read(store.shut_out, scope):
+            await self._write(lambda session: store.told(store.cancel(session, store.of_job(session, scope, self._id))))
         if self._house.clock() >= batch.expires_at or (await self._read()).status == "cancelling":
             self._stop.set()
 

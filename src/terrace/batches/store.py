@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, update
 from sqlmodel import Session, col, select
 
 from terrace.accounts.limits.base import Subject
+from terrace.accounts.tables import KeyRow, MembershipRow, UserRow
 from terrace.batches.base import FINAL, Batch, Endpoint, File, LineError, Purpose, Status, Usage
 from terrace.batches.tables import BatchFileRow, BatchLineRow, BatchRow
 from terrace.errors import Conflict, Missing
@@ -213,8 +214,24 @@ def move(session: Session, row: BatchRow, status: Status, **values: Any) -> Batc
     return row
 
 
+def cancel(session: Session, row: BatchRow) -> BatchRow:
+    """What is under way may end, nothing else begins."""
+    return row if row.status != "in_progress" else move(session, row, "cancelling")
+
+
 def fail(session: Session, row: BatchRow, errors: Sequence[LineError]) -> BatchRow:
     return move(session, row, "failed", errors=[asdict(error) for error in errors])
+
+
+def shut_out(session: Session, scope: Scope) -> bool:
+    """Whether whoever made it may do nothing here any more: disabled, no member any longer, or their key revoked."""
+    key = session.get(KeyRow, scope.key) if scope.key else None
+    if key is not None and key.revoked_at is not None:
+        return True
+    person = session.get(UserRow, scope.user) if scope.user else None
+    if person is None:  # on a machine without accounts, or at its terminal
+        return False
+    return person.disabled_at is not None or session.get(MembershipRow, (scope.tenant, person.id)) is None
 
 
 # -- answers
