@@ -1,6 +1,7 @@
 """Every job engine behaves like this. Another engine joins by another parameter of `engine`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -245,6 +246,29 @@ async def test_position_and_wait_while_queued(start: Start, scope: Scope, other:
     assert late.position == 0
     assert late.expected_wait is not None
     assert 0 < late.expected_wait < 20
+
+
+async def test_idle_time_does_not_lengthen_the_wait(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo), work=False)
+    ids = [await put(jobs, scope, "echo") for _ in range(16)]
+    at = time.time()
+    before = [(job_id, 241.0, 240.0) for job_id in ids[:3]]  # put in and ended so many seconds ago
+    since = [(job_id, 10.5, 10.0 - number) for number, job_id in enumerate(ids[3:13])]
+
+    def past(session: Session) -> None:
+        end = text(
+            "UPDATE jobs SET state = 'succeeded', attempt = 1, run_at = :put, updated_at = :end, finished_at = :end "
+            "WHERE id = :id"
+        )
+        for job_id, put_in, end_of in before + since:
+            session.execute(end, {"id": job_id, "put": at - put_in, "end": at - end_of})
+        session.execute(text("UPDATE jobs SET run_at = :put WHERE state = 'queued'"), {"put": at - 10.5})
+
+    await jobs.database.write(past)
+    job = await jobs.get(scope, ids[-1])
+    assert job.position == 2
+    assert job.expected_wait is not None
+    assert 2 < job.expected_wait < 6  # three at one a second, not at thirteen in four minutes
     assert (await jobs.get(scope, ids[0])).position is None
 
 

@@ -59,11 +59,12 @@ AHEAD = text(
     "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
     "AND (priority > :priority OR (priority = :priority AND (run_at < :run_at OR (run_at = :run_at AND id < :id))))"
 )
+BUSY_SINCE = text("SELECT MIN(run_at) FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant")
 FINISHED = text(
     "SELECT COUNT(*) AS n, MIN(finished_at) AS since FROM ("
     "SELECT finished_at, lane, attempt FROM jobs WHERE tenant_id = :tenant AND updated_at > :since "
     f"ORDER BY updated_at DESC LIMIT {RATE_JOBS}) AS recent "
-    "WHERE finished_at IS NOT NULL AND attempt > 0 AND lane = :lane"
+    "WHERE finished_at > :since AND attempt > 0 AND lane = :lane"
 )
 COUNTS = text(
     "SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = 'io' AND tenant_id = :tenant) AS io, "
@@ -204,7 +205,8 @@ def one(session: Session, row: RowMapping) -> Job:
 def read_queued(session: Session, scope: Scope, job_id: str, sight: Sight) -> tuple[Job, int | None, float | None]:
     """The job and, while it is queued, how many of its tenant and lane are ahead and the seconds that should take.
 
-    The wait is what is ahead divided by what the lane finished lately for this tenant; None when that says nothing.
+    The wait is what is ahead divided by what the lane finished lately for this tenant, since it has had work without a
+    break where that tells enough: idle time is no slowness. None when neither says anything.
     """
     row = find(session, scope, job_id, sight)
     job = one(session, row)
@@ -214,10 +216,12 @@ def read_queued(session: Session, scope: Scope, job_id: str, sight: Sight) -> tu
     place = {"priority": row["priority"], "run_at": row["run_at"], "id": job_id}
     ahead = session.execute(AHEAD, {**where, **place}).scalar_one()
     moment_ = now()
-    finished = session.execute(FINISHED, {**where, "since": moment_ - RATE_SECONDS}).one()
-    if finished.n < 3:
-        return job, ahead, None
-    return job, ahead, (ahead + 1) * max(moment_ - finished.since, 1e-3) / finished.n
+    lately, busy = moment_ - RATE_SECONDS, session.execute(BUSY_SINCE, where).scalar_one()
+    for since in (max(lately, busy), lately):
+        finished = session.execute(FINISHED, {**where, "since": since}).one()
+        if finished.n >= 3:
+            return job, ahead, (ahead + 1) * max(moment_ - finished.since, 1e-3) / finished.n
+    return job, ahead, None
 
 
 def counts(session: Session, scope: Scope) -> dict[str, int]:
