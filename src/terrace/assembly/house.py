@@ -157,6 +157,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         blobs = FolderBlobs(settings.data / "blobs")
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
         stack.push_async_callback(processes.close)
+        askers = Processes(2)  # of other databases: one that takes its time holds up no document
+        stack.push_async_callback(askers.close)
         transport = open_transport(settings.models)
         stack.push_async_callback(transport.close)
         upstreams = {name: Upstream(name, lambda: models) for name in (*settings.models.providers, *DISCOVERED)}
@@ -217,7 +219,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         databases = Databases(
             database,
             jobs,
-            processes,
+            askers,
             intake,
             sealer=sealer,
             resolve=resolver(settings.outbound.allow),

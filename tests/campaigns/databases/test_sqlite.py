@@ -1,5 +1,6 @@
 """SQLite files: only where the operator says, and only read."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -90,6 +91,21 @@ async def test_a_query_that_never_ends_is_stopped(make: Any, processes: Processe
     with pytest.raises(Invalid) as told:
         await room.databases.query(scope, added.id, endless)
     assert told.value.code == "query_timeout"
+
+
+async def test_slow_queries_of_one_tenant_hold_up_no_other(
+    make: Any, processes: Processes, scope: Scope, sqlite: Path
+) -> None:
+    room: Room = make(processes, query_timeout=3.0)  # two processes
+    added = await room.databases.add(scope, new(sqlite))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    asking = [asyncio.create_task(room.databases.query(scope, added.id, endless)) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    assert len(processes._busy) == 1
+    for each in asking:
+        each.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert (await room.databases.query(scope, added.id, "SELECT 1 AS one")).rows == [{"one": "1"}]
 
 
 async def test_files_elsewhere_are_refused_whatever_leads_there(

@@ -1,9 +1,11 @@
 """Other databases: added with their credentials sealed, asked read-only, and imported from."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 from sqlmodel import Session
@@ -61,6 +63,7 @@ class Databases:
         self._options = options
         self._folders = folders
         self._kept = kept
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of tenants that ask
 
     async def list(self, scope: Scope) -> list[Database]:
         """By name."""
@@ -75,7 +78,7 @@ class Databases:
         name = list_name(new.name)
         place, login = self._placed(scope, new), {"user": new.user, "password": new.password}
         if test:
-            await self._ask(await self._target(scope, new.kind, place, login), "SELECT 1 AS one")
+            await self._ask(scope, await self._target(scope, new.kind, place, login), "SELECT 1 AS one")
         database_id = new_id("dbs")
         sealed = self._sealer.seal(_purpose(scope, database_id), msgspec.json.encode(login).decode())
         return await self._storage.write(store.add, scope, database_id, name, new.kind, place, sealed)
@@ -89,14 +92,15 @@ class Databases:
     async def query(self, scope: Scope, database_id: str, query: str) -> Shown:
         """The first rows. Raises Invalid for a query that is not one that reads, or is refused, or takes too long."""
         row = await self._storage.read(store.get, scope, tidy(database_id))
-        return await self._ask(await self._opened(scope, row), query)
+        return await self._ask(scope, await self._opened(scope, row), query)
 
     async def examine(self, scope: Scope, database_id: str, query: str, mapping: Mapping[str, str]) -> Examined:
         """What an import would do; nothing is written."""
         row = await self._storage.read(store.get, scope, tidy(database_id))
         target, plan = await self._opened(scope, row), self._intake.plan(mapping)
         asked = checked(target.kind, query)
-        return await self._intake.examine(scope, lambda file, told: self._gather(target, asked, plan, file, told))
+        async with self._turn(scope):
+            return await self._intake.examine(scope, lambda file, told: self._gather(target, asked, plan, file, told))
 
     async def start(
         self, scope: Scope, database_id: str, query: str, list_name: str, mapping: Mapping[str, str]
@@ -125,9 +129,14 @@ class Databases:
         query = checked(target.kind, str(begun.options["query"]))
         return await self._intake.bring(ctx, begun, lambda file, told: self._gather(target, query, plan, file, told))
 
-    async def _ask(self, target: Target, query: str) -> Shown:
+    async def _ask(self, scope: Scope, target: Target, query: str) -> Shown:
         asked = checked(target.kind, query)
-        return await self._run(show, target, asked, self._options.max_fields, seconds=target.seconds)
+        async with self._turn(scope):
+            return await self._run(show, target, asked, self._options.max_fields, seconds=target.seconds)
+
+    def _turn(self, scope: Scope) -> asyncio.Lock:
+        """One question of a tenant at a time: slow ones hold up nobody else's."""
+        return self._turns.setdefault(scope.tenant, asyncio.Lock())
 
     async def _gather(self, target: Target, query: str, plan: Plan, file: Path, progress: OnProgress | None) -> Summary:
         return await self._run(
