@@ -115,7 +115,9 @@ async def test_files_elsewhere_are_refused_whatever_leads_there(
     shutil.copy(sqlite, outside)
     shutil.copy(sqlite, ours)
     os.symlink(outside, link)
-    for path in (outside, link, f"{sqlite.parent}/../secrets.db", "/etc/passwd", "/no/such/file", ours):
+    hard = sqlite.parent / "hard.db"
+    os.link(ours, hard)
+    for path in (outside, link, hard, f"{sqlite.parent}/../secrets.db", "/etc/passwd", "/no/such/file", ours):
         with pytest.raises(Invalid) as told:
             await room.databases.add(scope, new(path))
         assert told.value.code == "folder_not_allowed", path

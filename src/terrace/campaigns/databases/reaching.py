@@ -69,4 +69,6 @@ def checked_file(scope: Scope, file: str, folders: Sequence[Path], kept: Path) -
         raise Invalid("There is no such file.", code="no_such_file")
     if not path.is_file():
         raise Invalid("This is no file.", code="no_such_file")
+    if any(path.samefile(each) for each in kept.glob("*.db")):  # a hard link to one
+        raise refusal
     return path
