@@ -1,6 +1,7 @@
 """JSON in what models write, schemas that callers bring, and how both meet."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -142,3 +143,10 @@ def test_groups_keep_the_order_and_their_bounds(sizes: list[int], most: int, roo
     for group in found:
         assert len(group) <= most
         assert len(group) == 1 or sum(len(sheet.text) for sheet in group) / 4 <= room
+
+
+def test_thoughts_that_begin_and_never_end_are_read_at_once() -> None:
+    began = time.perf_counter()
+    assert find_object("<think>a</think>" + "<think>" * 8000 + '{"a": 1}') == {"a": 1}
+    assert without_fence("<think>a</think> b <THINK>c</thinking>d") == "b d"
+    assert time.perf_counter() - began < 1

@@ -9,6 +9,7 @@ MAX_CHARS = 4_000_000
 TRIES = 40  # places where an object may begin
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
+_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>", re.I)
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.S)
 _COMMA = re.compile(r",(\s*[}\]])")
 _decoder = json.JSONDecoder(strict=False)  # line breaks inside strings are a model's commonest slip
@@ -16,7 +17,7 @@ _decoder = json.JSONDecoder(strict=False)  # line breaks inside strings are a mo
 
 def find_object(text: str) -> dict[str, Any] | None:
     """The JSON object in it, the largest when there are several; None when there is none."""
-    text = _THOUGHT.sub("", text[:MAX_CHARS]).strip()
+    text = _spoken(text[:MAX_CHARS])
     for candidate in _candidates(text):
         found = _decoded(candidate)
         if found is not None:
@@ -30,9 +31,15 @@ def find_object(text: str) -> dict[str, Any] | None:
 
 def without_fence(text: str) -> str:
     """Markdown that a model has put into one code fence as a whole, or thought aloud before, without that."""
-    text = _THOUGHT.sub("", text).strip()
+    text = _spoken(text)
     inside = re.fullmatch(r"```(?:markdown|md)?[ \t]*\n(.*)\n?```", text, re.S | re.I)
     return inside[1].strip() if inside and "\n```" not in inside[1] else text
+
+
+def _spoken(text: str) -> str:
+    """Without what was thought aloud. After the last end there is nothing to look for, however much begins there."""
+    last = max((found.end() for found in _THOUGHT_ENDS.finditer(text)), default=0)
+    return (_THOUGHT.sub("", text[:last]) + text[last:]).strip()
 
 
 def _candidates(text: str) -> Iterator[str]:
