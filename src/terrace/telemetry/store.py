@@ -203,15 +203,21 @@ def recent(session: Session, since: float) -> list[Recent]:
 
 
 def calls(
-    session: Session, tenant: str, wanted: Mapping[str, str], model: str | None, cursor: str | None, count: int
+    session: Session,
+    tenant: str,
+    wanted: Mapping[str, str],
+    model: str | None,
+    cursor: str | None,
+    count: int,
+    since: float = 0.0,
 ) -> tuple[list[Entry], str | None]:
     """Those whose fields are as wanted (empty: not told), newest first, and where to go on. There may be more when the
-    list is short: so many calls were looked through."""
+    list is short: so many calls were looked through. Of what was booked before `since` nothing."""
     found: list[Entry] = []
     page, skipped = _place(cursor)
     scanned = 0
     names = [wanted.get("user_id"), wanted.get("key_id"), model]
-    for row in _pages(session, tenant, page, [name for name in names if name]):
+    for row in _pages(session, tenant, page, [name for name in names if name], id_at(since)):
         entries = sorted((records.decode(call, row.journal) for call in records.unpack(row.body)), reverse=True)
         first = skipped if row.id == page else 0
         for number, entry in enumerate(entries[first:], first + 1):
@@ -232,16 +238,16 @@ def _place(cursor: str | None) -> tuple[str | None, int]:
     return page, int(skipped)
 
 
-def _pages(session: Session, tenant: str, first: str | None, names: Sequence[str]) -> Iterator[Row[Any]]:
-    """Newest first, beginning with one; only those that may be about all of these names."""
+def _pages(session: Session, tenant: str, first: str | None, names: Sequence[str], since: str) -> Iterator[Row[Any]]:
+    """Newest first, beginning with one and not before `since`; only those that may be about all of these names."""
     values = {f"name{number}": _like(name) for number, name in enumerate(names)}
     about = "".join(f" AND about LIKE :{name} ESCAPE '!'" for name in values)
-    values |= {"tenant": tenant, "upto": "use_~" if first is None else first}
+    values |= {"tenant": tenant, "since": since, "upto": "use_~" if first is None else first}
     before = "<="
     while rows := session.execute(
         text(
-            f"SELECT id, journal, body FROM usage_pages WHERE tenant_id = :tenant AND id {before} :upto{about} "
-            f"ORDER BY id DESC LIMIT {READ}"
+            f"SELECT id, journal, body FROM usage_pages WHERE tenant_id = :tenant AND id >= :since AND "
+            f"id {before} :upto{about} ORDER BY id DESC LIMIT {READ}"
         ),
         values,
     ).all():

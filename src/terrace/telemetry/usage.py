@@ -17,7 +17,7 @@ from terrace.storage import Database
 from terrace.telemetry import store
 from terrace.telemetry.calls import PICODOLLARS
 from terrace.telemetry.ledger import Ledger
-from terrace.telemetry.records import Entry, id_at
+from terrace.telemetry.records import Entry
 from terrace.telemetry.store import SUMS
 from terrace.types import Scope, moment, now
 
@@ -142,13 +142,13 @@ class UsageReport:
     async def of_job(self, scope: Scope, job_id: str, since: float) -> Line:
         """What the model calls of one job came to, those that failed or broke off too; it began at `since` or later."""
         await self._ledger.catch_up()
-        wanted, oldest = _given(user_id=scope.user, job_id=job_id), id_at(since)
+        wanted = _given(user_id=scope.user, job_id=job_id)
         found: list[Entry] = []
         cursor = None
         while True:
-            some, cursor = await self._database.read(store.calls, scope.tenant, wanted, None, cursor, EXPORTED)
+            some, cursor = await self._database.read(store.calls, scope.tenant, wanted, None, cursor, EXPORTED, since)
             found += some
-            if cursor is None or (len(some) < EXPORTED and cursor < oldest):
+            if cursor is None:
                 return _sum(job_id, found)
 
     async def export(self, scope: Scope) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
