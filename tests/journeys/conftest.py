@@ -116,10 +116,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory, tortoise: Tortoise) -> Iterat
     server.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for all journeys: what a page keeps is its context's, and each has its own. Closed before other tests go on,
-    which have event loops of their own."""
     if CHROMIUM is None:
         pytest.fail("The page is tested in Chromium: run `make browser`, or name yours in CHROMIUM.")
     with sync_playwright() as playwright:
