@@ -11,7 +11,7 @@ run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
 test: .venv/installed-dev browser curl tesseract mariadb ## the whole suite but the long fault runs
-	$(BIN)/pytest -n $(JOBS) -m "not faults"
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults"
 
 test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
 	$(BIN)/pytest -m faults
@@ -45,11 +45,11 @@ define debian
 endef
 
 browser: ## the browser the page is tested in
-	@for name in "$${CHROMIUM:-chromium}" chromium-browser google-chrome; do command -v "$$name" >/dev/null && exit 0; done; \
+	@for name in "$${CHROMIUM:-chromium-headless-shell}" chromium chromium-browser google-chrome; do command -v "$$name" >/dev/null && exit 0; done; \
 	$(MAKE) -s chromium
 
 chromium:
-	$(call debian,chromium,chromium fonts-dejavu-core,The page is tested in Chromium.)
+	$(call debian,chromium-headless-shell,chromium-headless-shell fonts-dejavu-core,The page is tested in Chromium.)
 
 curl: ## what the question service is called with in its test
 	$(call debian,curl,curl,A test calls Terrace with curl.)

@@ -116,8 +116,10 @@ def slow(tmp_path_factory: pytest.TempPathFactory, tortoise: Tortoise) -> Iterat
     server.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """One for all journeys: each page has a context of its own. Closed before other tests go on, which have event loops
+    of their own: this folder is a package for that."""
     if CHROMIUM is None:
         pytest.fail("The page is tested in Chromium: run `make browser`, or name yours in CHROMIUM.")
     with sync_playwright() as playwright:
