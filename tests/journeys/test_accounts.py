@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Page, Response, expect
+
 from tests.journeys.conftest import Server
 from tests.journeys.test_app import PHONE, accessible, accessible_and_fitting, answer, ask
 from tests.journeys.tortoise import Tortoise

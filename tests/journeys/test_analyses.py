@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
+
 from tests.analysis.seer import Asked
 from tests.analysis.sheets import numbered
 from tests.journeys.conftest import Server

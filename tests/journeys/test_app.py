@@ -9,6 +9,7 @@ import httpx
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, Route, expect
+
 from tests import samples
 from tests.journeys.conftest import Server
 from tests.journeys.tortoise import Tortoise

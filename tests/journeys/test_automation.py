@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
 from tests.journeys.conftest import DESK, Server
 from tests.journeys.test_app import PHONE, accessible, accessible_and_fitting
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
+
 from tests.journeys.conftest import Server
 from tests.journeys.scribe import Scribe
 from tests.journeys.test_app import PHONE, accessible, accessible_and_fitting

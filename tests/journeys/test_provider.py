@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
+
 from tests.journeys.conftest import Server
 from tests.journeys.test_accounts import ADA, Visit, enter, register
 from tests.journeys.test_app import accessible
