@@ -218,7 +218,7 @@ async def test_html_nested_without_end(parse) -> None:
 async def test_markup_that_takes_too_long_is_stopped(processes: Processes, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"<!doctype html><body>" + b"<p>" * 400_000 + b"<i><b>x" * 2_000)
-    hurried = FileParser(SETTINGS.model_copy(update={"parse_timeout": 0.01}), processes)
+    hurried = FileParser(SETTINGS.model_copy(update={"parse_timeout": 0.01, "max_text_chars": 20_000_000}), processes)
     with pytest.raises(Invalid) as raised:
         await hurried.parse(path, "a.html")
     assert raised.value.code == "parse_timeout"

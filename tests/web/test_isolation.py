@@ -175,6 +175,8 @@ async def state_of(home: Home) -> str:
             if not set(route.names) <= home.ids.keys() or route.canonical in CHANGING:
                 continue
             status, text = await call(home.owner, route, home.ids)
+            if route.canonical == "GET /api/jobs" and status == 200:  # a webhook is tried again for a day
+                text = json.dumps([job for job in json.loads(text)["items"] if job["kind"] != "webhooks.deliver"])
             seen.append((str(route), status, text if status == 200 else ""))
     return json.dumps(seen)
 
