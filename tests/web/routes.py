@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import APIRoute
 
 from terrace.web import app
 from terrace.web.access import rule_of
@@ -36,12 +36,10 @@ class Call(NamedTuple):
 def every() -> list[Call]:
     """Short paths too."""
     found = []
-    for context in iter_route_contexts(app._api(docs=False, max_body=0).routes):
-        if isinstance(context.original_route, APIRoute):
-            path = str(context.path)
-            names = tuple(re.findall(r"\{(\w+)", path))
-            [method] = context.methods or ()
-            found.append(Call(method, path, rule_of(context.original_route), names))
+    for route in app._api(docs=False, max_body=0).routes:
+        if isinstance(route, APIRoute):
+            [method] = route.methods
+            found.append(Call(method, route.path, rule_of(route), tuple(re.findall(r"\{(\w+)", route.path))))
     return found
 
 

@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from terrace import __version__
 from terrace.web import problems
-from terrace.web.access import Doorkeeper, check_rules
+from terrace.web.access import Doorkeeper
 from terrace.web.api import (
     analyses,
     audit,
@@ -117,15 +117,14 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
     )
     problems.install(app)
     for resource in RESOURCES:
-        app.include_router(resource.router, prefix="/api")
+        resource.router.enter(app, "/api")
         if short := getattr(resource, "short", None):
-            app.include_router(short, include_in_schema=False)
-    app.include_router(operations.router)
+            short.enter(app, described=False)
+    operations.router.enter(app)
     _pages(app, docs=docs)
     for resource in RESOURCES:
         if last := getattr(resource, "last", None):  # matches what nothing before it did
-            app.include_router(last, include_in_schema=False)
-    check_rules(app.routes)
+            last.enter(app, described=False)
     return app
 
 
