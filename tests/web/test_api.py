@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import zipfile
 from typing import Any
 
@@ -214,10 +215,21 @@ async def test_foreign_pages_are_refused(client: Client) -> None:
 
 
 async def test_every_answer_carries_its_request_id_and_security_headers(client: Client) -> None:
-    for path in ("/health", "/v1/models", "/static/index.html", "/nothing"):
+    for path in ("/health", "/v1/models", "/static/any/index.html", "/nothing"):
         answer = await client.get(path, headers={"x-request-id": "mine-1"})
         assert answer.headers.get_list("x-request-id") == ["mine-1"], path
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_files_of_the_page_are_asked_for_once_and_after_an_upgrade_again(client: Client) -> None:
+    page = await client.get("/", headers={"accept": "text/html"})
+    assert page.headers["cache-control"] == "no-cache"
+    [script] = re.findall(r'src="(/static/[0-9a-f]{16}/js/main\.js)"', page.text)
+    answer = await client.get(script)
+    assert answer.status_code == 200
+    assert "immutable" in answer.headers["cache-control"]
+    before = await client.get("/static/0123456789abcdef/js/main.js")
+    assert (before.content, before.headers["cache-control"]) == (answer.content, "no-cache")
 
 
 async def test_a_job_can_be_watched_cancelled_and_retried(client: Client) -> None:

@@ -1,16 +1,12 @@
 """The whole HTTP side as one ASGI application: edge, OpenAI's door, the API, the page."""
 
 from collections.abc import Awaitable, MutableMapping
-from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
-from starlette.staticfiles import StaticFiles
+from fastapi import FastAPI
 
 from terrace import __version__
-from terrace.web import problems
+from terrace.web import page, problems
 from terrace.web.access import Doorkeeper
 from terrace.web.api import (
     analyses,
@@ -50,16 +46,8 @@ from terrace.web.api import (
 )
 from terrace.web.description import Described
 from terrace.web.edge import ASGI, Edge, Receive, Send
-from terrace.web.security import CONTENT_SECURITY_POLICY, CORS, Guard
+from terrace.web.security import CORS, Guard
 from terrace.web.services import Services
-
-PAGE = Path(__file__).parent / "app"
-VIEWS = (
-    "/", "/chat/{id}", "/documents", "/documents/{id}", "/jobs", "/settings", "/analyses", "/analyses/{id}",
-    "/campaigns", "/campaigns/{id}", "/contacts", "/templates", "/sources", "/schedules", "/index", "/webhooks",
-    "/login", "/register", "/setup", "/join", "/reset",
-    "/account", "/keys", "/usage", "/members", "/limits", "/audit", "/tenants",
-)  # fmt: skip
 
 DESCRIPTION = """Chat, retrieval with checked citations and durable streamed jobs behind one API.
 Errors are problem details (RFC 9457); streams are server-sent events that resume with `Last-Event-ID`.
@@ -121,7 +109,7 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         if short := getattr(resource, "short", None):
             short.enter(app, described=False)
     operations.router.enter(app)
-    _pages(app, docs=docs)
+    page.mount(app, docs=docs)
     for resource in RESOURCES:
         if last := getattr(resource, "last", None):  # matches what nothing before it did
             last.enter(app, described=False)
@@ -140,36 +128,3 @@ class Doors:
             scope["terrace.route"] = "/v1"
             return self._openai(scope, receive, send)
         return self._app(scope, receive, send)
-
-
-class _Static(StaticFiles):
-    """Files of the page: revalidated each time, so that an upgrade is seen at once."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
-def _pages(app: FastAPI, *, docs: bool) -> None:
-    """The web app's one page at each of its views, and the API's description."""
-    app.mount("/static", _Static(directory=PAGE))
-
-    async def page(request: Request) -> Response:
-        if request.url.path == "/" and "text/html" not in request.headers.get("accept", ""):
-            return JSONResponse({"status": "healthy"})
-        return _html("index.html")
-
-    async def description(_request: Request) -> Response:
-        return _html("docs.html")
-
-    for view in VIEWS:
-        app.router.routes.append(Route(view, page, methods=["GET"]))
-    if docs:
-        app.router.routes.append(Route("/docs", description, methods=["GET"]))
-        app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]))
-
-
-def _html(name: str) -> Response:
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
-    return FileResponse(PAGE / name, media_type="text/html", headers=headers)

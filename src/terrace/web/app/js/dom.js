@@ -1,5 +1,6 @@
 // A tiny element builder. Text always goes in as text; only `rendered` takes HTML, and only the server's own.
 
+export const ICON = new URL("../icons/favicon.svg", import.meta.url).pathname;
 const SVG = "http://www.w3.org/2000/svg";
 
 export function h(tag, props, ...children) {

@@ -1,6 +1,6 @@
 // One message: what a person wrote, or an answer with its tools.
 
-import { fill, h, rendered, outer } from "../dom.js";
+import { ICON, fill, h, rendered, outer } from "../dom.js";
 import { plural } from "../format.js";
 import { icon } from "./icons.js";
 import { limitNotice } from "./limitwords.js";
@@ -155,7 +155,7 @@ export function answerMessage(message, place, act) {
   const element = h(
     "article",
     { class: "message assistant", id: message.id, tabindex: "-1", "aria-label": "Answer" },
-    h("div", { class: "byline" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), name, note),
+    h("div", { class: "byline" }, h("img", { src: ICON, alt: "" }), name, note),
     thinking,
     prose,
     after,

@@ -1,6 +1,6 @@
 // The frame of what is seen without an account: a card in the middle, nothing else.
 
-import { fill, h } from "../dom.js";
+import { ICON, fill, h } from "../dom.js";
 import { title } from "../router.js";
 import { goAway, session } from "../session.js";
 import { accounts } from "../accounts.js";
@@ -12,7 +12,7 @@ export function outside(main, { name, heading = name, lead }, ...body) {
     h(
       "div",
       { class: "doorway" },
-      h("div", { class: "brand" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), "Terrace"),
+      h("div", { class: "brand" }, h("img", { src: ICON, alt: "" }), "Terrace"),
       h("div", { class: "card" }, h("h1", null, heading), lead && h("p", { class: "soft" }, lead), ...body),
     ),
   );

@@ -1,6 +1,6 @@
 // Places, conversations grouped by day, and the footer. A drawer on small screens.
 
-import { $, debounce, fill, h } from "../dom.js";
+import { $, ICON, debounce, fill, h } from "../dom.js";
 import { api } from "../api.js";
 import { day } from "../format.js";
 import { navigate, onNavigate, path } from "../router.js";
@@ -63,7 +63,7 @@ export function build() {
     h(
       "div",
       { class: "brandrow" },
-      h("a", { class: "brand", href: "/" }, h("img", { src: "/static/icons/favicon.svg", alt: "" }), "Terrace"),
+      h("a", { class: "brand", href: "/" }, h("img", { src: ICON, alt: "" }), "Terrace"),
       h(
         "button",
         {
