@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
@@ -108,7 +108,7 @@ class Guarded(APIRoute):
 
 
 class Resource(APIRouter):
-    """A resource's routes, told by decorators and made once it enters an application, each guarded.
+    """A resource's routes, told by decorators and made once they enter an application's router, each guarded.
 
     FastAPI would make them when they are told and once more when they are included: a third of a second at each start.
     """
@@ -120,12 +120,12 @@ class Resource(APIRouter):
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self._told.append((path, endpoint, options))
 
-    def enter(self, app: FastAPI, prefix: str = "", *, described: bool = True) -> None:
+    def enter(self, router: APIRouter, prefix: str = "", *, described: bool = True) -> None:
         """Raises RuntimeError for a route nobody thought of: a server that has one must not start."""
         for path, endpoint, options in self._told:
             options = {**options, "tags": [*self.tags, *(options["tags"] or ())], "route_class_override": Guarded}
             options["include_in_schema"] = described and options["include_in_schema"]
-            app.router.add_api_route(f"{prefix}{self.prefix}{path}", endpoint, **options)
+            router.add_api_route(f"{prefix}{self.prefix}{path}", endpoint, **options)
 
 
 def resource(**options: Any) -> Resource:

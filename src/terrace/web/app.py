@@ -1,9 +1,11 @@
 """The whole HTTP side as one ASGI application: edge, OpenAI's door, the API, the page."""
 
+import functools
 from collections.abc import Awaitable, MutableMapping
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 from terrace import __version__
 from terrace.web import page, problems
@@ -101,19 +103,27 @@ def _api(*, docs: bool, max_body: int) -> FastAPI:
         openapi_url="/openapi.json" if docs else None,
         redirect_slashes=False,
         max_body_size=max_body,
-        responses=problems.RESPONSES,
     )
     problems.install(app)
-    for resource in RESOURCES:
-        resource.router.enter(app, "/api")
-        if short := getattr(resource, "short", None):
-            short.enter(app, described=False)
-    operations.router.enter(app)
+    first, last = _routes()
+    app.router.routes += first
     page.mount(app, docs=docs)
-    for resource in RESOURCES:
-        if last := getattr(resource, "last", None):  # matches what nothing before it did
-            last.enter(app, described=False)
+    app.router.routes += last  # match what nothing before them did
     return app
+
+
+@functools.cache
+def _routes() -> tuple[list[BaseRoute], list[BaseRoute]]:
+    """Of the API, made once a process: that takes FastAPI a third of a second, and they know nothing of a house."""
+    first, last = (APIRouter(responses=problems.RESPONSES) for _ in range(2))
+    for resource in RESOURCES:
+        resource.router.enter(first, "/api")
+        if short := getattr(resource, "short", None):
+            short.enter(first, described=False)
+        if fallback := getattr(resource, "last", None):
+            fallback.enter(last, described=False)
+    operations.router.enter(first)
+    return first.routes, last.routes
 
 
 class Doors:
