@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.journeys.tortoise import Tortoise
 
@@ -27,6 +27,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 20_000  # milliseconds: a busy machine is slow, and what never comes never comes
 DESK = {"width": 1360, "height": 860}
 
 
@@ -123,6 +124,7 @@ def browser() -> Iterator[Browser]:
     of their own: this folder is a package for that."""
     if CHROMIUM is None:
         pytest.fail("The page is tested in Chromium: run `make browser`, or name yours in CHROMIUM.")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -142,7 +144,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **options})  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
 
         def heard(text: str) -> None:
             if not (reload_breaks and "ERR_" in text) and not any(f"status of {each}" in text for each in refusals):

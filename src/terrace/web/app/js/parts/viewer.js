@@ -9,6 +9,7 @@ import { singleKeys } from "./theme.js";
 import { textCanvas } from "./viewtext.js";
 
 const ZOOMS = [0.6, 0.8, 1, 1.3, 1.7, 2.2];
+const AGAIN = 1000; // milliseconds until a document that is being read is asked for again
 const BASE = 760; // CSS pixels across a page at zoom 1
 
 // `spot`: {id, name, page, start, end, quote}. The viewer fills its place; `close` adds a close button.
@@ -59,8 +60,7 @@ export function viewer(spot, { close = null, heading = "h2", signal }) {
     spot.quote && h("blockquote", { class: "quotebar" }, spot.quote),
   );
 
-  api
-    .document(spot.id, signal)
+  read(spot.id, canvas, signal)
     .then((document) => {
       name.textContent = document.title || document.name;
       about.textContent = [document.title && document.title !== document.name ? document.name : "", document.collection]
@@ -84,6 +84,26 @@ export function viewer(spot, { close = null, heading = "h2", signal }) {
       );
     });
   return { element, focus: () => canvas.focus() };
+}
+
+// The document once there is something to show, however long reading it takes.
+async function read(id, canvas, signal) {
+  for (;;) {
+    const document = await api.document(id, signal);
+    if (document.characters || document.pages || ["ready", "failed"].includes(document.state)) return document;
+    fill(
+      canvas,
+      h(
+        "div",
+        { class: "empty", role: "status" },
+        h("span", { class: "spinner" }),
+        h("h2", null, "Still being read"),
+        h("p", null, "Its text appears here as soon as it is."),
+      ),
+    );
+    await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    signal?.throwIfAborted();
+  }
 }
 
 export const address = ({ id, page, start, end }) => {

@@ -10,9 +10,8 @@ const MORE = 20_000;
 
 export async function textCanvas(document, spot, { canvas, signal }) {
   if (!document.characters) {
-    const why =
-      document.state === "failed" ? document.error?.message : "It is still being read. Come back in a moment.";
-    fill(canvas, h("div", { class: "empty" }, h("h2", null, "No text yet"), h("p", null, why)));
+    const why = document.error?.message ?? "There is no text in it.";
+    fill(canvas, h("div", { class: "empty" }, h("h2", null, "No text"), h("p", null, why)));
     return;
   }
   const start = spot.start ?? 0;
