@@ -24,20 +24,46 @@ from terrace.errors import Invalid
 KB, MB, GB = 1024, 1024**2, 1024**3
 
 
+SecretURL = Annotated[str, Field(repr=False)]  # may hold a password
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class S3(Section):
+    endpoint: str = Field("", description="Address of the S3 service; empty asks AWS.")
+    region: str = Field("us-east-1", description="Its region.")
+    access_key: SecretStr = Field(SecretStr(""), description="Who asks; empty takes what the machine has.")
+    secret_key: SecretStr = Field(SecretStr(""), description="The key's secret.")
+    presigned: bool = Field(False, description="Send downloads to the bucket itself, by links of a few minutes.")
+
+
 class Storage(Section):
-    url: str = Field("", description="Database URL; empty means terrace.db in the data folder.")
+    url: SecretURL = Field(
+        "", description="`postgresql://...` or `sqlite:///...`; empty means terrace.db in the data folder."
+    )
     readers: int = Field(4, ge=1, le=64, description="Threads that read SQLite.")
     durability: Literal["full", "normal"] = Field(
         "full", description="full survives a power cut; normal a crash of the process only."
     )
+    connections: int = Field(8, ge=2, le=200, description="Connections of one process to PostgreSQL, at most.")
+    listen_url: SecretURL = Field(
+        "", description="PostgreSQL past a pooler in transaction mode, to hear of changes at once; empty takes `url`."
+    )
+    row_security: bool = Field(True, description="PostgreSQL itself keeps tenants apart too.")
+    blobs: str = Field("", description="`s3://bucket/prefix`, or a folder; empty means blobs in the data folder.")
+    s3: S3 = S3()
+
+
+class Redis(Section):
+    url: SecretURL = Field("", description="`redis://...`: events and limits of many processes go through it.")
+    prefix: str = Field("terrace", pattern=r"^[A-Za-z0-9_-]{1,50}$", description="What its keys begin with.")
 
 
 class Jobs(Section):
-    engine: Literal["local"] = Field("local", description="Which engine runs jobs.")
+    engine: Literal["local", "celery"] = Field("local", description="Which engine runs jobs.")
+    broker: SecretURL = Field("", description="Celery's broker, `redis://` or `amqp://`; empty takes redis.url.")
     workers: bool = Field(True, description="Run jobs inside `terrace serve`.")
     io_slots: int = Field(500, ge=1, le=10_000, description="Concurrent waiting jobs (model calls and such).")
     cpu_slots: int = Field(
@@ -262,7 +288,11 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(False, description="Nobody logs in beyond loopback either, until there is an account.")
 
+    role: Literal["all", "api", "worker", "scheduler", "inference"] = Field(
+        "all", description="What this process does of it all."
+    )
     storage: Storage = Storage()
+    redis: Redis = Redis()
     jobs: Jobs = Jobs()
     models: Models = Models()
     knowledge: Knowledge = Knowledge()
