@@ -319,7 +319,7 @@ async def test_claiming_does_not_slow_down_with_the_queue(start: Any, scope: Sco
     jobs = await start(JobKind("work", Gate()), work=False)
 
     def plan(session: Session, statement: Any) -> str:
-        values = {"lane": "io", "tenant": "a", "limit": 5, "now": 0.0}
+        values = {"lane": "io", "tenant": "a", "count": 5, "now": 0.0}
         names = {name: values[name] for name in statement.compile().params}
         rows = session.execute(text(f"EXPLAIN QUERY PLAN {statement.text}"), names).all()
         return " ".join(str(row[3]) for row in rows)

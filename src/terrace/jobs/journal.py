@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.jobs.base import EventId, JobEvent
+from terrace.jobs.statements import insert_into
 from terrace.settings import KB, MB
 from terrace.storage import after_commit
 
@@ -20,9 +21,8 @@ MAX_ERROR_CHARS = 2 * KB
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
-INSERT = text(
-    "INSERT INTO job_events (tenant_id, job_id, attempt, seq, type, data) "
-    "VALUES (:tenant_id, :job_id, :attempt, :seq, :type, :data)"
+INSERT = insert_into(
+    "job_events", tenant_id="text", job_id="text", attempt="integer", seq="integer", type="text", data="text"
 )
 NEXT = text(
     "SELECT COALESCE(MAX(seq), -1) + 1 FROM job_events "
@@ -91,7 +91,7 @@ class Journal:
                 rows.append(_row(tenant, job_id, event, data))
             self.notice.events.setdefault(job_id, []).extend(each.event for each in stored)
         if rows:
-            self.session.execute(INSERT, rows)
+            INSERT.run(self.session, rows)
 
 
 def _row(tenant: str, job_id: str, event: JobEvent, data: str) -> dict[str, Any]:
