@@ -18,7 +18,8 @@ FLOORS = [
     {"models", "webhooks", "schedules"},
     {"knowledge", "peers"},
     {"chat", "analysis", "campaigns", "batches", "experiments"},
-    {"web", "cli"},
+    {"moving"},
+    {"web", "cli", "inference"},
     {"assembly", "__main__"},
 ]
 # The command line starts an assembled house; assembly names every implementation, the web one included.
@@ -29,11 +30,13 @@ ROOMS_WITH_TABLES = {
     "batches",
 }  # fmt: skip
 VENDORS = {
+    "aiobotocore": {"storage/blobs"},
     "aiohttp": {"models/transport", "outbound"},
     "aiosmtplib": {"accounts"},
     "alembic": {"storage"},
     "argon2": {"accounts"},
     "authlib": {"accounts"},
+    "botocore": {"storage/blobs"},
     "croniter": {"schedules"},
     "cryptography": {"accounts"},
     "fastapi": {"web"},
@@ -52,7 +55,7 @@ VENDORS = {
     "onnxruntime": {"knowledge/embedding"},
     "openpyxl": {"campaigns/contacts/reading", "knowledge/parsers"},
     "platformdirs": {"settings", "cli"},
-    "psycopg": {"campaigns/databases"},
+    "psycopg": {"campaigns/databases", "storage/postgresql"},
     "pymysql": {"campaigns/databases"},
     "prometheus_client": {"telemetry"},
     "pydantic_settings": {"settings"},

@@ -49,3 +49,7 @@ def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGR
             f"Migrating the database from {at or 'empty'} to {target} failed and was rolled back: {error}",
             code="migration_failed",
         ) from error
+    if connection.dialect.name == "postgresql" and not down:
+        from terrace.storage.postgresql import security
+
+        security.secure(connection)
