@@ -76,8 +76,7 @@ from terrace.outbound import Outbound, open_outbound
 from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
 from terrace.settings import Settings
-from terrace.storage import Database, open_database
-from terrace.storage.blobs import FolderBlobs
+from terrace.storage import Blobs, Database, open_blobs, open_database
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.metrics import Metrics
 from terrace.telemetry.prices import Prices
@@ -101,7 +100,7 @@ DISCOVERED = ("openai", "anthropic", "ollama")  # providers that may be there wi
 class House:
     settings: Settings
     database: Database
-    blobs: FolderBlobs
+    blobs: Blobs
     jobs: LocalJobs
     models: Models
     transport: Transport
@@ -154,7 +153,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         usage = UsageReport(database, ledger)
         prices = Prices(database)
         limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored_by)
-        blobs = FolderBlobs(settings.data / "blobs")
+        blobs = await open_blobs(settings)
+        stack.push_async_callback(blobs.close)
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
         stack.push_async_callback(processes.close)
         askers = Processes(2)  # of other databases: one that takes its time holds up no document
