@@ -256,6 +256,21 @@ class Limits(Section):
     ledger_days: int = Field(400, ge=32, description="Days each single model call is kept; sums by day stay for good.")
 
 
+class Inference(Section):
+    model: Path | None = Field(None, description="The GGUF file that the role `inference` answers with.")
+    name: str = Field("", max_length=200, description="What callers call that model; empty takes the file's name.")
+    key: SecretStr = Field(SecretStr(""), description="What callers must know; 16 characters or more.")
+    embeddings: bool = Field(True, description="Serve knowledge.embedding's model at /v1/embeddings, too.")
+    slots: int = Field(4, ge=1, le=256, description="Answers written at a time; llama.cpp batches them.")
+    context: int = Field(8192, ge=256, le=10_000_000, description="Tokens of all running answers together.")
+    threads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 2) // 2), ge=1, le=256, description="Threads of llama.cpp."
+    )
+    queue: int = Field(64, ge=0, le=100_000, description="Calls that may wait for a slot; more are refused.")
+    queue_wait: float = Field(60.0, ge=0, description="Seconds a call may wait for a slot.")
+    max_body_bytes: int = Field(32 * MB, ge=KB, description="Longest request.")
+
+
 class Web(Section):
     public_url: str = Field(
         "", description="Where people reach it, such as https://ai.example.org; for links in mails."
@@ -268,6 +283,9 @@ class Web(Section):
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
     max_json_bytes: int = Field(32 * MB, ge=KB, description="Largest body that is not an upload.")
     max_streams: int = Field(10_000, ge=1, description="Open streams; more are refused with Retry-After.")
+    shutdown_delay: float = Field(
+        0.0, ge=0, le=600, description="Seconds `/ready` says no on SIGTERM before nobody is let in any more."
+    )
     shutdown_grace: float = Field(10.0, ge=0, description="Seconds open streams get to end.")
 
 
@@ -306,6 +324,7 @@ class Settings(BaseSettings):
     batches: Batches = Batches()
     accounts: Accounts = Accounts()
     limits: Limits = Limits()
+    inference: Inference = Inference()
     web: Web = Web()
     logs: Logs = Logs()
 

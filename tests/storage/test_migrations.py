@@ -79,6 +79,7 @@ async def test_the_schema_is_what_the_rooms_declare(empty: SQLiteDatabase, tmp_p
 
 NOBODYS = {
     "job_workers",  # processes serve every tenant
+    "leaders",  # and one of them leads
     "prices",  # the installation's
     "generations",  # so are these: the embedding model is a setting
     "tenants",

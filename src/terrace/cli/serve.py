@@ -18,6 +18,14 @@ SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # add
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+Role = Annotated[
+    str | None,
+    typer.Option(help="What this process does of it all: all, api, worker, scheduler or inference (docs/roles.md)."),
+]
+WorkerPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Tell at this port how it does: /health, /ready, /metrics. Else at none."),
+]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Beyond loopback, ask nobody who they are before the first account.")
 ]
@@ -29,12 +37,18 @@ def register(app: typer.Typer) -> None:
     app.command()(worker)
 
 
-def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open: Open = False) -> None:
-    """Start the server: the page, the API and the workers, in one process."""
+def serve(
+    host: Host = None, port: Port = None, role: Role = None, insecure: Insecure = False, open: Open = False
+) -> None:
+    """Start the server: the page, the API and the workers, in one process; or what `--role` names of it."""
     from terrace import assembly
 
-    given = {"host": host, "port": port, "insecure": insecure or None}
+    given = {"host": host, "port": port, "role": role, "insecure": insecure or None}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
+    if settings.role not in ("all", "api"):
+        assembly.check(settings)
+        _serve_part(settings)
+        return
     elsewhere = ""
 
     def started(url: str) -> None:
@@ -61,6 +75,17 @@ def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open
     _run(settings, assembly.serve(settings, started=started, ownerless=ownerless))
 
 
+def _serve_part(settings: Settings) -> None:
+    """A role without a page."""
+    from terrace import assembly
+
+    def started(url: str) -> None:
+        say(f"Terrace's {settings.role} is ready at {url}  (Ctrl-C stops it)")
+        sys.stdout.flush()
+
+    _run(settings, assembly.serve(settings, started=started))
+
+
 def _elsewhere(settings: Settings, url: str) -> str:
     """The address for people on other machines; `url` where there is no other."""
     if settings.web.public_url:
@@ -83,12 +108,15 @@ def _desktop() -> bool:
     return graphical and sys.stdout.isatty() and "SSH_CONNECTION" not in os.environ
 
 
-def worker() -> None:
+def worker(host: Host = None, port: WorkerPort = None) -> None:
     """Run jobs in a process of its own, on the same data as a server."""
     from terrace import assembly
 
-    settings = Settings.load()
+    settings = Settings.load(role="worker", **({"host": host} if host else {}))
     assembly.check(settings)
+    if port is not None:
+        _serve_part(settings.model_copy(update={"port": port}))
+        return
     say(f"Working on the jobs in {settings.data} (Ctrl-C stops)")
     sys.stdout.flush()
     _run(settings, assembly.work(settings))
