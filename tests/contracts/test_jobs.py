@@ -1,13 +1,16 @@
 """Every job engine behaves like this. Another engine joins by another parameter of `engine`."""
 
 import asyncio
+import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
+from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavailable
 from terrace.jobs import leaving
@@ -15,13 +18,38 @@ from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind, Ke
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.journal import MAX_PAYLOAD
 from terrace.settings import Jobs as Options
-from terrace.storage import Database
+from terrace.storage import Database, SQLiteDatabase
+from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import Scope
 
 QUICK = Options(
     backoff=0.02, backoff_max=0.05, lease=5, heartbeat=1, drain=0.2, max_failures=3, io_slots=50, cpu_slots=2
 )
 Start = Callable[..., Awaitable[LocalJobs]]
+
+
+@pytest.fixture(scope="module")
+def one_url(postgres: Postgres) -> Iterator[str]:
+    """A database for all tests here: to make one takes as long as ten of them."""
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """An empty, migrated database of one kind and of the other."""
+    if request.param == "sqlite":
+        path: Path = request.getfixturevalue("tmp_path") / "terrace.db"
+        shutil.copy(request.getfixturevalue("migrated"), path)
+        opened: Database = SQLiteDatabase(path, durability="normal")
+    else:
+        url, server = request.getfixturevalue("one_url"), request.getfixturevalue("postgres")
+        with server.connection(url) as connection:
+            connection.execute("TRUNCATE jobs, job_events, job_workers")
+        opened = PostgreSQLDatabase(url, connections=4)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture(params=["local"])
@@ -265,7 +293,7 @@ async def test_idle_time_does_not_lengthen_the_wait(start: Start, scope: Scope) 
         session.execute(text("UPDATE jobs SET run_at = :put WHERE state = 'queued'"), {"put": at - 10.5})
 
     await jobs.database.write(past)
-    job = await jobs.get(scope, ids[-1])
+    job = await jobs.get(scope, max(ids[13:]))  # all are of the same moment
     assert job.position == 2
     assert job.expected_wait is not None
     assert 2 < job.expected_wait < 6  # three at one a second, not at thirteen in four minutes

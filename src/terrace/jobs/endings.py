@@ -22,7 +22,7 @@ from terrace.jobs.base import FINAL, Job, JobError, JobKind, Keep, Kept, OnDead,
 from terrace.jobs.claims import Claimed
 from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
 from terrace.jobs.sight import EVERYTHING, Sight
-from terrace.jobs.statements import Many
+from terrace.jobs.statements import Locking, Many
 from terrace.jobs.store import SELECT, children_of, find, read
 from terrace.types import Scope, now
 
@@ -56,10 +56,8 @@ CHILDREN_IN = text("SELECT id FROM jobs WHERE parent_id = :id AND state IN :stat
     bindparam("states", expanding=True)
 )
 RUNNING = f"{SELECT} WHERE state = 'running' AND"
-EXPIRED = text(f"{RUNNING} lease_until < :now LIMIT {RECOVER_BATCH}")
-HELD_BY = text(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}").bindparams(
-    bindparam("workers", expanding=True)
-)
+EXPIRED = Locking(f"{RUNNING} lease_until < :now LIMIT {RECOVER_BATCH}", skip=True)
+HELD_BY = Locking(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}", "workers", skip=True)
 CHILDLESS = text(f"{SELECT} WHERE state = 'waiting' AND run_at IS NULL AND updated_at < :before LIMIT {RECOVER_BATCH}")
 
 
@@ -382,9 +380,9 @@ def tell_end(session: Session, journal: Journal, scope: Scope, job_id: str) -> N
 
 def recover(session: Session, journal: Journal, rules: Rules, dead_workers: Sequence[str] = ()) -> int:
     """Take back what dead workers hold and what outlived its lease; returns how many."""
-    rows = list(session.execute(EXPIRED, {"now": now()}).mappings())
+    rows = list(session.execute(EXPIRED.on(session), {"now": now()}).mappings())
     if dead_workers:
-        rows += session.execute(HELD_BY, {"workers": list(dead_workers)}).mappings()
+        rows += session.execute(HELD_BY.on(session), {"workers": list(dead_workers)}).mappings()
     jobs = {row["id"]: row for row in rows}
     endings = []
     for row in jobs.values():

@@ -60,7 +60,7 @@ def stored(attempt: int, seq: int, type: str, data: dict[str, Any]) -> Stored:
 class Notice:
     """What one committed transaction did."""
 
-    events: dict[str, list[JobEvent]] = field(default_factory=dict)  # by job
+    events: dict[tuple[str, str], list[JobEvent]] = field(default_factory=dict)  # by (tenant, job)
     tenants: set[str] = field(default_factory=set)  # whose jobs changed
     queued: bool = False  # there may be something to claim
     cancelling: list[str] = field(default_factory=list)  # running jobs that shall stop
@@ -89,7 +89,7 @@ class Journal:
         for tenant, job_id, stored in logs:
             for event, data in stored:
                 rows.append(_row(tenant, job_id, event, data))
-            self.notice.events.setdefault(job_id, []).extend(each.event for each in stored)
+            self.notice.events.setdefault((tenant, job_id), []).extend(each.event for each in stored)
         if rows:
             INSERT.run(self.session, rows)
 

@@ -22,6 +22,8 @@ CHANGE_PAGE = 500  # changed jobs told at a time; more than that and only the la
 RATE_SECONDS = 300.0  # how far back throughput is measured
 RATE_JOBS = 1000
 
+BEGINNING = EventId(-1, -1)  # before every event
+
 INSERT = insert_into(
     "jobs", id="text", tenant_id="text", kind="text", lane="text", state="text", priority="integer",
     run_at="double precision", attempt="integer", failures="integer", crashes="integer", dead="boolean",
@@ -55,6 +57,10 @@ HOLD_PARENT = text(
 EVENTS = text(
     "SELECT attempt, seq, type, data FROM job_events WHERE tenant_id = :tenant AND job_id = :id "
     f"AND (attempt, seq) > (:attempt, :seq) ORDER BY attempt, seq LIMIT {EVENT_PAGE}"
+)
+LAST_EVENT = text(
+    "SELECT attempt, seq FROM job_events WHERE tenant_id = :tenant AND job_id = :id "
+    "ORDER BY attempt DESC, seq DESC LIMIT 1"
 )
 AHEAD = text(
     "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
@@ -202,6 +208,13 @@ def _hold_parent(session: Session, scope: Scope, parent_id: str, moment_: float)
 
 def read(session: Session, scope: Scope, job_id: str, sight: Sight = EVERYTHING) -> Job:
     return one(session, find(session, scope, job_id, sight))
+
+
+def read_at(session: Session, scope: Scope, job_id: str, sight: Sight) -> tuple[Job, EventId]:
+    """The job, and the last of its events."""
+    job = read(session, scope, job_id, sight)
+    last = session.execute(LAST_EVENT, {"tenant": scope.tenant, "id": job_id}).first()
+    return job, BEGINNING if last is None else EventId(*last)
 
 
 def one(session: Session, row: RowMapping) -> Job:

@@ -20,6 +20,7 @@ from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import Stored
 from terrace.jobs.service import JobService
 from terrace.jobs.store import insert
+from terrace.storage.database import own_locks
 from terrace.types import now
 
 log = logging.getLogger(__name__)
@@ -158,24 +159,25 @@ class Recorder:
             self.note_later(run, wait)
 
     async def _record(self, entries: Sequence[Entry]) -> bool:
-        """Plain entries together; those that run a room's own work alone, so that it cannot spoil the others'."""
+        """Together those that write but their own rows, and those that touch what others share; what runs a room's own
+        work alone, so that it cannot spoil the others'."""
         alone = [entry for entry in entries if self._has_work(entry)]
-        together = [entry for entry in entries if not self._has_work(entry)]
-        groups = [[entry] for entry in alone] + ([together] if together else [])
+        sharing = [entry for entry in entries if not self._has_work(entry) and _shares(entry)]
+        plain = [entry for entry in entries if not self._has_work(entry) and not _shares(entry)]
+        groups = [[entry] for entry in alone] + [group for group in (sharing, plain) if group]
         return all(await asyncio.gather(*(self._record_group(group) for group in groups)))
 
     def _has_work(self, entry: Entry) -> bool:
         if entry.outcome is None:
             return False
         kind = self._jobs.kinds.get(entry.run.job.kind)
-        if entry.outcome.kept is not None and entry.outcome.commit is None:
-            return False  # its kind keeps many at once, and when that fails each alone
         ends = entry.outcome.state in ("failed", "cancelled") and kind is not None and kind.on_end is not None
-        return ends or entry.outcome.commit is not None or entry.run.job.parent_id is not None
+        return ends or entry.outcome.commit is not None
 
     async def _record_group(self, group: Sequence[Entry]) -> bool:
+        plain = not any(self._has_work(entry) or _shares(entry) for entry in group)
         try:
-            held = await self._jobs.database.write(self._work, group)
+            held = await self._jobs.database.write(self._plain_work if plain else self._work, group)
         except Exception as error:
             if len(group) > 1 and not isinstance(error, Unavailable):
                 return all([await self._record_group([entry]) for entry in group])
@@ -214,6 +216,11 @@ class Recorder:
         return Outcome("waiting", error=told, run_at=now() + wait, failed=True)
 
     # -- transactions
+
+    @own_locks
+    def _plain_work(self, session: Session, group: Sequence[Entry]) -> set[tuple[str, int]]:
+        """The fence holds these jobs' rows, and nothing else is touched."""
+        return self._work(session, group)
 
     def _work(self, session: Session, group: Sequence[Entry]) -> set[tuple[str, int]]:
         held = claims.held(session, self._worker, [(entry.run.job_id, entry.run.attempt) for entry in group])
@@ -256,6 +263,11 @@ class Recorder:
 def _entry(run: Run) -> Entry:
     events, progress = run.take(last=run.outcome is not None)
     return Entry(run, events, progress, run.outcome, run.next_seq)
+
+
+def _shares(entry: Entry) -> bool:
+    """Its parent is told, or its kind keeps something: rows that other attempts write too."""
+    return entry.outcome is not None and (entry.run.job.parent_id is not None or entry.outcome.kept is not None)
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
