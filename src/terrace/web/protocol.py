@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
             self,
             bare=method == "HEAD",
             old=version == "1.0",
-            keep_alive=version == "1.1" and parser.should_keep_alive() and not self.serving.closing,
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not self.serving.leaving,
         )
         asgi = {
             "type": "http", "asgi": ASGI_VERSION, "http_version": version, "method": method, "scheme": "http",

@@ -76,6 +76,7 @@ class Serving:
         self.most = most
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.leaving = False  # every answer is the last on its connection
         self.closing = False
         self.empty = asyncio.Event()
         self.outbox = Outbox(loop)
@@ -127,7 +128,7 @@ async def serve(
     *,
     started: Callable[[], None],
     stop: asyncio.Event,
-    closed: asyncio.Event,
+    closed: asyncio.Event | None = None,
 ) -> None:
     """Until `stop` is set and `web.shutdown_delay` is over. Nobody is let in any more then, which sets `closed`, and
     open streams get `web.shutdown_grace` seconds to end."""
@@ -139,11 +140,13 @@ async def serve(
         _spare_the_collector()
         started()
         await stop.wait()
+        serving.leaving = True
         await asyncio.sleep(settings.web.shutdown_delay)
         server.close()
         await _let_in_the_last(serving, spare)
     finally:
-        closed.set()
+        if closed is not None:
+            closed.set()
         server.close()
         spare.close()
         await serving.close(settings.web.shutdown_grace)
