@@ -104,13 +104,13 @@ def _tags(given: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def _pages(chunks: Sequence[Chunk], length: int) -> tuple[tuple[int, int, int], ...]:
-    """Where pages begin, as far as passages tell; nothing when they don't go up."""
+    """Where pages begin, as far as passages tell; nothing when they don't grow."""
     starts: dict[int, int] = {}
     for chunk in chunks:
         if chunk.page is not None:
             starts.setdefault(chunk.page, chunk.span.start)
     numbers = list(starts)
-    if numbers != sorted(numbers):
+    if not numbers or numbers != sorted(numbers):
         return ()
     ends = [*list(starts.values())[1:], length]
     return tuple((number, starts[number], end) for number, end in zip(numbers, ends, strict=True))
