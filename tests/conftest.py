@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.postgres import Postgres, running
 
 from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.migrate import migrate
 from terrace.storage.sqlite import engine_for
 from terrace.types import Scope
+from tests.postgres import Postgres, running
 
 # Tests start Terrace many dozen times: compiled once, not each time, though this shell may forbid to keep what was.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

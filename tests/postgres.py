@@ -19,7 +19,6 @@ from psycopg import sql
 # Nothing here shall survive a power cut, and a test has little to keep in memory.
 OPTIONS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "200",

@@ -70,7 +70,7 @@ def _ddl() -> Any:
         """Text is compared as bytes, as SQLite does it, whatever language the database was made with."""
 
         def get_column_specification(self, column: Any, **kwargs: Any) -> str:
-            made: str = super().get_column_specification(column, **kwargs)
+            made: str = super().get_column_specification(column, **kwargs)  # type: ignore[no-untyped-call]
             if isinstance(column.type, String) and column.type.collation is None:
                 name = self.preparer.format_column(column)
                 kind = self.dialect.type_compiler_instance.process(column.type, type_expression=column)

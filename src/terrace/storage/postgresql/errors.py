@@ -5,6 +5,8 @@ from sqlalchemy.exc import DBAPIError
 from terrace.errors import Invalid, Unavailable
 
 LOST = {"40001", "40P01"}  # serialization failure, deadlock: run it again
+# A row that the work had looked for in vain is there now, or one that it had found is gone: looking again may help.
+CHANGED = {"23505", "23503"}
 AWAY = {"08", "57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
 SENTENCES = {
     "53100": ("The disk is full. Free some space; nothing half-done was kept.", "disk_full"),
@@ -43,6 +45,10 @@ def original(error: BaseException) -> BaseException:
 
 def lost_race(error: BaseException) -> bool:
     return state_of(error) in LOST
+
+
+def may_have_changed(error: BaseException) -> bool:
+    return state_of(error) in CHANGED
 
 
 def is_away(error: BaseException) -> bool:
