@@ -62,6 +62,7 @@ VENDORS = {
     "prometheus_client": {"telemetry"},
     "pydantic_settings": {"settings"},
     "pypdfium2": {"knowledge/parsers", "analysis"},
+    "redis": {"jobs/carriers"},
     "rich": {"cli"},
     "selectolax": {"knowledge/parsers", "knowledge/sources"},
     "sqlalchemy": ROOMS_WITH_TABLES,

@@ -9,6 +9,7 @@ from functools import partial
 from tempfile import NamedTemporaryFile
 
 from terrace.accounts.limits.memory import MemoryLimits
+from terrace.accounts.limits.shared.limits import SharedLimits
 from terrace.accounts.opening import Accounts, open_accounts
 from terrace.accounts.secret import load_secret
 from terrace.analysis.leaving import Leaving as AnalysesLeaving
@@ -40,6 +41,7 @@ from terrace.chat.rag import RAG
 from terrace.chat.service import Chat
 from terrace.chat.tasks import kinds as chat_kinds
 from terrace.errors import Invalid
+from terrace.jobs.carriers import open_carrier
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.processes import Processes
 from terrace.knowledge.doctor import Doctor
@@ -152,7 +154,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         ledger = Ledger(database, settings.data / "usage")
         usage = UsageReport(database, ledger)
         prices = Prices(database)
-        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored_by)
+        limits = SharedLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored_by)
         blobs = await open_blobs(settings)
         stack.push_async_callback(blobs.close)
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
@@ -175,6 +177,9 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         serving = ServingEmbedder(embedder)
         search = Search(database, index, serving, retrievals.count, queries.asked)
         jobs = LocalJobs(database, settings.jobs)
+        jobs.carry(open_carrier(settings.redis))
+        if settings.redis.url:
+            metrics.redis_up.labels("events").set_function(lambda: float(jobs.carrier.carries))
         stack.push_async_callback(jobs.close)
         outbound = open_outbound(settings.outbound)
         stack.push_async_callback(outbound.close)

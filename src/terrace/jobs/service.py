@@ -29,25 +29,23 @@ CARRIED_SECONDS = 0.5  # the same while a carrier brings it
 class JobService:
     """`kinds` may grow (`register`) until the first job is put in."""
 
-    def __init__(
-        self,
-        database: Database,
-        options: settings.Jobs,
-        kinds: Iterable[JobKind] = (),
-        carrier: Carrier | None = None,
-    ) -> None:
+    def __init__(self, database: Database, options: settings.Jobs, kinds: Iterable[JobKind] = ()) -> None:
         self.database = database
         self.settings = options
         self.kinds: dict[str, JobKind] = {kind.name: kind for kind in kinds}
         self.rules = Rules(self.kinds, options)
         self.hub = Hub()
-        self.carrier = carrier or TableCarrier()
+        self.carrier: Carrier = TableCarrier()
         self.tail = Tail(database, self.hub, self.ours, self._tail_pause)
         self._unwatch: Callable[[], None] | None = None
         self._room: dict[str, int] = {}  # how many more jobs a tenant may put in before we count again
 
     def register(self, kind: JobKind) -> None:
         self.kinds[kind.name] = kind
+
+    def carry(self, carrier: Carrier) -> None:
+        """Have events told to other processes this way. Before anything is put in, followed or begun."""
+        self.carrier = carrier
 
     def on_final(
         self, tell: OnDead, wanted: Callable[[Session, Scope, str], bool] = lambda session, scope, kind: True

@@ -15,7 +15,6 @@ from terrace import settings
 from terrace.errors import Internal, TerraceError
 from terrace.jobs import claims, endings, retention
 from terrace.jobs.base import Done, JobKind, Lane, LostLease
-from terrace.jobs.carriers import Carrier
 from terrace.jobs.claims import Claimed, Turns
 from terrace.jobs.endings import Outcome
 from terrace.jobs.engines.local import machine
@@ -48,9 +47,8 @@ class LocalJobs(JobService):
         options: settings.Jobs,
         kinds: Iterable[JobKind] = (),
         worker_id: str | None = None,
-        carrier: Carrier | None = None,
     ) -> None:
-        super().__init__(database, options, kinds, carrier)
+        super().__init__(database, options, kinds)
         self.worker_id = worker_id or new_id("wrk")
         self._slots: dict[Lane, int] = {"io": options.io_slots, "cpu": options.cpu_slots}
         self._turns: dict[Lane, Turns] = {"io": Turns(), "cpu": Turns()}
