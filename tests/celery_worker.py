@@ -2,11 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Any
 
-from celery import signals
 from celery.worker import WorkController, state
 
 from terrace.jobs.base import JobKind, Lane
@@ -69,10 +67,11 @@ class Engine(CeleryJobs):
     async def start(self) -> None:
         self.serve(("io", "cpu"))
         await super().start()
-        await asyncio.to_thread(self._start)
+        await asyncio.to_thread(self._begin_work)
 
-    def _start(self) -> None:
+    def _begin_work(self) -> None:
         self.app.finalize()
+        self.app.conf.broker_transport_options["polling_interval"] = 0.05  # else it takes a second to end
         self._worker = Worker(
             app=self.app, pool_cls=self.app.conf.worker_pool, hostname=new_id("w"), loglevel="ERROR",
             without_mingle=True, without_gossip=True, without_heartbeat=True, quiet=True,
@@ -84,9 +83,9 @@ class Engine(CeleryJobs):
     async def close(self) -> None:
         await super().close()
         if self._worker is not None:
-            await asyncio.to_thread(self._end)
+            await asyncio.to_thread(self._end_work)
 
-    def _end(self) -> None:
+    def _end_work(self) -> None:
         assert self._thread is not None
         state.should_stop = 0
         self._worker.hub.call_soon(lambda: None)

@@ -1,4 +1,4 @@
-"""Every job engine behaves like this. Another engine joins by another parameter of `engine`."""
+"""Every job engine behaves like this. Another engine joins by another parameter of `start`."""
 
 import asyncio
 import shutil
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
+from tests.brokers import RedisServer, running
+from tests.celery_worker import Engine
 from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavailable
@@ -52,13 +54,23 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     await opened.close()
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of Celery's messages."""
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as server:
+        yield server.url
+
+
+@pytest.fixture(params=["local", "celery"])
 async def start(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Start]:
     """`await start(kind, ..., work=True, **settings)` gives an engine over the test's database."""
     engines: list[LocalJobs] = []
+    celery = request.param == "celery"
+    broker = request.getfixturevalue("broker") if celery else ""
 
     async def start(*kinds: JobKind, work: bool = True, **settings: Any) -> LocalJobs:
-        engine = LocalJobs(database, QUICK.model_copy(update=settings), kinds)
+        options = QUICK.model_copy(update=settings)
+        engine = Engine(database, options, kinds, broker) if celery else LocalJobs(database, options, kinds)
         engines.append(engine)
         if work:
             await engine.start()

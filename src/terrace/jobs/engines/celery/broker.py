@@ -50,8 +50,8 @@ class Broker:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reach)
 
     async def close(self) -> None:
+        """The connection, once what is being published is; it would open again."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
-        self._thread.shutdown()
 
     def _reach(self) -> None:
         from kombu.exceptions import OperationalError

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, bootsteps
+from celery import Celery, bootsteps
 from celery.worker.components import Pool
 from kombu.entity import Exchange, Queue
 
 from terrace.jobs.base import Lane
 from terrace.jobs.engines.celery.broker import url_of
+from terrace.jobs.engines.celery.engine import JobFailed
 from terrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class JobApp(Celery):  # type: ignore[misc]
         self._read = read
         self._open_residence = residence
         self.add_defaults(self._configuration)
-        self.task(run, name=TASK, bind=True, base=JobTask, shared=False)
+        self.task(run, name=TASK, bind=True, throws=(JobFailed,), shared=False)
         self.steps["worker"].add(Slots)
         self.steps["worker"].add(Drain)
 
@@ -78,14 +79,6 @@ class JobApp(Celery):  # type: ignore[misc]
             "task_serializer": "json",
             **QUIET,
         }
-
-
-class JobTask(Task):  # type: ignore[misc]
-    Request = f"{ROOM}.pool:JobRequest"
-
-
-class JobFailed(Exception):
-    """An attempt at a job has failed; the row says more."""
 
 
 def run(task: Any, job_id: str) -> str:

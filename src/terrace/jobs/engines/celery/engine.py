@@ -62,6 +62,10 @@ class Ended:
 NOT_OURS = Ended("nothing to do: it runs elsewhere, has ended, or waits for its tenant's other jobs")
 
 
+class JobFailed(Exception):
+    """How Celery is told that an attempt at a job has failed; the row says more."""
+
+
 class Bearer(Protocol):
     """A message that came, waiting for its job."""
 
@@ -133,13 +137,17 @@ class CeleryJobs(LocalJobs):
 
     # -- hearing
 
-    def told(self, notice: Notice) -> None:
-        super().told(notice)
+    def heard(self, notice: Notice) -> None:
+        super().heard(notice)
         if notice.queued or notice.tenants:
             self._news.set()
 
     def others_wrote(self) -> None:
         super().others_wrote()
+        self._news.set()
+
+    def uncertain(self) -> None:
+        super().uncertain()
         self._news.set()
 
     # -- publishing

@@ -4,16 +4,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
-from celery.exceptions import TaskRevokedError
-from celery.worker.request import Request
-from celery.worker.state import task_ready
 
 from terrace.jobs.base import Lane
-from terrace.jobs.engines.celery.engine import Ended
+from terrace.jobs.engines.celery.engine import Ended, JobFailed
 
 if TYPE_CHECKING:
     from terrace.jobs.engines.celery.building import JobApp
@@ -54,12 +53,21 @@ class LoopPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         self._hub = hub
 
-    def carry(self, request: "JobRequest") -> None:
-        """On Celery's thread."""
-        arguments = request.args
-        job_id = arguments[0] if len(arguments) == 1 else ""
-        lane = self.app.lane_of(request.delivery_info["routing_key"])
-        self.app.residence.bring(job_id, lane, _Message(request, self.soon))
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        accept_callback: Callable[[int, float], None],
+        callback: Callable[[tuple[bool, Any, float]], None],
+        **_: Any,
+    ) -> None:
+        """On Celery's thread: `target` would run a task here and now; what it would find is in the request."""
+        request = args[2]
+        job_id = request["args"][0] if len(request["args"]) == 1 else ""
+        lane = self.app.lane_of(request["delivery_info"]["routing_key"])
+        self.app.residence.bring(job_id, lane, _Message(self.soon, accept_callback, callback))
 
     def soon(self, call: Callable[[], None]) -> None:
         """Have it called on Celery's thread, in order: requests and their acknowledgement are for that one alone."""
@@ -78,40 +86,32 @@ class LoopPool(BasePool):  # type: ignore[misc]
                 self._calls.popleft()()
 
 
-class JobRequest(Request):  # type: ignore[misc]
-    """A message that goes to the loop where the pool has one, without a thread or process that waits for its end."""
-
-    def execute_using_pool(self, pool: Any, **options: Any) -> Any:
-        if not isinstance(pool, LoopPool):
-            return super().execute_using_pool(pool, **options)
-        if self.revoked():
-            raise TaskRevokedError(self.id)
-        pool.carry(self)
-        return None
-
-    def on_begun(self) -> None:
-        self.on_accepted(os.getpid(), time.monotonic())
-
-    def on_over(self, ended: Ended) -> None:
-        if ended.failed:
-            task_ready(self)
-            self.send_event("task-failed", exception=repr(ended.words), traceback="")
-        else:
-            self.on_success((0, ended.words, time.time() - self.time_start))
-
-
 class _Message:
     """Its bearer on the event loop."""
 
-    def __init__(self, request: JobRequest, soon: Callable[[Callable[[], None]], None]) -> None:
-        self._request = request
-        self._soon = soon
+    def __init__(
+        self,
+        soon: Callable[[Callable[[], None]], None],
+        accepted: Callable[[int, float], None],
+        done: Callable[[tuple[bool, Any, float]], None],
+    ) -> None:
+        self._soon, self._accepted, self._done = soon, accepted, done
+        self._began = time.monotonic()
 
     def begun(self) -> None:
-        self._soon(self._request.on_begun)
+        self._began = time.monotonic()
+        self._soon(partial(self._accepted, os.getpid(), self._began))
 
     def over(self, ended: Ended) -> None:
-        self._soon(lambda: self._request.on_over(ended))
+        result = _failure(ended.words) if ended.failed else ended.words
+        self._soon(partial(self._done, (ended.failed, result, time.monotonic() - self._began)))
 
     def left(self) -> None:
         """Not acknowledged: the broker gives it to another worker."""
+
+
+def _failure(words: str) -> ExceptionInfo:
+    try:
+        raise JobFailed(words)
+    except JobFailed:
+        return ExceptionInfo()

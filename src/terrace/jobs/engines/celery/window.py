@@ -22,9 +22,11 @@ AGAIN_FACTOR = 2.0  # a message may only wait behind others: each time it is giv
 AGAIN_MAX = 10  # times the first wait
 SLICE = 500  # ids in one statement
 
-STILL = text("SELECT id FROM jobs WHERE id IN :ids AND state = 'queued'").bindparams(bindparam("ids", expanding=True))
+STILL = text("SELECT id, attempt FROM jobs WHERE id IN :ids AND state = 'queued'").bindparams(
+    bindparam("ids", expanding=True)
+)
 HEADS = text(
-    "SELECT id, kind, priority FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
+    "SELECT id, kind, attempt, priority FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
     "ORDER BY priority DESC, run_at, id LIMIT :count"
 )
 RUNNING_BULK = text("SELECT lane, COUNT(*) AS n FROM jobs WHERE state = 'running' AND priority < 0 GROUP BY lane")
@@ -34,6 +36,7 @@ class Message(NamedTuple):
     """On its way, as far as we know."""
 
     job_id: str
+    attempt: int  # attempts there had been: one that is queued anew needs another message
     kind: str
     lane: Lane
     tenant: str
@@ -72,7 +75,7 @@ class Window:
         """
         claims.promote(session, journal, now())
         still = _still(session, self._on_way)
-        on_way = {job_id: message for job_id, message in self._on_way.items() if job_id in still}
+        on_way = {each: message for each, message in self._on_way.items() if still.get(each) == message.attempt}
         publish = [self._again(message, at) for message in on_way.values() if message.lost_at <= at]
         on_way.update((message.job_id, message) for message in publish)
         running = Counter({row.tenant_id: row.n for row in session.execute(claims.RUNNING)})
@@ -114,9 +117,8 @@ class Window:
                 taken = rows[: len(urgent) + most]
                 bulk -= len(taken) - len(urgent)
                 for row in taken:
-                    message = Message(
-                        row.id, row.kind, lane, tenant, row.priority < 0, self._patience, at + self._patience
-                    )
+                    wait = self._patience
+                    message = Message(row.id, row.attempt, row.kind, lane, tenant, row.priority < 0, wait, at + wait)
                     on_way[row.id] = message
                     chosen.append(message)
                 running[tenant] += len(taken)
@@ -127,8 +129,8 @@ class Window:
         return chosen
 
 
-def _still(session: Session, ids: Iterable[str]) -> set[str]:
-    """Which of the jobs are queued."""
+def _still(session: Session, ids: Iterable[str]) -> dict[str, int]:
+    """Which of the jobs are queued, and after how many attempts."""
     wanted: Sequence[str] = list(ids)
     parts = (wanted[start : start + SLICE] for start in range(0, len(wanted), SLICE))
-    return {each for part in parts for each in session.execute(STILL, {"ids": part}).scalars()}
+    return {row.id: row.attempt for part in parts for row in session.execute(STILL, {"ids": part})}
