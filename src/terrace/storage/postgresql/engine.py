@@ -8,7 +8,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import String
+from sqlalchemy.types import String, TypeDecorator
 
 from terrace.errors import Invalid, Unavailable
 
@@ -71,7 +71,8 @@ def _ddl() -> Any:
 
         def get_column_specification(self, column: Any, **kwargs: Any) -> str:
             made: str = super().get_column_specification(column, **kwargs)  # type: ignore[no-untyped-call]
-            if isinstance(column.type, String) and column.type.collation is None:
+            plain = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
+            if isinstance(plain, String) and plain.collation is None:
                 name = self.preparer.format_column(column)
                 kind = self.dialect.type_compiler_instance.process(column.type, type_expression=column)
                 return made.replace(f"{name} {kind}", f'{name} {kind} COLLATE "C"', 1)

@@ -17,6 +17,7 @@ def migrate_once(session: Session, target: str = "head", *, folder: Path = migra
     connection = session.connection()
     if target == "head" and migrate.current(connection) == migrate.head(folder):
         return
-    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
     migrate.migrate(connection, target, folder=folder)
