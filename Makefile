@@ -5,12 +5,12 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
 
-.PHONY: run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb
+.PHONY: airflow run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
-test: .venv/installed-dev browser curl tesseract mariadb ## the whole suite but the long fault runs
+test: .venv/installed-dev browser curl tesseract mariadb pgbouncer ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults"
 
 test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
@@ -30,12 +30,24 @@ bench: .venv/installed-dev ## every benchmark, each with its reference in the sa
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
+airflow: .venv/installed deploy/airflow/.venv/installed ## the DAGs of deploy/airflow, run for real in an environment of their own
+	@deploy/airflow/.venv/bin/python -m pytest -q -c deploy/airflow/pyproject.toml deploy/airflow/tests
+	@deploy/airflow/.venv/bin/python deploy/airflow/check.py $(CURDIR)/$(BIN)/terrace
+
+deploy/airflow/.venv/installed: .venv/uv deploy/airflow/requirements.lock deploy/airflow/pyproject.toml
+	@echo "Preparing deploy/airflow/.venv (once)"
+	@$(PYTHON) -m venv deploy/airflow/.venv
+	@$(UV) install -q --python deploy/airflow/.venv/bin/python --compile-bytecode --require-hashes -r deploy/airflow/requirements.lock
+	@$(UV) install -q --python deploy/airflow/.venv/bin/python --no-deps -e deploy/airflow
+	@touch $@
+
 docs: .venv/installed-dev ## check that the docs name what there is
 	$(BIN)/pytest -q tests/test_docs.py
 
 lock: .venv/uv ## pin what pyproject.toml asks for
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header -q -o requirements/run.lock
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --group dev --extra llamacpp --generate-hashes --no-header -q -o requirements/dev.lock
+	$(UV) compile deploy/airflow/requirements.in --python-version 3.11 --universal --generate-hashes --no-header -q -o deploy/airflow/requirements.lock
 
 # $(call debian,COMMAND,PACKAGES,REASON): a program that tests need, installed where we may.
 define debian
@@ -59,6 +71,9 @@ tesseract: ## what reads pictures of text in a test, where no model looks at the
 
 mariadb: ## a server that tests ask for contacts; PostgreSQL comes with the packages
 	$(call debian,mariadbd,mariadb-server,Tests ask a MariaDB server.)
+
+pgbouncer: ## a pooler in front of PostgreSQL
+	$(call debian,pgbouncer,pgbouncer,Tests reach PostgreSQL through PgBouncer.)
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -131,7 +131,6 @@ NOBODYS = {
     "users",  # a person may belong to several tenants
     "identities",
     "password_resets",
-    "leaders",  # of the installation's processes
     "limit_members",  # those processes
     "limit_meeting",  # and where they meet
 }
