@@ -64,7 +64,9 @@ class Records:
         records = cls()
         for number in range(count):
             topic = TOPICS[number % len(TOPICS)]
-            paragraphs = [f"Paragraph {part} of report {number} tells of {topic} and {part * 7 + number}." for part in range(3)]
+            paragraphs = [
+                f"Paragraph {part} of report {number} tells of {topic} and {part * 7 + number}." for part in range(3)
+            ]
             id = ObjectId(f"{number:024x}")
             records.documents.append({
                 "_id": id, "title": f"Report {number}", "filename": f"report-{number}.txt",
@@ -79,8 +81,14 @@ class Records:
                 })  # fmt: skip
         vectors = await Model(model, width).embed([each["text"] for each in records.chunks])
         for chunk, vector in zip(records.chunks, vectors, strict=True):
-            payload = {"document_id": str(chunk["document_id"]), "text": chunk["text"], "chunk_index": chunk["chunk_index"]}
-            records.points.append({"id": chunk["_id"], "vector": [float(each) * 3 for each in vector], "payload": payload})
+            payload = {
+                "document_id": str(chunk["document_id"]),
+                "text": chunk["text"],
+                "chunk_index": chunk["chunk_index"],
+            }
+            records.points.append(
+                {"id": chunk["_id"], "vector": [float(each) * 3 for each in vector], "payload": payload}
+            )
         return records
 
     def dump(self, folder: Path, *, zipped: bool = False, **more: list[dict[str, Any]]) -> Path:
@@ -97,7 +105,9 @@ class Records:
         """As `mongodump --archive` writes it: blocks of collections take turns."""
         end = struct.pack("<I", 0xFFFFFFFF)
         named = {"documents": self.documents, "chunks": self.chunks}
-        out = struct.pack("<I", 0x8199E26D) + encode({"version": "0.1", "server_version": "7.0.0", "tool_version": "100"})
+        out = struct.pack("<I", 0x8199E26D) + encode(
+            {"version": "0.1", "server_version": "7.0.0", "tool_version": "100"}
+        )
         for name in named:
             out += encode({"db": "app", "collection": name, "metadata": "{}", "size": 1, "type": "collection"})
         out += end
@@ -157,7 +167,9 @@ class Home:
         self.jobs = LocalJobs(database, settings.Jobs(cpu_slots=3, backoff=0.01))
         options = settings.Embedding(model="first", precision="fp32")
         self.serving = ServingEmbedder(self.models["first"])
-        self.generations = Generations(database, self.jobs, index, self.serving, options, lambda each: self.open(each.model))
+        self.generations = Generations(
+            database, self.jobs, index, self.serving, options, lambda each: self.open(each.model)
+        )
         self.search = Search(database, index, self.serving)
         parser = FileParser(settings.Knowledge(), processes)
         for kind in job_kinds(Ingest(database, self.blobs, parser, index, self.serving)):
