@@ -48,7 +48,7 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     else:
         url, server = request.getfixturevalue("one_url"), request.getfixturevalue("postgres")
         with server.connection(url) as connection:
-            connection.execute("TRUNCATE jobs, job_events, job_workers")
+            connection.execute("TRUNCATE jobs, job_events, job_workers, leaders")
         opened = PostgreSQLDatabase(url, connections=4)
     yield opened
     await opened.close()

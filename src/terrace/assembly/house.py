@@ -18,6 +18,7 @@ from terrace.analysis.running import Tools
 from terrace.analysis.service import Analyses
 from terrace.analysis.tasks import kinds as analysis_kinds
 from terrace.assembly import leaving
+from terrace.assembly.engines import open_engine
 from terrace.assembly.joints import Upstream, collection_names, cost_of, job_starter, stored_by, turns_of
 from terrace.batches import running as batches_running
 from terrace.batches.base import Answer
@@ -176,7 +177,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         stack.push_async_callback(queries.close)
         serving = ServingEmbedder(embedder)
         search = Search(database, index, serving, retrievals.count, queries.asked)
-        jobs = LocalJobs(database, settings.jobs)
+        jobs = open_engine(settings, database)
         jobs.carry(open_carrier(settings.redis))
         if settings.redis.url:
             metrics.redis_up.labels("events").set_function(lambda: float(jobs.carrier.carries))

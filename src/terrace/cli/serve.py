@@ -31,6 +31,10 @@ Insecure = Annotated[
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser, where there is a desktop.")]
 
+Engine = Annotated[
+    str | None, typer.Option(help="What brings it jobs: local (the database itself) or celery (a broker).")
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command()(serve)
@@ -108,18 +112,30 @@ def _desktop() -> bool:
     return graphical and sys.stdout.isatty() and "SSH_CONNECTION" not in os.environ
 
 
-def worker(host: Host = None, port: WorkerPort = None) -> None:
+def worker(host: Host = None, port: WorkerPort = None, engine: Engine = None) -> None:
     """Run jobs in a process of its own, on the same data as a server."""
     from terrace import assembly
 
-    settings = Settings.load(role="worker", **({"host": host} if host else {}))
+    given: dict[str, Any] = {"host": host, "jobs": {"engine": engine} if engine else None}
+    settings = Settings.load(role="worker", **{name: value for name, value in given.items() if value is not None})
     assembly.check(settings)
+    if settings.jobs.engine == "celery":
+        _carry(settings)
+        return
     if port is not None:
         _serve_part(settings.model_copy(update={"port": port}))
         return
     say(f"Working on the jobs in {settings.data} (Ctrl-C stops)")
     sys.stdout.flush()
     _run(settings, assembly.work(settings))
+
+
+def _carry(settings: Settings) -> None:
+    from terrace.assembly.celery import carried
+
+    say(f"Celery's workers run the jobs of {settings.redis.prefix} (Ctrl-C stops)")
+    sys.stdout.flush()
+    _run(settings, carried(settings))
 
 
 def _run(settings: Settings, work: Coroutine[Any, Any, None]) -> None:

@@ -9,7 +9,7 @@ from celery.worker.components import Pool
 from kombu.entity import Exchange, Queue
 
 from terrace.jobs.base import Lane
-from terrace.jobs.engines.celery.broker import url_of
+from terrace.jobs.engines.celery.broker import Broker, url_of
 from terrace.jobs.engines.celery.engine import JobFailed
 from terrace.settings import Settings
 
@@ -79,6 +79,12 @@ class JobApp(Celery):  # type: ignore[misc]
             "task_serializer": "json",
             **QUIET,
         }
+
+
+def publisher(settings: Settings) -> Broker:
+    """Of a process that need not run jobs. Raises Invalid when no broker is named."""
+    url_of(settings)
+    return Broker(JobApp(lambda: settings))
 
 
 def run(task: Any, job_id: str) -> str:

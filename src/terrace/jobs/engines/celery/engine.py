@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from terrace.jobs import claims
 from terrace.jobs.base import JobKind, Lane
 from terrace.jobs.claims import Claimed
 from terrace.jobs.endings import Outcome
-from terrace.jobs.engines.celery import leading
+from terrace.jobs.engines.celery import serving
 from terrace.jobs.engines.celery.window import Plan, Window
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.engines.local.engine import CLAIM_BATCH, POLL_SECONDS
@@ -32,11 +32,12 @@ from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import Notice
 from terrace.storage import Database
 from terrace.storage.database import own_locks
+from terrace.storage.leading import Leadership
 from terrace.types import new_id, now
 
 log = logging.getLogger(__name__)
 
-LANES: tuple[Lane, ...] = ("io", "cpu")
+LEADS = "celery"  # one of all processes that share the database
 PAUSE_SECONDS = 0.01  # between two rounds of publishing: what comes meanwhile goes together
 GRACE_SECONDS = 30.0  # a handler past its time is asked to stop for so long before its process is killed
 MAX_ID_CHARS = 100
@@ -92,10 +93,12 @@ class CeleryJobs(LocalJobs):
     def __init__(
         self, database: Database, options: settings.Jobs, kinds: Iterable[JobKind] = (), *, broker: Publisher
     ) -> None:
-        super().__init__(database, options, kinds, new_id(leading.PUBLISHES))
+        super().__init__(database, options, kinds, new_id(serving.PUBLISHES))
         self._broker = broker
         self._window = Window(options.tenant_cap, min(options.heartbeat, options.lease / 3))
-        self._lives = leading.Lives(options.lease)
+        self._leadership = Leadership(
+            database, LEADS, lease=options.lease, renew=min(options.heartbeat, options.lease / 3), look=POLL_SECONDS
+        )
         self._news = asyncio.Event()  # there may be something to publish
         self._away = ""  # why nothing can be published
         self._brought: dict[str, _Brought] = {}  # messages whose rows are not claimed yet
@@ -104,15 +107,15 @@ class CeleryJobs(LocalJobs):
     @property
     def away(self) -> str:
         """Why this process cannot publish now; empty when it can, or when another does."""
-        return self._away
+        return self._away if self._leadership.leads else ""
 
     def serve(self, lanes: Iterable[Lane]) -> None:
         """Before `start`: this process is brought jobs of these lanes."""
-        self.worker_id = new_id(leading.prefix_of(lanes))
+        self.worker_id = new_id(serving.prefix_of(lanes))
 
     async def start(self) -> None:
         await super().start()
-        self._loops.append(asyncio.get_running_loop().create_task(self._publish_forever(), name="publish"))
+        self._loops.append(asyncio.get_running_loop().create_task(self._leadership.forever(self._publish_forever)))
 
     async def close(self) -> None:
         await super().close()
@@ -153,12 +156,11 @@ class CeleryJobs(LocalJobs):
     # -- publishing
 
     async def _publish_forever(self) -> None:
+        """As long as this process leads."""
+        self._window.lose()
         while True:
             self._news.clear()
             wait = await self._published()
-            if wait is None:  # another process does it
-                await asyncio.sleep(POLL_SECONDS)
-                continue
             await asyncio.sleep(PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(wait):
@@ -166,8 +168,8 @@ class CeleryJobs(LocalJobs):
             except TimeoutError:
                 pass
 
-    async def _published(self) -> float | None:
-        """A round, whatever comes; seconds until the next, or None when another process publishes."""
+    async def _published(self) -> float:
+        """A round, whatever comes; seconds until the next."""
         try:
             wait = await self._publish()
         except (TerraceError, DBAPIError) as error:
@@ -183,21 +185,15 @@ class CeleryJobs(LocalJobs):
             return wait
         return random.uniform(0.2, 1.0)
 
-    async def _publish(self) -> float | None:
-        at = time.monotonic()
-        beats, waiting, due = await self.database.read(_look)
-        alive = self._lives.see(beats, at)
-        if alive[:1] != [self.worker_id]:
-            self._window.lose()
-            return None
+    async def _publish(self) -> float:
+        waiting, due, slots = await self.database.read(self._ahead)
         if not waiting:
             self._window.lose()
             return _until(due)
-        slots = leading.slots_of(alive, self._slots)
 
         @own_locks
         def work(session: Session) -> Plan:
-            return self._window.plan(session, self.journal(session), slots, at)
+            return self._window.plan(session, self.journal(session), slots, time.monotonic())
 
         plan = await self.database.write(work)
         try:
@@ -211,6 +207,11 @@ class CeleryJobs(LocalJobs):
             raise
         self._window.keep(plan)
         return _until(plan.due)
+
+    def _ahead(self, session: Session) -> tuple[bool, float | None, Mapping[Lane, int]]:
+        """Whether there may be anything to publish, when the next delayed job is due, and what the workers can take."""
+        slots = serving.slots(session, self._slots, self.settings.lease)
+        return claims.waiting(session, slots), claims.next_due(session), slots
 
     # -- running what is brought
 
@@ -273,10 +274,6 @@ class CeleryJobs(LocalJobs):
         brought = self._borne.pop(run, None)
         if brought is not None:
             brought.bearer.over(_ended(run, brought.outcome))
-
-
-def _look(session: Session) -> tuple[dict[str, float], bool, float | None]:
-    return leading.beats(session), claims.waiting(session, LANES), claims.next_due(session)
 
 
 def _until(due: float | None) -> float:
