@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from terrace.errors import Unavailable
 from terrace.jobs.engines.local import LocalJobs
 from terrace.settings import Settings
 from terrace.storage import Database
@@ -18,13 +17,11 @@ def _local(settings: Settings, database: Database) -> LocalJobs:
 
 
 def _celery(settings: Settings, database: Database) -> LocalJobs:
-    try:
-        from terrace.jobs.engines.celery.building import publisher
-    except ImportError as error:
-        raise Unavailable(
-            "The Celery engine's packages are missing: pip install 'terrace[celery]'", code="extra_missing"
-        ) from error
     from terrace.jobs.engines.celery import CeleryJobs
+    from terrace.jobs.engines.celery.broker import require
+
+    require()
+    from terrace.jobs.engines.celery.building import publisher
 
     return CeleryJobs(database, settings.jobs, broker=publisher(settings))
 

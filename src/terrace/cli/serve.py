@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from terrace.cli.output import say
+from terrace.errors import Invalid
 from terrace.settings import Settings
 
 EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")
@@ -120,6 +121,8 @@ def worker(host: Host = None, port: WorkerPort = None, engine: Engine = None) ->
     settings = Settings.load(role="worker", **{name: value for name, value in given.items() if value is not None})
     assembly.check(settings)
     if settings.jobs.engine == "celery":
+        if port is not None:
+            raise Invalid("A worker of Celery has no door: leave out --port, and ask Flower or `celery inspect ping`.")
         _carry(settings)
         return
     if port is not None:

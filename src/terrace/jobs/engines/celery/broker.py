@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from terrace.errors import Invalid, Unavailable
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 SCHEMES = ("redis://", "rediss://", "amqp://", "amqps://", "redis+socket://", "sentinel://")
 CONNECT_SECONDS = 5.0
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
+
+
+def require() -> None:
+    """Raises Unavailable where Celery is not installed."""
+    if find_spec("celery") is None:
+        raise Unavailable(
+            "The Celery engine's packages are missing: pip install 'terrace[celery]'", code="extra_missing"
+        )
 
 
 def url_of(settings: Settings) -> str:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from terrace.jobs.engines.celery.broker import url_of
+from terrace.jobs.engines.celery.broker import require, url_of
 from terrace.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,8 @@ END_SECONDS = 30.0  # beyond the drain, before it is killed
 
 
 async def supervise(settings: Settings, stop: asyncio.Event) -> None:
-    """Until `stop`. Raises Invalid when no broker is named."""
+    """Until `stop`. Raises Invalid when no broker is named, Unavailable where Celery is not installed."""
+    require()
     url_of(settings)
     async with asyncio.TaskGroup() as group:
         for lane, command in commands(settings).items():
