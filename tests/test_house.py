@@ -27,7 +27,7 @@ DOORS = {("cli", "assembly"), ("__main__", "cli")}
 
 ROOMS_WITH_TABLES = {
     "storage", "telemetry", "accounts", "jobs", "webhooks", "schedules", "knowledge", "chat", "analysis", "campaigns",
-    "batches",
+    "batches", "moving",
 }  # fmt: skip
 VENDORS = {
     "aiobotocore": {"storage/blobs"},
@@ -37,6 +37,7 @@ VENDORS = {
     "argon2": {"accounts"},
     "authlib": {"accounts"},
     "botocore": {"storage/blobs"},
+    "bson": {"moving/mongo_qdrant/sources"},
     "celery": {"jobs/engines/celery"},
     "croniter": {"schedules"},
     "cryptography": {"accounts"},
@@ -52,17 +53,19 @@ VENDORS = {
     "lxml": {"campaigns/contacts/reading", "knowledge/parsers"},
     "markdown_it": {"web"},
     "nh3": {"web"},
-    "numpy": {"knowledge", "chat/cache"},
+    "numpy": {"knowledge", "chat/cache", "moving"},
     "onnx": {"knowledge/embedding"},
     "onnxruntime": {"knowledge/embedding"},
     "openpyxl": {"campaigns/contacts/reading", "knowledge/parsers"},
     "platformdirs": {"settings", "cli"},
     "psycopg": {"campaigns/databases", "storage/postgresql"},
+    "pymongo": {"moving/mongo_qdrant/sources"},
     "pymysql": {"campaigns/databases"},
     "prometheus_client": {"telemetry"},
     "pydantic_settings": {"settings"},
     "pypdfium2": {"knowledge/parsers", "analysis"},
-    "redis": {"jobs/carriers"},
+    "qdrant_client": {"moving/mongo_qdrant/sources"},
+    "redis": {"accounts/limits/shared", "jobs/carriers"},
     "rich": {"cli"},
     "selectolax": {"knowledge/parsers", "knowledge/sources"},
     "sqlalchemy": ROOMS_WITH_TABLES,

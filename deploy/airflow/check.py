@@ -1,4 +1,4 @@
-"""What `make airflow` does: a Terrace with sample files, every DAG run by Airflow for real, and a look at what came of it.
+"""What `make airflow` does: a Terrace with sample files, every DAG run by Airflow for real, and a look at what came.
 
 Run by Airflow's own Python; the only argument is the `terrace` command to start.
 """

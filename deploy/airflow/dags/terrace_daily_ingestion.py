@@ -4,13 +4,12 @@ import os
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag
-
 from terrace_airflow.operators import RunSources, UploadFolder
 
 
 @dag(
     schedule="0 2 * * *",
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - in Airflow's own time zone
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},

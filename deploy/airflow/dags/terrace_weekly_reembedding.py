@@ -3,13 +3,12 @@
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag
-
 from terrace_airflow.operators import DropRetiredGenerations, Reembed
 
 
 @dag(
     schedule="0 3 * * 0",
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - in Airflow's own time zone
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=15)},

@@ -1,4 +1,4 @@
-"""A stand-in that answers as Terrace does, and the connection to it. Airflow keeps its own things in a folder of the run."""
+"""A stand-in that answers as Terrace does, and the connection to it. Airflow has a folder of its own."""
 
 import json
 import os

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.triggers.base import TriggerEvent
-
 from terrace_airflow.operators import CheckQuality, DropRetiredGenerations, Reembed, RunSources, UploadFolder
 from terrace_airflow.triggers import JobsTrigger
 

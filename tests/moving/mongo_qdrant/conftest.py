@@ -134,10 +134,9 @@ class Records:
         params = models.VectorParams(size=width, distance=models.Distance.COSINE)
         name = options.get("vector", "")
         client.create_collection("points", vectors_config={name: params} if name else params)
-        client.upsert("points", [
-            models.PointStruct(id=each["id"], payload=each["payload"], vector={name: each["vector"]} if name else each["vector"])
-            for each in self.points
-        ])  # fmt: skip
+        for each in self.points:
+            vector = {name: each["vector"]} if name else each["vector"]
+            client.upsert("points", [models.PointStruct(id=each["id"], payload=each["payload"], vector=vector)])
         client.close()
         return folder
 

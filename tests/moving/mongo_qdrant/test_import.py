@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from sqlmodel import Session, select
+from tests.moving.mongo_qdrant.conftest import MAPPING, Home, Records
 
 from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.knowledge import store
 from terrace.knowledge.tables import ChunkRow, DocumentRow
 from terrace.moving.mongo_qdrant.base import Plan
 from terrace.types import Scope
-from tests.moving.mongo_qdrant.conftest import MAPPING, Home, Records
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ async def worked(home: Home, scope: Scope) -> set[str]:
     """How documents are found once the jobs are done."""
     await home.jobs.start()
     async with asyncio.timeout(20):
-        while any(each.state != "ready" for each in await documents(home, scope)):
+        while any(each.state != "ready" for each in await documents(home, scope)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return {each.searchable for each in await documents(home, scope)}
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.moving.mongo_qdrant.conftest import MAPPING, Records
 
 from terrace.errors import Invalid, Missing
 from terrace.moving.mongo_qdrant import fields
@@ -15,7 +16,6 @@ from terrace.moving.mongo_qdrant.binding import bind
 from terrace.moving.mongo_qdrant.guessing import guess
 from terrace.moving.mongo_qdrant.mapping import checked, load, written
 from terrace.moving.mongo_qdrant.sources.opening import open_documents, open_points
-from tests.moving.mongo_qdrant.conftest import MAPPING, Records
 
 
 def test_what_is_written_reads_back() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.moving.mongo_qdrant.conftest import Records
+from tests.moving.mongo_qdrant.wire import QdrantWire
 
 from terrace.errors import Invalid, Missing, Unavailable
 from terrace.moving.mongo_qdrant.base import Points, Space
 from terrace.moving.mongo_qdrant.sources.opening import open_points
 from terrace.moving.mongo_qdrant.sources.qdrant_server import QdrantServer
-from tests.moving.mongo_qdrant.conftest import Records
-from tests.moving.mongo_qdrant.wire import QdrantWire
 
 
 async def read(source: Points, name: str = "points", limit: int | None = None) -> dict[str, Any]:

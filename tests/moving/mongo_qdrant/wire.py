@@ -1,4 +1,4 @@
-"""Stand-ins for servers that cannot be had here: MongoDB's wire protocol as far as reading goes, and Qdrant's scroll."""
+"""Stand-ins for servers we can't have here: MongoDB's wire protocol as far as reading goes, and Qdrant's scroll."""
 
 import asyncio
 import json
