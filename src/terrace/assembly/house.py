@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from tempfile import NamedTemporaryFile
 
-from terrace.accounts.limits.memory import MemoryLimits
 from terrace.accounts.limits.shared.limits import SharedLimits
 from terrace.accounts.opening import Accounts, open_accounts
 from terrace.accounts.secret import load_secret
@@ -125,7 +124,7 @@ class House:
     ledger: Ledger
     usage: UsageReport
     prices: Prices
-    limits: MemoryLimits
+    limits: SharedLimits
     files: Files
     batches: Batches
     schedules: Schedules
@@ -155,7 +154,11 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         ledger = Ledger(database, settings.data / "usage")
         usage = UsageReport(database, ledger)
         prices = Prices(database)
-        limits = SharedLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored_by)
+        limits = SharedLimits(
+            database, ledger, prices, metrics.record, settings.limits, stored=stored_by, redis=settings.redis
+        )
+        if settings.redis.url:
+            metrics.redis_up.labels("limits").set_function(lambda: float(limits.through_redis))
         blobs = await open_blobs(settings)
         stack.push_async_callback(blobs.close)
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files

@@ -51,6 +51,7 @@ def _services(house: House, told: Callable[[], dict[str, str]]) -> Services:
             "embedding": "ok: words alone, " + state.why if state.state == "absent" else f"ok: {state.model}",
             "model": f"ok: {answering.model}",
             **({"events": house.jobs.carrier.state} if house.settings.redis.url else {}),
+            **({"limits": house.limits.state} if house.settings.redis.url else {}),
             **told(),
         }
 

@@ -62,11 +62,15 @@ class Reply:
     claimed: dict[str, dict[Key, int]] = field(default_factory=dict)
 
 
+class Moved(Exception):
+    """All meet elsewhere now, and everything has to be said again there: the next trip holds all lines."""
+
+
 class Store(Protocol):
     """Redis or the database."""
 
     async def trade(self, trip: Trip) -> Reply:
-        """All of it or nothing. Grants never take what is held and booked beyond a limit. Raises Unavailable."""
+        """All of it or nothing. Grants never take what is held and booked beyond a limit. Raises Unavailable, Moved."""
 
     async def leave(self, holder: int, lines: Sequence[Line], minutes: Sequence[Line]) -> None:
         """Hand everything back but `lines`, which are to be booked yet, and what was used in the last minute."""

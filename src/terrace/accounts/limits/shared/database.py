@@ -121,6 +121,25 @@ def leave(session: Session, holder: int, lines: Sequence[Line], minutes: Sequenc
     _ghosts(session, [(line.key, line.held) for line in minutes], moment(session) + MINUTE)
 
 
+def keep(session: Session, holder: int, totals: Mapping[Key, int], minutes: Mapping[Key, int]) -> None:
+    """What a dead process held elsewhere, from now on here too."""
+    lock(session, {tenant for tenant, _ in (*totals, *minutes)})
+    session.execute(DROP, {"holders": [holder]})
+    rows = [_at(key, holder=holder, held=held, idle=0, until=None) for key, held in sorted(totals.items()) if held]
+    _each(session, SHARE, rows)
+    _ghosts(session, minutes.items(), moment(session) + MINUTE)
+
+
+def held_by(session: Session, holder: int) -> dict[Key, int]:
+    rows = session.execute(HELD, {"holders": [holder]})
+    return {(row.tenant_id, row.key): int(row.held) for row in rows if row.held}
+
+
+def booked_of(session: Session, wanted: Sequence[Key]) -> dict[Key, int]:
+    """Of those that there are."""
+    return {key: booked for some in _pieces(wanted) for key, booked in _existing(session, some)}
+
+
 def pools(session: Session, wanted: Collection[Key], at: float) -> dict[Key, tuple[int, bool]]:
     """What is booked of each, and whether somebody goes short of it. The tenants must be locked."""
     where = _where(wanted)

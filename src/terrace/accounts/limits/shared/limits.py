@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from terrace import settings
 from terrace.accounts.limits import store
@@ -16,15 +16,19 @@ from terrace.accounts.limits.shared.base import Key
 from terrace.accounts.limits.shared.booking import Booking
 from terrace.accounts.limits.shared.database import DatabaseStore
 from terrace.accounts.limits.shared.sharing import Sharing
-from terrace.errors import TerraceError
+from terrace.errors import Invalid, TerraceError
 from terrace.storage import Database
 from terrace.telemetry.calls import Call, Demand
 from terrace.telemetry.ledger import Days, Ledger
 from terrace.types import Scope, now
 
+if TYPE_CHECKING:
+    from terrace.accounts.limits.shared.meeting import Meeting
+
 log = logging.getLogger(__name__)
 
 TIDY = 60.0  # seconds
+NOTICE = 0.2  # between two looks at where all meet
 COMING = 10.0  # seconds a process that counted alone gets to say what it holds
 
 
@@ -42,19 +46,33 @@ class SharedLimits(MemoryLimits):
         clock: Callable[[], float] = now,
         *,
         stored: store.Stored,
+        redis: settings.Redis | None = None,
     ) -> None:
+        """Processes on PostgreSQL meet in `redis` where one is set."""
         super().__init__(database, ledger, prices, record, options, clock, stored=stored)
+        self._redis = redis if redis is not None and redis.url and database.dialect != "sqlite" else None
+        self._meeting: Meeting | None = None
         self._books = ledger
         self._sharing: Sharing | None = None
         self._booking = Booking(self._moved)
         ledger.follow(self._booking)
         self._stirred = asyncio.Event()
+        self._dead: set[int] = set()
         self._minding: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
 
     @property
     def shared(self) -> bool:  # type: ignore[override]
         return self._sharing is not None
+
+    @property
+    def through_redis(self) -> bool:
+        return self._meeting is not None and self._meeting.through_redis
+
+    @property
+    def state(self) -> str:
+        """A line for whoever asks how this process does; it begins with `ok` while limits hold."""
+        return "ok: through the database" if self._meeting is None else self._meeting.state
 
     async def start(self) -> None:
         me = self._books.id
@@ -64,6 +82,9 @@ class SharedLimits(MemoryLimits):
                 self._share()
         else:
             await self._database.write(members.beat, me, 0)
+            if self._redis is not None:
+                self._meeting = _meeting(self._database, self._redis, me)
+                await self._meeting.start()
             self._share()
         await super().start()
         self._unwatch = self._database.watch(self._stirred.set)
@@ -80,6 +101,8 @@ class SharedLimits(MemoryLimits):
         await super().close()
         if self._sharing is not None:
             await self._sharing.close()
+        if self._meeting is not None:
+            await self._meeting.close()
 
     # -- as MemoryLimits, and the others are asked
 
@@ -135,7 +158,11 @@ class SharedLimits(MemoryLimits):
 
     def _share(self) -> None:
         """From now on our share is ours, and the rest is to be asked for."""
-        self._sharing = Sharing(DatabaseStore(self._database), self._books, self._clock, self._line.wake)
+        meeting = self._meeting
+        place = DatabaseStore(self._database) if meeting is None else meeting
+        self._sharing = Sharing(place, self._books, self._clock, self._line.wake)
+        if meeting is not None:
+            meeting.moved = self._sharing.again
         self._board.sharing = self._sharing
         self._freed = self._sharing.ended
         self._holds.park = self._sharing.park
@@ -177,7 +204,19 @@ class SharedLimits(MemoryLimits):
                     tidied = loop.time()
             except TerraceError as error:
                 log.warning("who else counts limits could not be looked up and is looked up later: %s", error)
-            await asyncio.sleep(members.BEAT if self.shared else 0.1)
+            await self._rest(loop.time() + (members.BEAT if self.shared else 0.1))
+
+    async def _rest(self, until: float) -> None:
+        """Until the next beat. Where all meet may change at any time, and who is awaited there comes soon."""
+        loop = asyncio.get_running_loop()
+        if self._meeting is None:
+            await asyncio.sleep(until - loop.time())
+            return
+        while (left := until - loop.time()) > 0:
+            await asyncio.sleep(min(NOTICE, left))
+            if self._stirred.is_set():
+                self._stirred.clear()
+                await self._meeting.notice()
 
     async def _mind_here(self) -> None:
         if self._sharing is None:
@@ -191,8 +230,18 @@ class SharedLimits(MemoryLimits):
             await self._bury([id for id in found if id not in alive])
 
     async def _mind_all(self) -> None:
-        if dead := await self._database.write(members.beat, self._books.id, 0):
+        meeting = self._meeting
+        found = await self._database.write(members.beat, self._books.id, 0 if meeting is None else meeting.epoch)
+        dead = [each for each in found if each not in self._dead]  # the others' calls are booked elsewhere, some day
+        if meeting is not None:
+            await meeting.notice()
+            await meeting.go_back()
+            await meeting.bury(dead)
+        if dead:
             await self._bury(dead)
+        if meeting is not None:
+            await meeting.forget()
+        self._dead = set(found)
 
     async def _bury(self, dead: Sequence[int]) -> None:
         await self._books.take_over()  # if their journals are on this machine
@@ -205,3 +254,18 @@ class SharedLimits(MemoryLimits):
         await sharing.join(self._board.meters)
         await self._database.write(members.not_alone, self._books.id)
         log.info("another process counts against the same limits: from now on they are shared")
+
+
+def _meeting(database: Database, options: settings.Redis, me: int) -> "Meeting":
+    try:
+        from terrace.accounts.limits.shared.meeting import Meeting
+    except ImportError as error:
+        raise Invalid(
+            "redis.url is set, but the Redis client is missing: pip install 'terrace[redis]'.", code="missing_extra"
+        ) from error
+    try:
+        return Meeting(database, options, me)
+    except ValueError as error:
+        raise Invalid(
+            "redis.url must be like redis://host:6379/0, rediss://... or unix:///path.", code="bad_setting"
+        ) from error

@@ -54,6 +54,18 @@ def beat(session: Session, me: int, epoch: int) -> list[int]:
     return list(session.exec(silent))
 
 
+def missing(session: Session, epoch: int) -> tuple[list[int], list[int]]:
+    """Who is alive and has not come to this epoch, and who is dead and may have left something."""
+    at = database.moment(session)
+    rows = session.exec(select(LimitMemberRow)).all()
+    late = [row.id for row in rows if row.epoch != epoch and row.beat >= at - SILENT]
+    return late, [row.id for row in rows if row.epoch != epoch and row.beat < at - SILENT]
+
+
+def everybody(session: Session) -> set[int]:
+    return set(session.exec(select(LimitMemberRow.id)))
+
+
 @own_locks
 def silent(session: Session, dead: Sequence[int]) -> None:
     """What these held at a time is free again, and what they used of a minute after that minute. Who has nothing left

@@ -15,7 +15,7 @@ from terrace.accounts.limits.refusals import MONEY, NoRoom
 from terrace.accounts.limits.reservations import Kept
 from terrace.accounts.limits.room import Need, Room
 from terrace.accounts.limits.shared import keys
-from terrace.accounts.limits.shared.base import Found, Key, Line, Park, Reply, Store, Trip
+from terrace.accounts.limits.shared.base import Found, Key, Line, Moved, Park, Reply, Store, Trip
 from terrace.errors import TerraceError, Unavailable
 from terrace.telemetry.ledger import Days
 
@@ -170,24 +170,25 @@ class Sharing:
             if share is not None and share.told is not None:
                 self._gone.append(share.told[0])
 
-    def again(self, store: Store | None = None) -> None:
-        """Whoever we told what we hold has forgotten it, or another `store` is to hear of it."""
-        self._store = store or self._store
+    def again(self) -> None:
+        """Whoever we told what we hold is not asked any more: all is to be said anew."""
         for share in self._shares.values():
             share.told, share.keep = None, 0
+        self._gone.clear()
+        self._news.set()
 
     # -- what calls need
 
     async def draw(self, why: NoRoom) -> None:
         """Ask for what is missing; if others have it idle, until they hand it back. Raises Unavailable."""
         loop = asyncio.get_running_loop()
+        asked = self._want(why)
+        await self._tell()
         until = loop.time() + RECALL
-        while True:
+        while loop.time() < until and any(each.short for each in asked):
+            await asyncio.sleep(PAUSE)
             asked = self._want(why)
             await self._tell()
-            if loop.time() >= until or not any(each.short for each in asked):
-                return
-            await asyncio.sleep(PAUSE)
 
     def ask(self, why: NoRoom) -> None:
         """As `draw`, for whoever looks again by themselves."""
@@ -307,6 +308,9 @@ class Sharing:
             try:
                 reply = await self._store.trade(Trip(self.holder, said, parks, claims, releases))
                 self._hear(lines, reply)
+            except Moved:
+                self._repeat(lines, parks, claims, releases, asked)
+                return
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # whatever it was, those who ask hear it, and the next trip says it all again
@@ -321,6 +325,27 @@ class Sharing:
             else:
                 asked.set_exception(failed)
         self._freed()
+
+    def _repeat(
+        self,
+        lines: Sequence[tuple[Share, Line]],
+        parks: list[Park],
+        claims: list[str],
+        releases: list[str],
+        asked: "asyncio.Future[None] | None",
+    ) -> None:
+        """Say all of it again, at the place where all meet now; who asked waits on."""
+        for share, line in lines:
+            if line.wish:
+                share.ask(line.least + line.idle, line.wish + line.idle)
+        self._parks[:0], self._claims[:0], self._releases[:0] = parks, claims, releases
+        self.again()
+        if self._asking is None:
+            self._asking = asked
+        elif asked is not None:
+            later, first = self._asking, asked
+            later.add_done_callback(lambda done: _follow(done, first))
+        self._news.set()
 
     def _lines(self) -> list[tuple[Share, Line]]:
         now, lines = self._clock(), []
@@ -356,6 +381,15 @@ def _part(need: Need, meter: Meter) -> int:
     if meter.rule.name in MONEY:
         return need.cost
     return need.requests if meter.rule.name == "requests_per_minute" else need.tokens
+
+
+def _follow(done: "asyncio.Future[None]", other: "asyncio.Future[None]") -> None:
+    if other.done():
+        return
+    if done.cancelled() or (error := done.exception()) is None:
+        other.set_result(None)
+    else:
+        other.set_exception(error)
 
 
 def _holding(share: Share) -> Line:
