@@ -51,12 +51,13 @@ from terrace.knowledge.generations.base import REEMBED
 from terrace.knowledge.generations.queries import RecentQueries
 from terrace.knowledge.generations.service import Generations
 from terrace.knowledge.generations.serving import ServingEmbedder
+from terrace.knowledge.health.base import InspectedIndex
 from terrace.knowledge.health.retrievals import Retrievals
 from terrace.knowledge.health.service import Health
 from terrace.knowledge.health.store import CHECK
 from terrace.knowledge.health.tasks import CHECK_ALL, TIDY
 from terrace.knowledge.health.tasks import job_kinds as health_kinds
-from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.index import open_index
 from terrace.knowledge.ingest import Ingest
 from terrace.knowledge.parsers import FileParser
 from terrace.knowledge.quoting import QuotingRanker
@@ -107,7 +108,7 @@ class House:
     models: Models
     transport: Transport
     embedder: StatefulEmbedder
-    index: SQLiteIndex
+    index: InspectedIndex
     search: Search
     knowledge: Knowledge
     sources: DocumentSources
@@ -173,7 +174,8 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         purses = Purses(limits, limits.largest, prices.of)
         models = open_models(settings.models, transport, QuotingRanker(embedder), purses, os.environ)
         stack.push_async_callback(models.close)
-        index = SQLiteIndex(database)
+        index = open_index(database)
+        stack.push_async_callback(index.close)
         retrievals = Retrievals(database)
         stack.push_async_callback(retrievals.close)
         queries = RecentQueries(database)

@@ -23,7 +23,6 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String, primary_key=True),
         sa.Column("model", sa.String, primary_key=True),
         sa.Column("dimensions", sa.Integer, nullable=False),
-        sa.Column("graph", sa.String, nullable=True),
     )
     op.create_table(
         "chunk_words",
