@@ -104,7 +104,11 @@ class RabbitMQServer(Server):
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
     def command(self) -> list[str]:
-        return [shutil.which("rabbitmq-server", path=f"{os.environ['PATH']}:/usr/sbin") or "rabbitmq-server"]
+        """Debian's command would become another user, who may not enter our folder; what it runs does not."""
+        inner = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        found = str(inner) if inner.exists() else shutil.which("rabbitmq-server")
+        assert found is not None, "RabbitMQ is needed: apt-get install rabbitmq-server"
+        return [found]
 
     def environment(self) -> Mapping[str, str]:
         return {
