@@ -15,7 +15,7 @@ from tests.celery_worker import Engine
 from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavailable
-from terrace.jobs import leaving
+from terrace.jobs import claims, leaving
 from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind, Kept
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.journal import MAX_PAYLOAD
@@ -163,6 +163,12 @@ async def test_many_jobs_in_one_go(start: Start, scope: Scope) -> None:
     )
     results = [(await ended(jobs, scope, each)).result for each in ids]
     assert [result["payload"]["n"] for result in results if result] == list(range(500))
+
+
+async def test_a_worker_without_work_beats_too(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo))
+    assert await jobs.database.write(claims.beat, jobs.worker_id, [], 30.0) == {}
+    assert await jobs.database.write(claims.beat, jobs.worker_id, [("job_of_nobody", 1)], 30.0) == {}
 
 
 # -- what cannot be put in

@@ -227,6 +227,8 @@ def beat(session: Session, worker: str, pairs: Sequence[tuple[str, int]], lease:
 def held(session: Session, worker: str, pairs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
     """The fence: which of these (job, attempt) this worker still owns, and will until the transaction ends."""
     ids = [job_id for job_id, _ in pairs]
+    if not ids:
+        return set()
     rows = session.execute(HELD.on(session), {"ids": ids, "worker": worker}).all()
     return {(job_id, attempt) for job_id, attempt in rows} & set(pairs)
 
