@@ -4,8 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
+TARGET ?= terrace
+# What the images hold, in the versions that are tested.
+IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
 
-.PHONY: airflow run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer
+.PHONY: airflow image nginx run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
@@ -13,7 +16,7 @@ run: .venv/installed ## start Terrace at http://localhost:8000
 test: .venv/installed-dev browser curl tesseract mariadb pgbouncer ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults"
 
-test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
+test-faults: .venv/installed-dev browser nginx ## kills things for real; takes minutes
 	$(BIN)/pytest -m faults
 
 lint: .venv/installed-dev
@@ -47,7 +50,13 @@ docs: .venv/installed-dev ## check that the docs name what there is
 lock: .venv/uv ## pin what pyproject.toml asks for
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header -q -o requirements/run.lock
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --group dev --extra llamacpp --generate-hashes --no-header -q -o requirements/dev.lock
+	$(UV) compile pyproject.toml $(IMAGE) -q -o requirements/image.lock
+	$(UV) compile pyproject.toml $(IMAGE) --extra llamacpp -q -o requirements/inference.lock
+	echo flower | $(UV) compile - --python-version 3.11 --universal --generate-hashes --no-header --no-annotate -c requirements/dev.lock -q -o requirements/flower.lock
 	$(UV) compile deploy/airflow/requirements.in --python-version 3.11 --universal --generate-hashes --no-header -q -o deploy/airflow/requirements.lock
+
+image: ## build the image, start it and ask it how it does; TARGET=inference and TARGET=flower build the others
+	@deploy/image/build.sh $(TARGET)
 
 # $(call debian,COMMAND,PACKAGES,REASON): a program that tests need, installed where we may.
 define debian
@@ -68,6 +77,9 @@ curl: ## what the question service is called with in its test
 
 tesseract: ## what reads pictures of text in a test, where no model looks at them
 	$(call debian,tesseract,tesseract-ocr,A test reads pictures with tesseract.)
+
+nginx: ## what stands before three servers while they are restarted
+	$(call debian,nginx,nginx-light,A test restarts servers behind nginx.)
 
 mariadb: ## a server that tests ask for contacts; PostgreSQL comes with the packages
 	$(call debian,mariadbd,mariadb-server,Tests ask a MariaDB server.)

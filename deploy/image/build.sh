@@ -59,8 +59,9 @@ else
     container=$(buildah from "$image")
     settings=$(for each in $given; do echo "--env $each"; done)
     inside() { buildah run --user 10001:10001 $settings "$container" -- "$@"; }
+    stop() { inside sh -c 'kill "$(cat /tmp/terrace.pid)"' && wait || true; }  # buildah passes no signals on
     running=
-    trap '[ -z "$running" ] || { kill "$running"; wait "$running" || true; }; buildah rm "$container" >/dev/null' EXIT
+    trap '[ -z "$running" ] || stop; buildah rm "$container" >/dev/null' EXIT
 fi
 if [ "$target" = flower ]; then
     inside celery --version
@@ -70,8 +71,8 @@ writable=$(inside find / -xdev -writable -not -type l -not -path "/proc/*" -not 
     -not -path "/data*" -not -path "/tmp*" -not -path "/var/tmp*" -not -path "/run/*" -not -path "/var/lock" 2>/dev/null | head -5)
 [ -z "$writable" ] || { echo "It can write where it should not:" $writable >&2; exit 1; }
 if [ "$ENGINE" = buildah ]; then
-    inside terrace serve &
-    running=$!
+    inside sh -c 'echo $$ >/tmp/terrace.pid; exec terrace serve' &
+    running=yes
 fi
 for _ in $(seq 120); do
     if python3 -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:$port/health', timeout=2).read().decode())" \
