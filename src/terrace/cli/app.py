@@ -27,6 +27,7 @@ from terrace.cli import (
     serve,
     sources,
     tenants,
+    up,
     usage,
     users,
     webhooks,
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 for room in (
     serve,
+    up,
     ask,
     documents,
     analyze,

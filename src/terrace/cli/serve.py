@@ -46,10 +46,14 @@ def serve(
     host: Host = None, port: Port = None, role: Role = None, insecure: Insecure = False, open: Open = False
 ) -> None:
     """Start the server: the page, the API and the workers, in one process; or what `--role` names of it."""
+    given = {"host": host, "port": port, "role": role, "insecure": insecure or None}
+    start(Settings.load(**{name: value for name, value in given.items() if value is not None}), open=open)
+
+
+def start(settings: Settings, *, open: bool) -> None:
+    """Serve until a signal comes, and tell people where."""
     from terrace import assembly
 
-    given = {"host": host, "port": port, "role": role, "insecure": insecure or None}
-    settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     if settings.role not in ("all", "api"):
         assembly.check(settings)
         _serve_part(settings)
