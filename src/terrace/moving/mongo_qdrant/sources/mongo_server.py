@@ -23,9 +23,12 @@ class MongoServer:
                 "Reading MongoDB needs another package: pip install 'terrace[mongo]'.", code="extra_missing"
             ) from error
         try:
+            own: dict[str, Any] = (
+                {} if "serverselectiontimeoutms" in uri.lower() else {"serverSelectionTimeoutMS": PATIENCE_MS}
+            )
             self._client: Any = AsyncMongoClient(
                 uri,
-                serverSelectionTimeoutMS=PATIENCE_MS,
+                **own,
                 appname="terrace",
                 unicode_decode_error_handler="replace",
                 tz_aware=True,
