@@ -25,6 +25,8 @@ class Lodging:
         self.loop = asyncio.get_running_loop()
         self.jobs: CeleryJobs | None = None
 
+    def begin(self, lanes: Iterable[Lane]) -> None: ...
+
     def open(self, lanes: Iterable[Lane]) -> None: ...
 
     def bring(self, job_id: str, lane: Lane, bearer: Bearer) -> None:

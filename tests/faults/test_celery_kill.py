@@ -164,3 +164,69 @@ async def test_workers_killed_at_random_lose_no_job(installation: Installation, 
 
     await installation.until_all_succeeded(kill, times=3, every=2.0)
     await assert_each_once(installation, scope, ids)
+
+
+@pytest.fixture
+async def on_redis(tmp_path: Path) -> AsyncIterator[Installation]:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    with running(RedisServer(folder)) as server:
+        made = Installation(tmp_path / "data", server)
+        await made.open()
+        yield made
+        await made.close()
+
+
+PREFORK = ("-Q", "terrace.cpu", "--pool", "processes", "--concurrency", "2")
+
+
+async def test_cpu_bound_jobs_run_in_prefork_children(on_redis: Installation, scope: Scope) -> None:
+    worker = await on_redis.worker(*PREFORK)
+    ids = await on_redis.put(scope, "crunch", 30)
+    for each in ids:
+        assert (await on_redis.observer.wait(scope, each, timeout=60)).attempt == 1
+    pids = {row.pid for row in await on_redis.outcomes()}
+    assert worker.pid not in pids
+    assert 1 <= len(pids) <= 2
+    await assert_each_once(on_redis, scope, ids)
+
+
+async def test_one_that_holds_up_its_process_is_killed_and_tried_again(on_redis: Installation, scope: Scope) -> None:
+    await on_redis.worker(*PREFORK)
+    (job_id,) = await on_redis.put(scope, "stubborn", 1)
+    async with asyncio.timeout(60):
+        pids: set[int] = set()
+        while len(pids) < 2:
+            await asyncio.sleep(0.1)
+            pids = {row.pid for row in await on_redis.outcomes()}
+    job = await on_redis.observer.get(scope, job_id)
+    assert (job.failures, job.crashes >= 1) == (0, True)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("patient", ()), ("patient-cpu", PREFORK)])
+async def test_told_to_end_it_gives_back_what_does_not_end_soon(
+    on_redis: Installation, scope: Scope, kind: str, options: tuple[str, ...]
+) -> None:
+    worker = await on_redis.worker(*options)
+    (job_id,) = await on_redis.put(scope, kind, 1)
+    async with asyncio.timeout(60):
+        async for event in on_redis.observer.events(scope, job_id):
+            if event.type == "text":
+                break
+    worker.terminate()
+    assert await asyncio.wait_for(worker.wait(), 60) == 0
+    job = await on_redis.observer.get(scope, job_id)
+    assert (job.state, job.attempt, job.failures, job.crashes) == ("queued", 1, 0, 0)
+    count = text("SELECT COUNT(*) FROM job_workers")
+    assert await on_redis.database.read(lambda session: session.execute(count).scalar_one()) == 0, "it signed off"
+
+
+async def test_a_running_job_is_cancelled_from_another_process(on_redis: Installation, scope: Scope) -> None:
+    await on_redis.worker()
+    (job_id,) = await on_redis.put(scope, "patient", 1)
+    async with asyncio.timeout(60):
+        async for event in on_redis.observer.events(scope, job_id):
+            if event.type == "text":
+                break
+    await on_redis.observer.cancel(scope, job_id)
+    assert (await on_redis.observer.wait(scope, job_id, timeout=20)).state == "cancelled"

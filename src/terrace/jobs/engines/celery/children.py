@@ -17,6 +17,7 @@ def adopt(app: "JobApp") -> tuple[Callable[..., None], Callable[..., None]]:
 
     def born(**_: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: app.residence.drain())
+        app.residence.begin(("cpu",))
 
     def gone(**_: Any) -> None:
         if "residence" in vars(app):

@@ -91,10 +91,17 @@ class CeleryJobs(LocalJobs):
     """`start` begins to publish, where no other process does; `serve` beforehand makes this one a worker."""
 
     def __init__(
-        self, database: Database, options: settings.Jobs, kinds: Iterable[JobKind] = (), *, broker: Publisher
+        self,
+        database: Database,
+        options: settings.Jobs,
+        kinds: Iterable[JobKind] = (),
+        *,
+        broker: Publisher,
+        grace: float = GRACE_SECONDS,
     ) -> None:
         super().__init__(database, options, kinds, new_id(serving.PUBLISHES))
         self._broker = broker
+        self._grace = grace
         self._window = Window(options.tenant_cap, min(options.heartbeat, options.lease / 3))
         self._leadership = Leadership(
             database, LEADS, lease=options.lease, renew=min(options.heartbeat, options.lease / 3), look=POLL_SECONDS
@@ -198,9 +205,9 @@ class CeleryJobs(LocalJobs):
         plan = await self.database.write(work)
         try:
             if plan.publish:
-                limits = {name: kind.timeout + GRACE_SECONDS for name, kind in self.kinds.items()}
+                limits = {name: kind.timeout + self._grace for name, kind in self.kinds.items()}
                 await self._broker.publish(
-                    [(each.job_id, each.lane, limits.get(each.kind, GRACE_SECONDS)) for each in plan.publish]
+                    [(each.job_id, each.lane, limits.get(each.kind, self._grace)) for each in plan.publish]
                 )
         except Unavailable:
             self._window.lose()

@@ -22,6 +22,9 @@ Opener = Callable[[Iterable[Lane]], AbstractAsyncContextManager[CeleryJobs]]
 class Residence(Protocol):
     """Where a worker process keeps what runs jobs. Its methods may be called on any thread."""
 
+    def begin(self, lanes: Iterable[Lane]) -> None:
+        """As `open`, which need not be waited for."""
+
     def open(self, lanes: Iterable[Lane]) -> None:
         """Return when jobs can be brought. Raises what keeps it from opening."""
 
@@ -59,18 +62,22 @@ class ThreadResidence:
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
         self._opened: Future[tuple[asyncio.AbstractEventLoop, CeleryJobs]] = Future()
-        self._leave = threading.Event()
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._begin = threading.Lock()
 
-    def open(self, lanes: Iterable[Lane]) -> None:
+    def begin(self, lanes: Iterable[Lane]) -> None:
+        """Open, and return at once; again, where it had failed."""
         with self._begin:
-            if self._thread is None:
+            if self._thread is None or (self._opened.done() and self._opened.exception() is not None):
+                self._opened = Future()
                 self._thread = threading.Thread(
                     target=self._live, args=(tuple(lanes),), name="terrace-jobs", daemon=True
                 )
                 self._thread.start()
+
+    def open(self, lanes: Iterable[Lane]) -> None:
+        self.begin(lanes)
         self._opened.result()
 
     def bring(self, job_id: str, lane: Lane, bearer: Bearer) -> None:

@@ -31,7 +31,8 @@ def commands(settings: Settings) -> dict[str, list[str]]:
     """What is run for each lane; `celery -A terrace.jobs.engines.celery.app worker` takes the same options."""
     celery = [sys.executable, "-m", "terrace.jobs.engines.celery", "worker", "--without-gossip", "--without-mingle"]
     prefix, level, own = settings.redis.prefix, settings.logs.level, os.getpid()
-    prefork = ["--pool", "prefork", "--concurrency", str(settings.jobs.cpu_slots)]
+    # To Celery `prefork` means the pool of the app, where it has one of its own.
+    prefork = ["--pool", "processes", "--concurrency", str(settings.jobs.cpu_slots)]
     return {
         "io": [*celery, "-l", level, "-Q", f"{prefix}.io", "-n", f"io-{own}@%h"],
         "cpu": [*celery, "-l", level, "-Q", f"{prefix}.cpu", "-n", f"cpu-{own}@%h", *prefork],
