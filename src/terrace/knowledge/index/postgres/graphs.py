@@ -16,7 +16,7 @@ from terrace.types import Scope
 log = logging.getLogger(__name__)
 
 FROM = 10_000  # vectors; fewer are looked through as quickly
-UNTIL = 2_500
+KEPT = 4  # times fewer, and a graph is dropped again
 WIDEST = 4000  # pgvector makes no graph over more dimensions
 LINKS, BREADTH = 16, 100  # m, ef_construction: more cost the build dearly and find little more
 MB = 1024**2
@@ -38,12 +38,17 @@ def graph_name(tenant: str, model: str, dimensions: int) -> str:
 
 @own_locks
 @as_owner
-def tend(session: Session, scope: Scope) -> list[str]:
-    """Make and drop what the tenant's spaces need now; what was done. The transaction it is called in ends here."""
+def tend(session: Session, scope: Scope, least: int = FROM) -> list[str]:
+    """Make and drop what the tenant's spaces need now, of at least so many vectors; what was done.
+
+    The transaction it is called in ends here.
+    """
     there, spaces = _graphs(session), _spaces(session, scope)
     strangers = there - _named(session)
-    gone = [each.name for each in spaces if each.state == "half" or (each.state == "made" and each.vectors < UNTIL)]
-    wanted = [each for each in spaces if each.vectors >= FROM and each.state != "made" and each.dimensions <= WIDEST]
+    gone = [
+        each.name for each in spaces if each.state == "half" or (each.state == "made" and each.vectors < least // KEPT)
+    ]
+    wanted = [each for each in spaces if each.vectors >= least and each.state != "made" and each.dimensions <= WIDEST]
     _forget_empty(session, scope)
     if not (strangers or gone or wanted):
         return []

@@ -30,8 +30,10 @@ TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graph
 class PostgresIndex:
     """Nothing is kept in memory but how much was written since a tenant's counts were folded and its graphs tended."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, exact: bool = False) -> None:
+        """`exact`: every vector is looked at and no graph is made. Slow; for comparing two databases."""
         self._database = database
+        self._exact = exact
         self._unfolded: Counter[str] = Counter()
         self._untended: Counter[str] = Counter()
         self._tended: set[str] = set()
@@ -98,7 +100,7 @@ class PostgresIndex:
         text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed, passages)
         near: dict[int, float] | None = None
         if vector is not None and model is not None:
-            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages)
+            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages, exact=self._exact)
             if near:
                 unseen = [number for number in text if number not in near]
                 near |= vectors.cosines(session, scope, model, vector, unseen)
@@ -118,6 +120,8 @@ class PostgresIndex:
             self._beside("fold", scope, self._folded)
 
     def _vectors_changed(self, scope: Scope, count: int) -> None:
+        if self._exact:
+            return
         self._untended[scope.tenant] += count
         if self._untended[scope.tenant] >= TEND_AFTER or (count and scope.tenant not in self._tended):
             self._beside("tend", scope, self._graphs_tended)

@@ -102,6 +102,8 @@ def nearest(
     count: int,
     documents: Collection[str] | None = None,
     passages: int = 0,
+    *,
+    exact: bool = False,
 ) -> dict[int, float]:
     """Cosines by chunk number: of the nearest, `count` at least where there are so many.
 
@@ -113,7 +115,7 @@ def nearest(
         return {}
     count = max(count, CANDIDATES)
     run = session.connection().exec_driver_sql
-    by_graph = known.graph and (documents is None or passages**2 > EVEN * counts.chunks(session, scope))
+    by_graph = not exact and known.graph and (documents is None or passages**2 > EVEN * counts.chunks(session, scope))
     width = known.dimensions
     # Only this very expression is what the graph is over.
     vector = f"vector::halfvec({width})" if by_graph else "vector"
