@@ -8,7 +8,7 @@ TARGET ?= terrace
 # What the images hold, in the versions that are tested.
 IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
 
-.PHONY: airflow image nginx run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer
+.PHONY: airflow image nginx run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
@@ -16,7 +16,7 @@ run: .venv/installed ## start Terrace at http://localhost:8000
 test: .venv/installed-dev browser curl tesseract mariadb pgbouncer ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults"
 
-test-faults: .venv/installed-dev browser nginx ## kills things for real; takes minutes
+test-faults: .venv/installed-dev browser nginx rabbitmq ## kills things for real; takes minutes
 	$(BIN)/pytest -m faults
 
 lint: .venv/installed-dev
@@ -29,7 +29,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway; do \
+	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
@@ -83,6 +83,9 @@ nginx: ## what stands before three servers while they are restarted
 
 mariadb: ## a server that tests ask for contacts; PostgreSQL comes with the packages
 	$(call debian,mariadbd,mariadb-server,Tests ask a MariaDB server.)
+
+rabbitmq: ## one of the brokers that are killed
+	$(call debian,rabbitmq-server,rabbitmq-server,The fault tests kill a RabbitMQ.)
 
 pgbouncer: ## a pooler in front of PostgreSQL
 	$(call debian,pgbouncer,pgbouncer,Tests reach PostgreSQL through PgBouncer.)
