@@ -19,7 +19,7 @@ from terrace.knowledge.embedding.absent import AbsentEmbedder
 from terrace.knowledge.embedding.hashing import HashEmbedder
 from terrace.knowledge.generations.service import Generations
 from terrace.knowledge.generations.serving import ServingEmbedder
-from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.index import open_index
 from terrace.knowledge.ingest import Ingest
 from terrace.knowledge.parsers import FileParser
 from terrace.knowledge.search import Search
@@ -216,9 +216,10 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture
 async def home(database: Database, tmp_path: Path, processes: Processes) -> AsyncIterator[Home]:
-    index: Any = SQLiteIndex(database)
+    index: Any = open_index(database)
     home = Home(database, tmp_path / "imports", index, processes)
     await home.generations.start()
     yield home
     await home.generations.close()
     await home.jobs.close()
+    await index.close()
