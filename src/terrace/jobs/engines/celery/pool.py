@@ -65,7 +65,8 @@ class LoopPool(BasePool):  # type: ignore[misc]
     ) -> None:
         """On Celery's thread: `target` would run a task here and now; what it would find is in the request."""
         request = args[2]
-        job_id = request["args"][0] if len(request["args"]) == 1 else ""
+        arguments = request["args"]
+        job_id = arguments[0] if isinstance(arguments, list) and len(arguments) == 1 else ""
         lane = self.app.lane_of(request["delivery_info"]["routing_key"])
         self.app.residence.bring(job_id, lane, _Message(self.soon, accept_callback, callback))
 
