@@ -66,13 +66,13 @@ class DatabaseMove:
         began = time.monotonic()
         async with open_index(self.destination) as (database, there):
             state, synced, held, until = await asyncio.to_thread(self._copy, resume, there)
-            await tended(database, self._told)
             async with open_index(self.source) as (_, here):
                 asked = await asyncio.to_thread(self._probes)
                 self._told("searches compared", 0, len(asked))
                 searched = await searching.compare(here, there, asked)
                 self._told("searches compared", len(asked), len(asked))
-        _check_searches(searched)
+            _check_searches(searched)
+            await tended(database, self._told)
         await asyncio.to_thread(self._finish, state, synced.sums)
         seconds = time.monotonic() - began
         return Moved(state.id, synced.sums, searched, synced.altered, held, until, seconds)
