@@ -26,7 +26,7 @@ from terrace.settings import Redis
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import Scope
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 WORKER = Path(__file__).parent / "jobs_worker.py"
 JOBS = 500
@@ -85,7 +85,7 @@ class Workers:
         )
         self.processes.append(process)
         assert process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             assert await process.stdout.readline() == b"ready\n"
         return process
 
@@ -139,7 +139,7 @@ async def nothing_lost_nothing_twice(jobs: LocalJobs, scope: Scope, ids: list[st
 async def test_workers_killed_at_random(jobs: LocalJobs, url: str, scope: Scope) -> None:
     ids = await put(jobs, scope, "work", [{"n": n} for n in range(JOBS)])
     kills = 0
-    async with Workers(url, str(LEASE)) as workers, asyncio.timeout(200):
+    async with Workers(url, str(LEASE)) as workers, asyncio.timeout(500):
         for _ in range(3):
             await workers.add()
         while await left(jobs):
@@ -153,7 +153,7 @@ async def test_workers_killed_at_random(jobs: LocalJobs, url: str, scope: Scope)
 async def test_postgresql_killed_amid_commits(server: Postgres, jobs: LocalJobs, url: str, scope: Scope) -> None:
     ids = await put(jobs, scope, "work", [{"n": n} for n in range(JOBS)])
     kills = 0
-    async with Workers(url, str(LEASE)) as workers, asyncio.timeout(200):
+    async with Workers(url, str(LEASE)) as workers, asyncio.timeout(500):
         for _ in range(2):
             await workers.add()
         while await left(jobs):
@@ -179,7 +179,8 @@ def _crash(server: Postgres) -> None:
     while any(_lives(each) for each in (*children, pid)):
         assert time.monotonic() < until
         time.sleep(0.005)
-    (server.data / "postmaster.pid").unlink()  # where nobody reaps it, its number stays taken
+    for lock in (server.data / "postmaster.pid", server.data / f".s.PGSQL.{server.port}.lock"):
+        lock.unlink(missing_ok=True)  # where nobody reaps it, its number stays taken
 
 
 def _lives(pid: int) -> bool:
@@ -190,7 +191,7 @@ def _lives(pid: int) -> bool:
 
 async def test_a_worker_stopped_for_longer_than_its_lease(jobs: LocalJobs, url: str, scope: Scope) -> None:
     ids = await put(jobs, scope, "work", [{"n": n} for n in range(JOBS)])
-    async with Workers(url, str(LEASE)) as workers, asyncio.timeout(200):
+    async with Workers(url, str(LEASE)) as workers, asyncio.timeout(500):
         for _ in range(3):
             await workers.add()
         stops = 0
