@@ -12,6 +12,7 @@ from terrace import __version__
 from terrace.assembly.house import House
 from terrace.chat.questions import Questions
 from terrace.errors import Invalid, TerraceError
+from terrace.jobs.engines.celery import CeleryJobs
 from terrace.storage import Database
 from terrace.types import Scope
 from terrace.web import app
@@ -52,6 +53,7 @@ def _services(house: House, told: Callable[[], dict[str, str]]) -> Services:
             "model": f"ok: {answering.model}",
             **({"events": house.jobs.carrier.state} if house.settings.redis.url else {}),
             **({"limits": house.limits.state} if house.settings.redis.url else {}),
+            **({"broker": house.jobs.publishing} if isinstance(house.jobs, CeleryJobs) else {}),
             **told(),
         }
 

@@ -112,9 +112,11 @@ class CeleryJobs(LocalJobs):
         self._borne: dict[Run, _Brought] = {}
 
     @property
-    def away(self) -> str:
-        """Why this process cannot publish now; empty when it can, or when another does."""
-        return self._away if self._leadership.leads else ""
+    def publishing(self) -> str:
+        """A line for `/ready`. It begins with ok whatever the broker does: jobs are taken in, and wait."""
+        if not self._leadership.leads:
+            return "ok: another process publishes"
+        return f"ok: jobs wait. {self._away}" if self._away else "ok: this process publishes"
 
     def serve(self, lanes: Iterable[Lane]) -> None:
         """Before `start`: this process is brought jobs of these lanes."""
