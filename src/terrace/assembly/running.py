@@ -118,6 +118,8 @@ async def working(house: House, stop: asyncio.Event, closed: asyncio.Event, does
     await house.ledger.start()
     await house.limits.start()
     await house.accounts.gatekeeper.start()
+    if house.settings.redis.url:
+        house.jobs.listen()  # else what is put in here reaches Redis only when somebody follows something
     house.models.start()
     await house.generations.start(build=does.jobs)
     if does.jobs:

@@ -21,7 +21,7 @@ from terrace.jobs.engines.local import machine
 from terrace.jobs.engines.local.recorder import Recorder
 from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import MAX_RESULT, Notice, encode
-from terrace.jobs.service import JobService
+from terrace.jobs.service import CARRIED_SECONDS, JobService
 from terrace.storage import Database
 from terrace.storage.database import own_locks
 from terrace.types import new_id, now
@@ -55,6 +55,7 @@ class LocalJobs(JobService):
         self._runs: dict[str, Run] = {}
         self._wake = asyncio.Event()
         self._sure = False  # that there is something to claim
+        self._looks_at = 0.0  # when we look for it next, in the loop's time
         self._idle = asyncio.Event()
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
@@ -142,6 +143,9 @@ class LocalJobs(JobService):
         super().others_wrote()
         if not self.carrier.carries:
             self._wake.set()
+        elif self._looks_at < (moment := asyncio.get_running_loop().time()):  # who puts in may not reach the carrier
+            self._looks_at = moment + CARRIED_SECONDS
+            asyncio.get_running_loop().call_at(self._looks_at, self._wake.set)
 
     def uncertain(self) -> None:
         super().uncertain()
