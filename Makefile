@@ -4,16 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip
 JOBS ?= 2
+TARGET ?= terrace
+# What the images hold, in the versions that are tested.
+IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
 
-.PHONY: run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb
+.PHONY: airflow image nginx run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
-test: .venv/installed-dev browser curl tesseract mariadb ## the whole suite but the long fault runs
+test: .venv/installed-dev browser curl tesseract mariadb pgbouncer ## the whole suite but the long fault runs
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults"
 
-test-faults: .venv/installed-dev browser ## kills things for real; takes minutes
+test-faults: .venv/installed-dev browser nginx rabbitmq ## kills things for real; takes minutes
 	$(BIN)/pytest -m faults
 
 lint: .venv/installed-dev
@@ -26,9 +29,20 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway; do \
+	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
+
+airflow: .venv/installed deploy/airflow/.venv/installed ## the DAGs of deploy/airflow, run for real in an environment of their own
+	@deploy/airflow/.venv/bin/python -m pytest -q -c deploy/airflow/pyproject.toml deploy/airflow/tests
+	@deploy/airflow/.venv/bin/python deploy/airflow/check.py $(CURDIR)/$(BIN)/terrace
+
+deploy/airflow/.venv/installed: .venv/uv deploy/airflow/requirements.lock deploy/airflow/pyproject.toml
+	@echo "Preparing deploy/airflow/.venv (once)"
+	@$(PYTHON) -m venv deploy/airflow/.venv
+	@$(UV) install -q --python deploy/airflow/.venv/bin/python --compile-bytecode --require-hashes -r deploy/airflow/requirements.lock
+	@$(UV) install -q --python deploy/airflow/.venv/bin/python --no-deps -e deploy/airflow
+	@touch $@
 
 docs: .venv/installed-dev ## check that the docs name what there is
 	$(BIN)/pytest -q tests/test_docs.py
@@ -36,6 +50,13 @@ docs: .venv/installed-dev ## check that the docs name what there is
 lock: .venv/uv ## pin what pyproject.toml asks for
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header -q -o requirements/run.lock
 	$(UV) compile pyproject.toml --python-version 3.11 --universal --group dev --extra llamacpp --generate-hashes --no-header -q -o requirements/dev.lock
+	$(UV) compile pyproject.toml $(IMAGE) -q -o requirements/image.lock
+	$(UV) compile pyproject.toml $(IMAGE) --extra llamacpp -q -o requirements/inference.lock
+	echo flower | $(UV) compile - --python-version 3.11 --universal --generate-hashes --no-header --no-annotate -c requirements/dev.lock -q -o requirements/flower.lock
+	$(UV) compile deploy/airflow/requirements.in --python-version 3.11 --universal --generate-hashes --no-header -q -o deploy/airflow/requirements.lock
+
+image: ## build the image, start it and ask it how it does; TARGET=inference and TARGET=flower build the others
+	@deploy/image/build.sh $(TARGET)
 
 # $(call debian,COMMAND,PACKAGES,REASON): a program that tests need, installed where we may.
 define debian
@@ -57,8 +78,17 @@ curl: ## what the question service is called with in its test
 tesseract: ## what reads pictures of text in a test, where no model looks at them
 	$(call debian,tesseract,tesseract-ocr,A test reads pictures with tesseract.)
 
+nginx: ## what stands before three servers while they are restarted
+	$(call debian,nginx,nginx-light,A test restarts servers behind nginx.)
+
 mariadb: ## a server that tests ask for contacts; PostgreSQL comes with the packages
 	$(call debian,mariadbd,mariadb-server,Tests ask a MariaDB server.)
+
+rabbitmq: ## one of the brokers that are killed
+	$(call debian,rabbitmq-server,rabbitmq-server,The fault tests kill a RabbitMQ.)
+
+pgbouncer: ## a pooler in front of PostgreSQL
+	$(call debian,pgbouncer,pgbouncer,Tests reach PostgreSQL through PgBouncer.)
 
 .venv/uv: requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

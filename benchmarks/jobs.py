@@ -1,49 +1,99 @@
-"""The job engine on SQLite with full durability, against its budgets.
+"""The job engine on SQLite with full durability, and on a private PostgreSQL, against its budgets.
 
-    python -m benchmarks.jobs            every part, with a bare sqlite3 row loop as the reference
-    python -m benchmarks.jobs noop       one part: noop, pickup, sleepers, fair, stream
-    python -m benchmarks.jobs --peers    Celery with Redis beside it (it is installed into a venv of its own)
+    python -m benchmarks.jobs               every part, with a bare sqlite3 row loop as the reference
+    python -m benchmarks.jobs noop          one part: noop, pickup, sleepers, fair, stream, elsewhere
+    python -m benchmarks.jobs --postgresql  the same on PostgreSQL, as it comes but for its port
+    python -m benchmarks.jobs --peers       Celery with Redis beside it (it is installed into a venv of its own)
 
-CPU per job counts every thread of the process, enqueueing included.
+CPU per job counts every thread of the process, enqueueing included; PostgreSQL's own is told apart.
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import resource
+import shutil
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.postgres import Postgres
+from tests.redis_server import redis_server
+
 from benchmarks.jobs_celery import celery
+from benchmarks.start import cpu_seconds, tree
 from terrace.jobs.base import Context, EventId, JobKind
+from terrace.jobs.carriers import Carrier, open_carrier
 from terrace.jobs.engines.local import LocalJobs
 from terrace.settings import Jobs as Options
-from terrace.storage import SQLiteDatabase
+from terrace.settings import Redis
+from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.migrate import migrate
+from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import Scope
 
 Row = tuple[str, str, str]  # what, measured, budget
 ME = Scope("bench")
 
 
+POSTGRESQL = "TERRACE_BENCH_POSTGRESQL"  # its address, for the processes of the parts
+
+
+@contextlib.asynccontextmanager
+async def opened() -> AsyncIterator[Database]:
+    """An empty database of the kind that is measured; another opening of it sees the same rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = os.environ.get(POSTGRESQL)
+        database: Database = PostgreSQLDatabase(url) if url else SQLiteDatabase(Path(folder) / "bench.db")
+        if not url:
+            await database.write(lambda session: migrate(session.connection()))
+        yield database
+        await database.close()
+
+
+def again(database: Database) -> Database:
+    """The same, as another process opens it."""
+    if isinstance(database, SQLiteDatabase):
+        return SQLiteDatabase(database.path)
+    return PostgreSQLDatabase(os.environ[POSTGRESQL])
+
+
+def servers_cpu() -> float:
+    """Seconds PostgreSQL has spent; 0 where there is none."""
+    pid = os.environ.get(POSTGRESQL + "_PID")
+    return sum(cpu_seconds(each) for each in tree(int(pid))) if pid else 0.0
+
+
+@contextlib.contextmanager
+def private_postgresql() -> Iterator[Postgres]:
+    """As it comes: what is committed is on the disk."""
+    folder = Path(tempfile.mkdtemp(prefix="terrace-bench-"))
+    folder.chmod(0o755)
+    server = Postgres(folder)
+    options = f"-p {server.port} -k {server.data} -c listen_addresses=127.0.0.1"
+    server.run("pg_ctl", "-w", "-D", str(server.data), "-l", f"{server.data}/log", "-o", options, "start")
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.asynccontextmanager
 async def engine(*kinds: JobKind, io_slots: int = 500) -> AsyncIterator[LocalJobs]:
-    with tempfile.TemporaryDirectory() as folder:
-        database = SQLiteDatabase(Path(folder) / "bench.db")
-        await database.write(lambda session: migrate(session.connection()))
+    async with opened() as database:
         jobs = LocalJobs(database, Options(io_slots=io_slots, tenant_cap=io_slots), kinds)
         await jobs.start()
         yield jobs
         await jobs.close()
-        await database.close()
 
 
 async def put(jobs: LocalJobs, scope: Scope, kind: str, payloads: list[dict[str, object]]) -> list[str]:
@@ -67,7 +117,7 @@ async def all_ended(jobs: LocalJobs, scope: Scope = ME) -> None:
         counts = await jobs.counts(scope)
         if not counts["queued"] + counts["running"]:
             return
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -111,23 +161,29 @@ async def noop() -> list[Row]:
     async with engine(JobKind("noop", nothing)) as jobs:
         await put(jobs, ME, "noop", [{}] * 500)  # warm
         await all_ended(jobs)
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, server, wall = time.process_time(), servers_cpu(), time.perf_counter()
         for start in range(0, count, 1000):
             await put(jobs, ME, "noop", [{"n": start + n} for n in range(1000)])
         await all_ended(jobs)
         cpu, wall = (time.process_time() - cpu) / count * 1000, time.perf_counter() - wall
+        server = (servers_cpu() - server) / count * 1000
         singly = 3000
-        cpu_singly = time.process_time()
+        cpu_singly, server_singly = time.process_time(), servers_cpu()
         await asyncio.gather(*(put(jobs, ME, "noop", [{"n": n}]) for n in range(singly)))
         await all_ended(jobs)
         cpu_singly = (time.process_time() - cpu_singly) / singly * 1000
+        server_singly = (servers_cpu() - server_singly) / singly * 1000
     return [
         ("row loop, sqlite3 alone, three commits a job (reference)", _loop(reference, reference_rate), ""),
         ("row loop, sqlite3 alone, three commits a hundred jobs", _loop(batched, batched_rate), ""),
-        ("no-op job, put in by the thousand", f"{cpu:.3f} ms CPU", "<= 0.3 ms"),
-        ("no-op job, each put in by its own call", f"{cpu_singly:.3f} ms CPU", "<= 0.3 ms"),
+        ("no-op job, put in by the thousand", _cpu(cpu, server), "<= 0.3 ms"),
+        ("no-op job, each put in by its own call", _cpu(cpu_singly, server_singly), "<= 0.3 ms"),
         ("no-op jobs/s, one worker", f"{count / wall:,.0f}", ">= 2,000"),
     ]
+
+
+def _cpu(ours: float, servers: float) -> str:
+    return f"{ours:.3f} ms CPU" + (f" (and PostgreSQL {servers:.3f})" if servers else "")
 
 
 def _loop(cpu: float, rate: float) -> str:
@@ -142,15 +198,20 @@ async def pickup() -> list[Row]:
         waits.append(time.perf_counter() - asked)
         begun.set()
 
-    async with engine(JobKind("work", handler)) as jobs:
-        for _ in range(500):
-            begun.clear()
-            asked = time.perf_counter()
-            await put(jobs, ME, "work", [{}])
-            await begun.wait()
-            await asyncio.sleep(0.005)
-    p50, p99 = percentile(waits, 0.5) * 1000, percentile(waits, 0.99) * 1000
-    return [("from enqueueing to the handler, idle queue, p50 / p99", f"{p50:.1f} / {p99:.1f} ms", "<= 5 / 20 ms")]
+    async with engine(JobKind("work", handler)) as jobs, neighbour(jobs, JobKind("work", handler)) as asker:
+        for put_in_at in (jobs, asker):
+            for _ in range(300):
+                begun.clear()
+                asked = time.perf_counter()
+                await put(put_in_at, ME, "work", [{}])
+                await begun.wait()
+                await asyncio.sleep(0.005)
+    here, there = waits[:300], waits[300:]
+    budget = "<= 15 / 50 ms" if POSTGRESQL in os.environ else "<= 5 / 20 ms"
+    return [
+        ("from enqueueing to the handler, idle queue, p50 / p99", _delays(here), budget),
+        ("the same, put in by another process", _delays(there), budget),
+    ]
 
 
 async def sleepers() -> list[Row]:
@@ -260,6 +321,68 @@ async def stream() -> list[Row]:
     ]
 
 
+@contextlib.asynccontextmanager
+async def neighbour(jobs: LocalJobs, kind: JobKind, carrier: Carrier | None = None) -> AsyncIterator[LocalJobs]:
+    """Another process on the same database, that puts in and follows but does not work."""
+    database = again(jobs.database)
+    other = LocalJobs(database, Options(), [kind])
+    if carrier is not None:
+        other.carry(carrier)
+    other.listen()
+    yield other
+    await other.close()
+    await database.close()
+
+
+async def elsewhere() -> list[Row]:
+    """As `stream`, all of it followed in another process than the one that works."""
+    rows = []
+    with redis_server() as redis:
+        for what, options in (("the table", Redis()), ("Redis", Redis(url=redis.url))):
+            rows += await followed_elsewhere(what, options)
+    return rows
+
+
+async def followed_elsewhere(what: str, options: Redis) -> list[Row]:
+    streams, tokens = 50, 400
+    delays: list[float] = []
+
+    async def handler(context: Context) -> None:
+        for n in range(tokens if context.payload["quick"] else 60):
+            context.emit("text", {"n": n, "text": "token ", "at": time.perf_counter()})
+            await asyncio.sleep(0.001 if context.payload["quick"] else 0.05)
+
+    async def follow(other: LocalJobs, job_id: str) -> None:
+        seen = []
+        async for event in other.events(ME, job_id):
+            if event.type == "text":
+                seen.append(event.data["n"])
+                delays.append(time.perf_counter() - event.data["at"])
+        assert seen == list(range(len(seen))), "an event was lost or came twice"
+
+    kind = JobKind("talk", handler)
+    async with opened() as database:
+        jobs = LocalJobs(database, Options(), [kind])
+        jobs.carry(open_carrier(options))
+        await jobs.start()
+        async with neighbour(jobs, kind, open_carrier(options)) as other:
+            await asyncio.sleep(0.5)
+            wall = time.perf_counter()
+            ids = await put(other, ME, "talk", [{"quick": True}] * streams)
+            await asyncio.gather(*(follow(other, each) for each in ids))
+            rate = streams * tokens / (time.perf_counter() - wall)
+            delays.clear()
+            cpu = time.process_time()
+            ids = await put(other, ME, "talk", [{"quick": False}] * streams)
+            await asyncio.gather(*(follow(other, each) for each in ids))
+            cpu = (time.process_time() - cpu) / (streams * 60)
+        await jobs.close()
+    return [
+        (f"followed in another process, through {what}", f"{rate:,.0f}/s, none lost or twice", ">= 10,000/s"),
+        ("the same at 20 tokens/s, p50 / p99; CPU for each", f"{_delays(delays)}; {cpu * 1e6:.0f} us", ""),
+    ]
+
+
 async def paced_delays() -> list[float]:
     delays: list[float] = []
 
@@ -289,6 +412,7 @@ PARTS: dict[str, Callable[[], Coroutine[Any, Any, list[Row]]]] = {
     "sleepers": sleepers,
     "fair": fair,
     "stream": stream,
+    "elsewhere": elsewhere,
 }
 
 
@@ -297,17 +421,31 @@ def show(rows: Sequence[Row]) -> None:
         print(f"{what:<62} {measured:<44} {budget}", flush=True)
 
 
+def run_part(part: str) -> None:
+    """In a process of its own, so that one's memory does not hide another's."""
+    subprocess.run([sys.executable, "-m", "benchmarks.jobs", part], check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.jobs", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which parts; none means all")
+    parser.add_argument("--postgresql", action="store_true", help="on a private PostgreSQL instead of SQLite")
     parser.add_argument("--peers", action="store_true", help="measure Celery with Redis too")
     options = parser.parse_args()
-    if not options.parts:
+    if options.postgresql:
+        show([("what, on PostgreSQL", "measured", "budget")])
+        with private_postgresql() as server:
+            os.environ[POSTGRESQL + "_PID"] = str(server.pid)
+            for part in options.parts or PARTS:
+                os.environ[POSTGRESQL] = server.create()
+                run_part(part)
+    elif not options.parts:
         show([("what", "measured", "budget")])
-        for part in PARTS:  # each in a process of its own, so that one's memory does not hide another's
-            subprocess.run([sys.executable, "-m", "benchmarks.jobs", part], check=True)
-    for part in options.parts:
-        show(asyncio.run(PARTS[part]()))
+        for part in PARTS:
+            run_part(part)
+    else:
+        for part in options.parts:
+            show(asyncio.run(PARTS[part]()))
     if options.peers:
         show(celery())
 

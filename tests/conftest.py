@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.migrate import migrate
 from terrace.storage.sqlite import engine_for
 from terrace.types import Scope
+from tests.postgres import Postgres, running
 
 # Tests start Terrace many dozen times: compiled once, not each time, though this shell may forbid to keep what was.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -34,13 +35,60 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL server, started once by whoever asks first."""
+    with running() as server:
+        yield server
+
+
+# What `database` is: TERRACE_TEST_DATABASE=postgresql pytest ...
+POSTGRESQL = os.environ.get("TERRACE_TEST_DATABASE") == "postgresql"
+
+
 @pytest.fixture
-async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The address of an empty, migrated PostgreSQL database of this test's own."""
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """An empty, migrated database."""
-    shutil.copy(migrated, tmp_path / "terrace.db")
-    database = SQLiteDatabase(tmp_path / "terrace.db", durability="normal")
+    database = _open(request, "postgresql" if POSTGRESQL else "sqlite")
     yield database
     await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def any_database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """An empty, migrated database, of one kind and of the other."""
+    database = _open(request, request.param)
+    yield database
+    await database.close()
+
+
+def _open(request: pytest.FixtureRequest, kind: str) -> Database:
+    if kind == "postgresql":
+        from terrace.storage.postgresql import PostgreSQLDatabase
+
+        return PostgreSQLDatabase(request.getfixturevalue("postgres_url"), connections=4)
+    path: Path = request.getfixturevalue("tmp_path") / "terrace.db"
+    shutil.copy(request.getfixturevalue("migrated"), path)
+    return SQLiteDatabase(path, durability="normal")
+
+
+if POSTGRESQL:
+
+    @pytest.fixture(autouse=True)
+    def _houses_on_postgresql(postgres_url: str) -> Iterator[None]:
+        """Tests that assemble a house, in this process or another, have it on PostgreSQL too."""
+        os.environ["TERRACE_STORAGE__URL"] = postgres_url
+        os.environ["TERRACE_STORAGE__CONNECTIONS"] = "4"
+        yield
+        del os.environ["TERRACE_STORAGE__URL"], os.environ["TERRACE_STORAGE__CONNECTIONS"]
 
 
 @pytest.fixture

@@ -24,20 +24,46 @@ from terrace.errors import Invalid
 KB, MB, GB = 1024, 1024**2, 1024**3
 
 
+SecretURL = Annotated[str, Field(repr=False)]  # may hold a password
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class S3(Section):
+    endpoint: str = Field("", description="Address of the S3 service; empty asks AWS.")
+    region: str = Field("us-east-1", description="Its region.")
+    access_key: SecretStr = Field(SecretStr(""), description="Who asks; empty takes what the machine has.")
+    secret_key: SecretStr = Field(SecretStr(""), description="The key's secret.")
+    presigned: bool = Field(False, description="Send downloads to the bucket itself, by links of a few minutes.")
+
+
 class Storage(Section):
-    url: str = Field("", description="Database URL; empty means terrace.db in the data folder.")
+    url: SecretURL = Field(
+        "", description="`postgresql://...` or `sqlite:///...`; empty means terrace.db in the data folder."
+    )
     readers: int = Field(4, ge=1, le=64, description="Threads that read SQLite.")
     durability: Literal["full", "normal"] = Field(
         "full", description="full survives a power cut; normal a crash of the process only."
     )
+    connections: int = Field(8, ge=2, le=200, description="Connections of one process to PostgreSQL, at most.")
+    listen_url: SecretURL = Field(
+        "", description="PostgreSQL past a pooler in transaction mode, to hear of changes at once; empty takes `url`."
+    )
+    row_security: bool = Field(True, description="PostgreSQL itself keeps tenants apart too.")
+    blobs: str = Field("", description="`s3://bucket/prefix`, or a folder; empty means blobs in the data folder.")
+    s3: S3 = S3()
+
+
+class Redis(Section):
+    url: SecretURL = Field("", description="`redis://...`: events and limits of many processes go through it.")
+    prefix: str = Field("terrace", pattern=r"^[A-Za-z0-9_-]{1,50}$", description="What its keys begin with.")
 
 
 class Jobs(Section):
-    engine: Literal["local"] = Field("local", description="Which engine runs jobs.")
+    engine: Literal["local", "celery"] = Field("local", description="Which engine runs jobs.")
+    broker: SecretURL = Field("", description="Celery's broker, `redis://` or `amqp://`; empty takes redis.url.")
     workers: bool = Field(True, description="Run jobs inside `terrace serve`.")
     io_slots: int = Field(500, ge=1, le=10_000, description="Concurrent waiting jobs (model calls and such).")
     cpu_slots: int = Field(
@@ -230,6 +256,21 @@ class Limits(Section):
     ledger_days: int = Field(400, ge=32, description="Days each single model call is kept; sums by day stay for good.")
 
 
+class Inference(Section):
+    model: Path | None = Field(None, description="The GGUF file that the role `inference` answers with.")
+    name: str = Field("", max_length=200, description="What callers call that model; empty takes the file's name.")
+    key: SecretStr = Field(SecretStr(""), description="What callers must know; 16 characters or more.")
+    embeddings: bool = Field(True, description="Serve knowledge.embedding's model at /v1/embeddings, too.")
+    slots: int = Field(4, ge=1, le=256, description="Answers written at a time; llama.cpp batches them.")
+    context: int = Field(8192, ge=256, le=10_000_000, description="Tokens of all running answers together.")
+    threads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 2) // 2), ge=1, le=256, description="Threads of llama.cpp."
+    )
+    queue: int = Field(64, ge=0, le=100_000, description="Calls that may wait for a slot; more are refused.")
+    queue_wait: float = Field(60.0, ge=0, description="Seconds a call may wait for a slot.")
+    max_body_bytes: int = Field(32 * MB, ge=KB, description="Longest request.")
+
+
 class Web(Section):
     public_url: str = Field(
         "", description="Where people reach it, such as https://ai.example.org; for links in mails."
@@ -242,6 +283,9 @@ class Web(Section):
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
     max_json_bytes: int = Field(32 * MB, ge=KB, description="Largest body that is not an upload.")
     max_streams: int = Field(10_000, ge=1, description="Open streams; more are refused with Retry-After.")
+    shutdown_delay: float = Field(
+        0.0, ge=0, le=600, description="Seconds `/ready` says no on SIGTERM before nobody is let in any more."
+    )
     shutdown_grace: float = Field(10.0, ge=0, description="Seconds open streams get to end.")
 
 
@@ -262,7 +306,11 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(False, description="Nobody logs in beyond loopback either, until there is an account.")
 
+    role: Literal["all", "api", "worker", "scheduler", "inference"] = Field(
+        "all", description="What this process does of it all."
+    )
     storage: Storage = Storage()
+    redis: Redis = Redis()
     jobs: Jobs = Jobs()
     models: Models = Models()
     knowledge: Knowledge = Knowledge()
@@ -276,6 +324,7 @@ class Settings(BaseSettings):
     batches: Batches = Batches()
     accounts: Accounts = Accounts()
     limits: Limits = Limits()
+    inference: Inference = Inference()
     web: Web = Web()
     logs: Logs = Logs()
 

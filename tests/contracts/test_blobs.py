@@ -4,22 +4,51 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.s3 import S3Service, free_port, s3_service
 
-from terrace.errors import Conflict, Invalid, Missing
-from terrace.storage.blobs import PARTS, PIECE, Blobs, FolderBlobs, MemoryBlobs, checked
+from terrace.errors import Conflict, Invalid, Missing, Unavailable
+from terrace.settings import Settings
+from terrace.storage.blobs import PARTS, PIECE, Blobs, FolderBlobs, MemoryBlobs, checked, open_blobs
+from terrace.storage.blobs.s3 import PART, S3Blobs
 
 CONTENT = bytes(range(256)) * 5000  # a few pieces
 
 
-@pytest.fixture(params=["memory", "folder"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return MemoryBlobs() if request.param == "memory" else FolderBlobs(tmp_path / "blobs")
+@pytest.fixture(scope="module")
+def running() -> Iterator[S3Service]:
+    with s3_service() as service:
+        yield service
+
+
+@pytest.fixture
+async def service(running: S3Service) -> S3Service:
+    """With its bucket empty."""
+    await running.make()
+    await running.empty()
+    return running
+
+
+@pytest.fixture(params=["memory", "folder", "s3"])
+async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Blobs]:
+    if request.param == "memory":
+        opened: Blobs = MemoryBlobs()
+    elif request.param == "folder":
+        opened = FolderBlobs(tmp_path / "blobs")
+    else:
+        service: S3Service = request.getfixturevalue("running")
+        await service.make()
+        await service.empty()
+        opened = await open_blobs(Settings(data=tmp_path, storage=service.storage("terrace/blobs")))
+    yield opened
+    await opened.close()
 
 
 async def pieces(content: bytes, size: int = 70_000) -> AsyncIterator[bytes]:
@@ -142,16 +171,18 @@ BAD_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", [*BAD_KEYS, "x" * 501])
-async def test_keys_cannot_leave_the_store(blobs: Blobs, key: str) -> None:
-    with pytest.raises(Invalid):
-        await blobs.put(key, b"x")
-    with pytest.raises(Invalid):
-        await blobs.read(key)
-    with pytest.raises(Invalid):
-        await blobs.delete(key)
-    with pytest.raises(Invalid):
-        await blobs.exists(key)
+async def test_keys_cannot_leave_the_store(blobs: Blobs) -> None:
+    for key in [*BAD_KEYS, "x" * 501]:
+        with pytest.raises(Invalid):
+            await blobs.put(key, b"x")
+        with pytest.raises(Invalid):
+            await blobs.read(key)
+        with pytest.raises(Invalid):
+            await blobs.delete(key)
+        with pytest.raises(Invalid):
+            await blobs.exists(key)
+        with pytest.raises(Invalid):
+            await blobs.link(key, name="x", media_type="text/plain")
 
 
 @given(st.text(max_size=40))
@@ -201,7 +232,7 @@ async def test_a_full_disk_is_told_and_nothing_stays(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-async def test_halves_of_a_dead_process_are_swept(tmp_path: Path) -> None:
+async def test_halves_of_a_dead_process_are_swept_from_a_folder(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path)
     (tmp_path / PARTS).mkdir()
     for name, age in (("old", 100_000), ("young", 10)):
@@ -213,7 +244,9 @@ async def test_halves_of_a_dead_process_are_swept(tmp_path: Path) -> None:
     assert await keys(blobs) == []
 
 
-async def test_a_folder_going_away_with_its_last_blob_loses_no_new_one(blobs: Blobs) -> None:
+async def test_a_folder_going_away_with_its_last_blob_loses_no_new_one(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+
     async def churn(name: str) -> None:
         for _ in range(150):
             await blobs.put(f"acme/doc_1/{name}", b"x")
@@ -221,3 +254,90 @@ async def test_a_folder_going_away_with_its_last_blob_loses_no_new_one(blobs: Bl
 
     await asyncio.gather(*(churn(str(number)) for number in range(8)))
     assert await keys(blobs) == []
+
+
+# -- what only a bucket does
+
+
+@pytest.fixture
+async def bucket(service: S3Service, tmp_path: Path) -> AsyncIterator[S3Blobs]:
+    opened = await open_blobs(Settings(data=tmp_path, storage=service.storage("terrace", presigned=True)))
+    assert isinstance(opened, S3Blobs)
+    yield opened
+    await opened.close()
+
+
+async def test_a_large_blob_goes_up_in_parts_while_it_arrives(bucket: S3Blobs) -> None:
+    content = os.urandom(1000) * 20_000  # 20 MB
+    stored = await bucket.put("large", pieces(content, 300_000))
+    assert (stored.bytes, stored.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert await bucket.size("large") == len(content)
+    assert hashlib.sha256(await bucket.read("large")).hexdigest() == stored.sha256
+    assert await bucket.read("large", PART - 10, PART + 10) == content[PART - 10 : PART + 10]
+
+
+async def test_a_broken_large_upload_leaves_nothing_in_the_bucket(bucket: S3Blobs, service: S3Service) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * (PART + 1)
+        raise ConnectionError("the client went away")
+
+    with pytest.raises(ConnectionError):
+        await bucket.put("half", broken())
+    await bucket.close()  # waits for what is being given up
+    assert await service.uploads() == []
+    assert not await bucket.exists("half")
+
+
+async def test_two_installations_share_a_bucket_and_see_nothing_of_each_other(service: S3Service) -> None:
+    one, two = (S3Blobs(service.bucket, prefix, service.options()) for prefix in ("one", "two"))
+    await one.put("k", b"1")
+    assert not await two.exists("k")
+    assert await keys(two) == []
+    assert await keys(one) == ["k"]
+    await one.close()
+    await two.close()
+
+
+async def test_a_link_fetches_the_blob_under_its_name_without_a_key(bucket: S3Blobs) -> None:
+    await bucket.put("acme/doc_1", CONTENT)
+    address = await bucket.link("acme/doc_1", name='Bericht "März".pdf', media_type="application/pdf")
+    assert address is not None
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        assert await answer.read() == CONTENT
+        assert answer.headers["Content-Type"] == "application/pdf"
+        assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''Bericht%20%22M%C3%A4rz%22.pdf"
+    assert 0 < int(parse_qs(urlsplit(address).query)["X-Amz-Expires"][0]) <= 900
+
+
+async def test_links_are_given_only_when_configured(blobs: Blobs) -> None:
+    await blobs.put("k", b"x")
+    assert await blobs.link("k", name="k.txt", media_type="text/plain") is None
+
+
+async def test_old_halves_are_swept_from_a_bucket_and_others_spared(bucket: S3Blobs, service: S3Service) -> None:
+    """The service dates every upload 2010."""
+    await service.begin_upload("terrace/half")
+    await service.begin_upload("elsewhere/half")
+    assert await bucket.sweep(before=0) == 0
+    assert await bucket.sweep() == 1
+    assert await service.uploads() == ["elsewhere/half"]
+
+
+@pytest.mark.parametrize("where", ["s3://", "s3://X", "s3://files/../up", "gs://files", "s3://nowhere-at-all"])
+async def test_a_place_that_cannot_be_used_is_told(where: str, service: S3Service, tmp_path: Path) -> None:
+    storage = service.storage() | {"blobs": where}
+    with pytest.raises(Invalid):
+        await open_blobs(Settings(data=tmp_path, storage=storage))
+
+
+async def test_a_bucket_that_is_away_is_told_and_stops_no_start(tmp_path: Path) -> None:
+    storage = {
+        "blobs": "s3://files",
+        "s3": {"endpoint": f"http://127.0.0.1:{free_port()}", "access_key": "a", "secret_key": "very secret"},
+    }
+    blobs = await open_blobs(Settings(data=tmp_path, storage=storage))
+    with pytest.raises(Unavailable) as told:
+        await blobs.read("k")
+    assert told.value.code == "blobs_unavailable"
+    assert "very secret" not in f"{told.value!r} {blobs!r}"
+    await blobs.close()

@@ -1,6 +1,8 @@
 """One suite for every index: what goes in is found, what is taken out is gone, nobody sees another's."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -12,9 +14,10 @@ from sqlmodel import Session
 
 from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Scored, Span
 from terrace.knowledge.embedding.hashing import HashEmbedder
-from terrace.knowledge.index import MemoryIndex, SQLiteIndex
+from terrace.knowledge.index import MemoryIndex, SQLiteIndex, open_index
 from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow, TagRow
-from terrace.storage import Database
+from terrace.storage import Database, SQLiteDatabase
+from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import Scope
 
 MODEL = "hash-64/fp32"
@@ -113,14 +116,33 @@ def _chunk(scope: Scope, document: str, id: str, ordinal: int, title: str, text:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def shelf(request: pytest.FixtureRequest, database: Database) -> Shelf:
-    return Shelf(database, SQLiteIndex(database) if request.param == "sqlite" else MemoryIndex())
+@asynccontextmanager
+async def stored_on(request: pytest.FixtureRequest, kind: str) -> AsyncIterator[Shelf]:
+    """An empty index in an empty database of this kind."""
+    database: Database
+    if kind == "postgresql":
+        database = PostgreSQLDatabase(request.getfixturevalue("postgres_url"), connections=3)
+    else:
+        path = request.getfixturevalue("tmp_path") / "index.db"
+        shutil.copy(request.getfixturevalue("migrated"), path)
+        database = SQLiteDatabase(path, durability="normal")
+    index = open_index(database)
+    yield Shelf(database, index)
+    await index.close()
+    await database.close()
 
 
-@pytest.fixture
-def sqlite_shelf(database: Database) -> Shelf:
-    return Shelf(database, SQLiteIndex(database))
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+    """On each database, and in memory."""
+    async with stored_on(request, "sqlite" if request.param == "memory" else request.param) as shelf:
+        yield Shelf(shelf.database, MemoryIndex()) if request.param == "memory" else shelf
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def stored(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+    async with stored_on(request, request.param) as shelf:
+        yield shelf
 
 
 async def test_an_empty_index_finds_nothing(shelf: Shelf, scope: Scope) -> None:
@@ -212,40 +234,40 @@ async def test_filters_restrict_before_they_rank(shelf: Shelf, scope: Scope) -> 
 
 @given(query=st.text(max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_query_breaks_it(sqlite_shelf: Shelf, scope: Scope, query: str) -> None:
-    if (await sqlite_shelf.counts(scope))["chunks"] == 0:
-        await sqlite_shelf.put(scope, "whales", WHALES)
-    await sqlite_shelf.find(scope, query)
-    assert await sqlite_shelf.find(scope, f'"whale" AND title: NEAR({query}* ^whale') == ["whales"]
+async def test_no_query_breaks_it(stored: Shelf, scope: Scope, query: str) -> None:
+    if (await stored.counts(scope))["chunks"] == 0:
+        await stored.put(scope, "whales", WHALES)
+    await stored.find(scope, query)
+    assert await stored.find(scope, f'"whale" AND title: NEAR({query}* ^whale') == ["whales"]
 
 
 # -- what only the stored index promises
 
 
-async def test_collections_by_name_and_tags(sqlite_shelf: Shelf, scope: Scope) -> None:
-    await sqlite_shelf.put(scope, "whales", WHALES, tags=("sea", "big"))
-    await sqlite_shelf.put(scope, "bread", BREAD, collection="Kitchen", tags=("food",))
-    assert await sqlite_shelf.find(scope, "whale", filter=Filter(collections=("kitchen",))) == ["bread"]
-    assert await sqlite_shelf.find(scope, "bread", filter=Filter(tags=("sea", "land"))) == ["whales"]
-    assert await sqlite_shelf.find(scope, "bread", filter=Filter(tags=(" SEA",))) == ["whales"]
-    assert await sqlite_shelf.find(scope, "bread", filter=Filter(collections=("kitchen",), tags=("sea",))) == []
+async def test_collections_by_name_and_tags(stored: Shelf, scope: Scope) -> None:
+    await stored.put(scope, "whales", WHALES, tags=("sea", "big"))
+    await stored.put(scope, "bread", BREAD, collection="Kitchen", tags=("food",))
+    assert await stored.find(scope, "whale", filter=Filter(collections=("kitchen",))) == ["bread"]
+    assert await stored.find(scope, "bread", filter=Filter(tags=("sea", "land"))) == ["whales"]
+    assert await stored.find(scope, "bread", filter=Filter(tags=(" SEA",))) == ["whales"]
+    assert await stored.find(scope, "bread", filter=Filter(collections=("kitchen",), tags=("sea",))) == []
 
 
-async def test_a_rolled_back_write_leaves_no_trace(sqlite_shelf: Shelf, scope: Scope) -> None:
+async def test_a_rolled_back_write_leaves_no_trace(stored: Shelf, scope: Scope) -> None:
     def broken(session: Session) -> None:
-        sqlite_shelf.index.remove_document(session, scope, "doc_acme_whales")
+        stored.index.remove_document(session, scope, "doc_acme_whales")
         raise ValueError
 
-    await sqlite_shelf.put(scope, "whales", WHALES)
+    await stored.put(scope, "whales", WHALES)
     with pytest.raises(ValueError):
-        await sqlite_shelf.database.write(broken)
-    assert await sqlite_shelf.find(scope, "whale", meaning=False) == ["whales"]
-    assert await sqlite_shelf.find(scope, "whalish") == ["whales"]
+        await stored.database.write(broken)
+    assert await stored.find(scope, "whale", meaning=False) == ["whales"]
+    assert await stored.find(scope, "whalish") == ["whales"]
 
 
-async def test_another_process_own_index_follows(sqlite_shelf: Shelf, scope: Scope) -> None:
+async def test_another_process_own_index_follows(stored: Shelf, scope: Scope) -> None:
     """Two indexes on one database stand for two processes: neither tells the other anything but through it."""
-    mine, theirs = sqlite_shelf, Shelf(sqlite_shelf.database, SQLiteIndex(sqlite_shelf.database))
+    mine, theirs = stored, Shelf(stored.database, open_index(stored.database))
     await mine.put(scope, "whales", WHALES)
     assert await theirs.find(scope, "whalish") == ["whales"]
     await mine.put(scope, "bread", BREAD)
@@ -255,9 +277,10 @@ async def test_another_process_own_index_follows(sqlite_shelf: Shelf, scope: Sco
     assert await mine.find(scope, "whalish") == ["bread"]
 
 
-async def test_idle_tenants_leave_memory_and_come_back(database: Database, scope: Scope, other: Scope) -> None:
-    index = SQLiteIndex(database, idle_seconds=0, max_bytes=1)
-    shelf = Shelf(database, index)
+@pytest.mark.parametrize("stored", ["sqlite"], indirect=True)
+async def test_idle_tenants_leave_memory_and_come_back(stored: Shelf, scope: Scope, other: Scope) -> None:
+    index = SQLiteIndex(stored.database, idle_seconds=0, max_bytes=1)
+    shelf = Shelf(stored.database, index)
     await shelf.put(scope, "whales", WHALES)
     await shelf.put(other, "bread", BREAD)
     for _ in range(2):
@@ -266,10 +289,10 @@ async def test_idle_tenants_leave_memory_and_come_back(database: Database, scope
         assert index.resident == 1
 
 
-async def test_unchanged_text_finds_its_vector_again(sqlite_shelf: Shelf, scope: Scope, other: Scope) -> None:
-    await sqlite_shelf.put(scope, "whales", WHALES)
+async def test_unchanged_text_finds_its_vector_again(stored: Shelf, scope: Scope, other: Scope) -> None:
+    await stored.put(scope, "whales", WHALES)
     known, unknown = (sha256(text.encode()).hexdigest() for text in (WHALES, BREAD))
-    read, index = sqlite_shelf.database.read, sqlite_shelf.index
+    read, index = stored.database.read, stored.index
     found = await read(index.known_vectors, scope, MODEL, [known, unknown])
     assert set(found) == {known}
     assert np.allclose(found[known], (await EMBEDDER.embed([WHALES]))[0], atol=1e-3)
@@ -277,51 +300,51 @@ async def test_unchanged_text_finds_its_vector_again(sqlite_shelf: Shelf, scope:
     assert await read(index.known_vectors, other, MODEL, [known]) == {}
 
 
-async def test_a_vector_is_replaced_not_doubled(sqlite_shelf: Shelf, scope: Scope) -> None:
-    await sqlite_shelf.put(scope, "whales", WHALES)
-    assert await sqlite_shelf.find(scope, "whalish") == ["whales"]
+async def test_a_vector_is_replaced_not_doubled(stored: Shelf, scope: Scope) -> None:
+    await stored.put(scope, "whales", WHALES)
+    assert await stored.find(scope, "whalish") == ["whales"]
     rows = await EMBEDDER.embed([BREAD])
-    await sqlite_shelf.database.write(sqlite_shelf.index.add_vectors, scope, MODEL, ["chk_acme_whales_0"], rows)
-    assert (await sqlite_shelf.counts(scope))["vectors"] == 1
-    found = await sqlite_shelf.scored(scope, BREAD)
+    await stored.database.write(stored.index.add_vectors, scope, MODEL, ["chk_acme_whales_0"], rows)
+    assert (await stored.counts(scope))["vectors"] == 1
+    found = await stored.scored(scope, BREAD)
     assert found[0].vector_score == pytest.approx(1, abs=1e-3)
 
 
-async def test_vectors_of_another_width_are_refused(sqlite_shelf: Shelf, scope: Scope) -> None:
+async def test_vectors_of_another_width_are_refused(stored: Shelf, scope: Scope) -> None:
     from terrace.errors import Invalid
 
-    await sqlite_shelf.put(scope, "whales", WHALES)
-    await sqlite_shelf.put(scope, "bread", BREAD, vectors=False)
+    await stored.put(scope, "whales", WHALES)
+    await stored.put(scope, "bread", BREAD, vectors=False)
     for wrong in (np.ones((1, 32)), np.ones((2, 64)), np.ones(64)):
         with pytest.raises(Invalid):
-            await sqlite_shelf.database.write(sqlite_shelf.index.add_vectors, scope, MODEL, ["chk_acme_bread_0"], wrong)
+            await stored.database.write(stored.index.add_vectors, scope, MODEL, ["chk_acme_bread_0"], wrong)
 
 
-async def test_a_question_of_another_width_goes_by_words(sqlite_shelf: Shelf, scope: Scope) -> None:
+async def test_a_question_of_another_width_goes_by_words(stored: Shelf, scope: Scope) -> None:
     """A provider may put another model behind the same name."""
-    await sqlite_shelf.put(scope, "whales", WHALES)
-    found = await sqlite_shelf.index.search(scope, "whales", np.ones(32), model=MODEL, k=5, filter=Filter())
+    await stored.put(scope, "whales", WHALES)
+    found = await stored.index.search(scope, "whales", np.ones(32), model=MODEL, k=5, filter=Filter())
     assert [each.vector_score for each in found] == [None]
 
 
-async def test_two_models_never_meet(sqlite_shelf: Shelf, scope: Scope) -> None:
-    await sqlite_shelf.put(scope, "whales", WHALES)
+async def test_two_models_never_meet(stored: Shelf, scope: Scope) -> None:
+    await stored.put(scope, "whales", WHALES)
     vector = (await EMBEDDER.embed(["zzz"]))[0]
-    assert await sqlite_shelf.index.search(scope, "zzz", vector, model="another/fp32", k=5, filter=Filter()) == []
+    assert await stored.index.search(scope, "zzz", vector, model="another/fp32", k=5, filter=Filter()) == []
 
 
-async def test_words_of_others_do_not_weigh_on_my_scores(sqlite_shelf: Shelf, scope: Scope, other: Scope) -> None:
-    await sqlite_shelf.put(scope, "whales", WHALES)
-    await sqlite_shelf.put(scope, "bread", BREAD)
-    before = await sqlite_shelf.scored(scope, "whale", meaning=False)
+async def test_words_of_others_do_not_weigh_on_my_scores(stored: Shelf, scope: Scope, other: Scope) -> None:
+    await stored.put(scope, "whales", WHALES)
+    await stored.put(scope, "bread", BREAD)
+    before = await stored.scored(scope, "whale", meaning=False)
     for number in range(20):
-        await sqlite_shelf.put(other, f"w{number}", WHALES)
-    assert await sqlite_shelf.scored(scope, "whale", meaning=False) == before
+        await stored.put(other, f"w{number}", WHALES)
+    assert await stored.scored(scope, "whale", meaning=False) == before
 
 
-async def test_chunks_that_are_not_stored_cannot_be_indexed(sqlite_shelf: Shelf, scope: Scope) -> None:
+async def test_chunks_that_are_not_stored_cannot_be_indexed(stored: Shelf, scope: Scope) -> None:
     from terrace.errors import Internal
 
     ghost = IndexedChunk("chk_ghost", "doc_ghost", "col", "", Chunk(0, Span(0, 1), "x", None))
     with pytest.raises(Internal):
-        await sqlite_shelf.database.write(sqlite_shelf.index.add_text, scope, [ghost])
+        await stored.database.write(stored.index.add_text, scope, [ghost])

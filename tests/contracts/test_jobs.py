@@ -1,21 +1,27 @@
-"""Every job engine behaves like this. Another engine joins by another parameter of `engine`."""
+"""Every job engine behaves like this. Another engine joins by another parameter of `start`."""
 
 import asyncio
+import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
+from tests.brokers import RedisServer, running
+from tests.celery_worker import Engine
+from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavailable
-from terrace.jobs import leaving
+from terrace.jobs import claims, leaving
 from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind, Kept
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.journal import MAX_PAYLOAD
 from terrace.settings import Jobs as Options
-from terrace.storage import Database
+from terrace.storage import Database, SQLiteDatabase
+from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import Scope
 
 QUICK = Options(
@@ -24,13 +30,47 @@ QUICK = Options(
 Start = Callable[..., Awaitable[LocalJobs]]
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(scope="module")
+def one_url(postgres: Postgres) -> Iterator[str]:
+    """A database for all tests here: to make one takes as long as ten of them."""
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """An empty, migrated database of one kind and of the other."""
+    if request.param == "sqlite":
+        path: Path = request.getfixturevalue("tmp_path") / "terrace.db"
+        shutil.copy(request.getfixturevalue("migrated"), path)
+        opened: Database = SQLiteDatabase(path, durability="normal")
+    else:
+        url, server = request.getfixturevalue("one_url"), request.getfixturevalue("postgres")
+        with server.connection(url) as connection:
+            connection.execute("TRUNCATE jobs, job_events, job_workers, leaders")
+        opened = PostgreSQLDatabase(url, connections=4)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of Celery's messages."""
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as server:
+        yield server.url
+
+
+@pytest.fixture(params=["local", "celery"])
 async def start(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Start]:
     """`await start(kind, ..., work=True, **settings)` gives an engine over the test's database."""
     engines: list[LocalJobs] = []
+    celery = request.param == "celery"
+    broker = request.getfixturevalue("broker") if celery else ""
 
     async def start(*kinds: JobKind, work: bool = True, **settings: Any) -> LocalJobs:
-        engine = LocalJobs(database, QUICK.model_copy(update=settings), kinds)
+        options = QUICK.model_copy(update=settings)
+        engine = Engine(database, options, kinds, broker) if celery else LocalJobs(database, options, kinds)
         engines.append(engine)
         if work:
             await engine.start()
@@ -123,6 +163,12 @@ async def test_many_jobs_in_one_go(start: Start, scope: Scope) -> None:
     )
     results = [(await ended(jobs, scope, each)).result for each in ids]
     assert [result["payload"]["n"] for result in results if result] == list(range(500))
+
+
+async def test_a_worker_without_work_beats_too(start: Start, scope: Scope) -> None:
+    jobs = await start(JobKind("echo", echo))
+    assert await jobs.database.write(claims.beat, jobs.worker_id, [], 30.0) == {}
+    assert await jobs.database.write(claims.beat, jobs.worker_id, [("job_of_nobody", 1)], 30.0) == {}
 
 
 # -- what cannot be put in
@@ -265,7 +311,7 @@ async def test_idle_time_does_not_lengthen_the_wait(start: Start, scope: Scope) 
         session.execute(text("UPDATE jobs SET run_at = :put WHERE state = 'queued'"), {"put": at - 10.5})
 
     await jobs.database.write(past)
-    job = await jobs.get(scope, ids[-1])
+    job = await jobs.get(scope, max(ids[13:]))  # all are of the same moment
     assert job.position == 2
     assert job.expected_wait is not None
     assert 2 < job.expected_wait < 6  # three at one a second, not at thirteen in four minutes

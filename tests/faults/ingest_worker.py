@@ -14,7 +14,7 @@ from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.processes import Processes
 from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding.hashing import HashEmbedder
-from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.index import open_index
 from terrace.knowledge.ingest import Ingest
 from terrace.knowledge.parsers import FileParser
 from terrace.knowledge.receiving import Door
@@ -39,7 +39,7 @@ class SlowEmbedder(HashEmbedder):
 class House:
     def __init__(self, database: Any, blobs: FolderBlobs, jobs: LocalJobs, processes: Processes, settings: Settings):
         self.database, self.blobs, self.jobs = database, blobs, jobs
-        self.index = SQLiteIndex(database)
+        self.index = open_index(database)
         files = FileParser(settings.knowledge, processes)
         door = Door(blobs, processes, settings.knowledge)
         self.knowledge = Knowledge(database, blobs, jobs, self.index, door, files)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlmodel import Session
+from tests.conftest import POSTGRESQL
 
 from terrace.errors import Unavailable
 from terrace.jobs import claims, doctor, endings, retention
@@ -177,6 +178,7 @@ async def test_a_job_cancelled_while_its_worker_was_dead_is_cancelled(start: Any
     assert (await jobs.get(scope, job_id)).state == "cancelled"
 
 
+@pytest.mark.skipif(POSTGRESQL, reason="about SQLite; test_many_workers.py has PostgreSQL's")
 async def test_two_workers_on_one_file_run_each_job_once(start: Any, database: SQLiteDatabase, scope: Scope) -> None:
     ran: Counter[str] = Counter()
 
@@ -314,12 +316,13 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
     assert machine.process_of(2**22 + 1) is None
 
 
+@pytest.mark.skipif(POSTGRESQL, reason="about SQLite; test_many_workers.py has PostgreSQL's")
 async def test_claiming_does_not_slow_down_with_the_queue(start: Any, scope: Scope) -> None:
     """The plan asks the index for the head of each tenant's queue, and sorts nothing."""
     jobs = await start(JobKind("work", Gate()), work=False)
 
     def plan(session: Session, statement: Any) -> str:
-        values = {"lane": "io", "tenant": "a", "limit": 5, "now": 0.0}
+        values = {"lane": "io", "tenant": "a", "count": 5, "now": 0.0}
         names = {name: values[name] for name in statement.compile().params}
         rows = session.execute(text(f"EXPLAIN QUERY PLAN {statement.text}"), names).all()
         return " ".join(str(row[3]) for row in rows)

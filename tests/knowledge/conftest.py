@@ -17,7 +17,7 @@ from terrace.jobs.processes import Processes
 from terrace.knowledge.base import Chunk, Page, Parsed, Span
 from terrace.knowledge.doctor import Doctor
 from terrace.knowledge.embedding.hashing import HashEmbedder
-from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.index import open_index
 from terrace.knowledge.ingest import Ingest
 from terrace.knowledge.media import sniff
 from terrace.knowledge.pages import PageMarks
@@ -107,7 +107,7 @@ class Library:
         self.processes = processes
         self.blobs = MemoryBlobs()
         self.parser = Paragraphs()
-        self.index = SQLiteIndex(database)
+        self.index = open_index(database)
         self.embedder: Any = HashEmbedder()
         self.jobs = LocalJobs(database, settings.Jobs(cpu_slots=3, backoff=0.01))  # at work once it is started
         self.use(self.embedder)

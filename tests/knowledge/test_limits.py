@@ -84,13 +84,15 @@ async def test_uploads_at_once_do_not_pass_the_limit_together(library: Any, benc
 
 
 async def test_counting_is_quick_where_there_are_many(library: Any, bench: Bench) -> None:
-    """By the index alone."""
+    """By the index alone, as SQLite says it; PostgreSQL reads an empty table any way it likes."""
+    explain = "EXPLAIN QUERY PLAN" if library.database.dialect == "sqlite" else "EXPLAIN"
     plan = await library.database.read(
         lambda session: (
             session.connection()
-            .exec_driver_sql("EXPLAIN QUERY PLAN SELECT COUNT(*), SUM(bytes) FROM documents WHERE tenant_id = 'acme'")
+            .exec_driver_sql(f"{explain} SELECT COUNT(*), SUM(bytes) FROM documents WHERE tenant_id = 'acme'")
             .all()
         )
     )
-    assert any("COVERING INDEX" in row[-1] for row in plan), plan
+    if library.database.dialect == "sqlite":
+        assert any("COVERING INDEX" in row[-1] for row in plan), plan
     assert await library.database.read(store.stored, Subject("acme", "user", "usr_ada")) == (0, 0)

@@ -8,11 +8,11 @@ import pytest
 from sqlmodel import Session
 
 from terrace.errors import Invalid, Missing, Unavailable
-from terrace.knowledge.base import Chunk, Filter, IndexedChunk, Span
+from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Span
 from terrace.knowledge.embedding.absent import AbsentEmbedder
 from terrace.knowledge.embedding.base import EmbeddingAbsent
 from terrace.knowledge.embedding.hashing import HashEmbedder
-from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.index import open_index
 from terrace.knowledge.index.fusion import fuse
 from terrace.knowledge.index.words import content_words, match_expression
 from terrace.knowledge.search import Search, document_url
@@ -27,9 +27,9 @@ Put = Callable[[str], Awaitable[None]]
 
 
 @pytest.fixture
-async def index(database: Database, scope: Scope) -> SQLiteIndex:
+async def index(database: Database, scope: Scope) -> Index:
     """Holds one document of one chunk, in the collection Handbook."""
-    index = SQLiteIndex(database)
+    index = open_index(database)
     vectors = await EMBEDDER.embed([LEAVE])
 
     def write(session: Session) -> None:
@@ -60,7 +60,7 @@ async def index(database: Database, scope: Scope) -> SQLiteIndex:
 
 
 @pytest.fixture
-def search(database: Database, index: SQLiteIndex) -> Search:
+def search(database: Database, index: Index) -> Search:
     return Search(database, index, EMBEDDER)
 
 
@@ -120,7 +120,7 @@ async def test_an_unknown_collection_is_named(search: Search, scope: Scope, othe
         await search.search(other, "leave", filter=Filter(collections=("col_1",)))
 
 
-async def test_without_an_embedding_words_do(database: Database, index: SQLiteIndex, scope: Scope) -> None:
+async def test_without_an_embedding_words_do(database: Database, index: Index, scope: Scope) -> None:
     search = Search(database, index, AbsentEmbedder("none", "Switched off."))
     result = await search.search(scope, "parental leave")
     assert (result.mode, result.embedding, len(result.hits)) == ("text", None, 1)
@@ -129,7 +129,7 @@ async def test_without_an_embedding_words_do(database: Database, index: SQLiteIn
 
 
 async def test_an_embedding_that_fails_does_not_fail_a_search(
-    database: Database, index: SQLiteIndex, scope: Scope, caplog: pytest.LogCaptureFixture
+    database: Database, index: Index, scope: Scope, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(HashEmbedder):
         async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Any = None) -> Any:

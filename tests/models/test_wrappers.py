@@ -43,7 +43,8 @@ class NoMeter:
     def begin(self, scope: Scope, demand: Demand) -> Meter:
         raise Limited("No room.", code="limit_reached")
 
-    wait = begin
+    async def wait(self, scope: Scope, demand: Demand, patience: float) -> Meter:
+        return self.begin(scope, demand)
 
 
 def away(code: str = "upstream_unreachable", after: float | None = None) -> Unavailable:

@@ -2,15 +2,20 @@
 
 import importlib
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, inspect, text
 from sqlmodel import SQLModel
+from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Internal, Invalid
 from terrace.settings import Settings
-from terrace.storage import SQLiteDatabase, migrate, open_database
+from terrace.storage import Database, SQLiteDatabase, migrate, open_database
+from terrace.storage.postgresql import PostgreSQLDatabase
+from terrace.storage.postgresql.engine import engine_for
+from terrace.storage.postgresql.migrating import migrate_once
 
 ROOT = Path(migrate.__file__).parent.parent
 BOOKKEEPING = {"alembic_version"}
@@ -32,19 +37,59 @@ def tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names()) - BOOKKEEPING
 
 
-async def test_up_down_and_up_again(empty: SQLiteDatabase) -> None:
-    await empty.write(lambda session: migrate.migrate(session.connection()))
-    whole = await empty.read(lambda session: tables(session.connection()))
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def bare(request: pytest.FixtureRequest, empty: SQLiteDatabase) -> AsyncIterator[Database]:
+    """With nothing in it, of one kind and of the other."""
+    if request.param == "sqlite":
+        yield empty
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.create(empty=True)
+    database = PostgreSQLDatabase(url, connections=2)
+    yield database
+    await database.close()
+    server.drop(url)
+
+
+async def test_up_down_and_up_again(bare: Database) -> None:
+    await bare.write(migrate_once)
+    whole = await bare.read(lambda session: tables(session.connection()))
     for revision in [*reversed(revisions()[:-1]), "base"]:
-        await empty.write(lambda session, to: migrate.migrate(session.connection(), to), revision)
-    assert await empty.read(lambda session: tables(session.connection())) == set()
-    await empty.write(lambda session: migrate.migrate(session.connection()))
-    assert await empty.read(lambda session: tables(session.connection())) == whole
+        await bare.write(migrate_once, revision)
+    assert await bare.read(lambda session: tables(session.connection())) == set()
+    await bare.write(migrate_once)
+    assert await bare.read(lambda session: tables(session.connection())) == whole
+
+
+COLUMNS = """SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns
+WHERE table_schema = 'public'"""
+INDEXES = """SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'"""
+KEYS = """SELECT conrelid::regclass::text, contype::text, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace"""
+
+
+async def test_the_schema_is_what_the_rooms_declare_on_postgresql(postgres: Postgres, postgres_url: str) -> None:
+    declare()
+    names = set(SQLModel.metadata.tables) - {"chunk_vectors"}  # whose vectors are pgvector's
+    made = postgres.create(empty=True)
+    engine = engine_for(made)
+    with engine.begin() as connection:
+        SQLModel.metadata.create_all(connection)
+    engine.dispose()
+    found = []
+    for url in (made, postgres_url):
+        with postgres.connection(url) as connection:
+            rows = [row for each in (COLUMNS, INDEXES, KEYS) for row in connection.execute(each).fetchall()]
+        found.append({tuple(row) for row in rows if row[0] in names})
+    postgres.drop(made)
+    declared, migrated = found
+    assert sorted(declared - migrated, key=str) == []
+    assert sorted(migrated - declared, key=str) == []
 
 
 def declare() -> None:
     """Load every room's tables."""
-    for path in ROOT.rglob("tables.py"):
+    for path in [*ROOT.rglob("tables.py"), ROOT / "storage" / "leading.py"]:
         importlib.import_module("terrace." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
@@ -79,12 +124,15 @@ async def test_the_schema_is_what_the_rooms_declare(empty: SQLiteDatabase, tmp_p
 
 NOBODYS = {
     "job_workers",  # processes serve every tenant
+    "leaders",  # and one of them leads
     "prices",  # the installation's
     "generations",  # so are these: the embedding model is a setting
     "tenants",
     "users",  # a person may belong to several tenants
     "identities",
     "password_resets",
+    "limit_members",  # those processes
+    "limit_meeting",  # and where they meet
 }
 
 

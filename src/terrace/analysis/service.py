@@ -215,6 +215,13 @@ class Analyses:
             raise Conflict("This file is still arriving.", code="not_saved_yet")
         return store.shown(row), self._blobs.stream(row.blob)
 
+    async def original_link(self, scope: Scope, analysis_id: str) -> str | None:
+        """Where the file can be fetched from for a few minutes, past this server; None where it must be streamed."""
+        row = await self._database.read(store.get, scope, analysis_id)
+        if row.state == "saving":
+            return None
+        return await self._blobs.link(row.blob, name=row.name, media_type=row.media_type)
+
     async def page_image(self, scope: Scope, analysis_id: str, number: int) -> tuple[bytes, str]:
         """(bytes, media type) of a page as the model was given it. Raises Missing."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from tempfile import NamedTemporaryFile
 
-from terrace.accounts.limits.memory import MemoryLimits
+from terrace.accounts.limits.shared.limits import SharedLimits
 from terrace.accounts.opening import Accounts, open_accounts
 from terrace.accounts.secret import load_secret
 from terrace.analysis.leaving import Leaving as AnalysesLeaving
@@ -17,6 +17,7 @@ from terrace.analysis.running import Tools
 from terrace.analysis.service import Analyses
 from terrace.analysis.tasks import kinds as analysis_kinds
 from terrace.assembly import leaving
+from terrace.assembly.engines import open_engine
 from terrace.assembly.joints import Upstream, collection_names, cost_of, job_starter, stored_by, turns_of
 from terrace.batches import running as batches_running
 from terrace.batches.base import Answer
@@ -40,6 +41,7 @@ from terrace.chat.rag import RAG
 from terrace.chat.service import Chat
 from terrace.chat.tasks import kinds as chat_kinds
 from terrace.errors import Invalid
+from terrace.jobs.carriers import open_carrier
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.processes import Processes
 from terrace.knowledge.doctor import Doctor
@@ -49,12 +51,13 @@ from terrace.knowledge.generations.base import REEMBED
 from terrace.knowledge.generations.queries import RecentQueries
 from terrace.knowledge.generations.service import Generations
 from terrace.knowledge.generations.serving import ServingEmbedder
+from terrace.knowledge.health.base import InspectedIndex
 from terrace.knowledge.health.retrievals import Retrievals
 from terrace.knowledge.health.service import Health
 from terrace.knowledge.health.store import CHECK
 from terrace.knowledge.health.tasks import CHECK_ALL, TIDY
 from terrace.knowledge.health.tasks import job_kinds as health_kinds
-from terrace.knowledge.index import SQLiteIndex
+from terrace.knowledge.index import open_index
 from terrace.knowledge.ingest import Ingest
 from terrace.knowledge.parsers import FileParser
 from terrace.knowledge.quoting import QuotingRanker
@@ -76,8 +79,7 @@ from terrace.outbound import Outbound, open_outbound
 from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
 from terrace.settings import Settings
-from terrace.storage import Database, open_database
-from terrace.storage.blobs import FolderBlobs
+from terrace.storage import Blobs, Database, open_blobs, open_database
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.metrics import Metrics
 from terrace.telemetry.prices import Prices
@@ -101,12 +103,12 @@ DISCOVERED = ("openai", "anthropic", "ollama")  # providers that may be there wi
 class House:
     settings: Settings
     database: Database
-    blobs: FolderBlobs
+    blobs: Blobs
     jobs: LocalJobs
     models: Models
     transport: Transport
     embedder: StatefulEmbedder
-    index: SQLiteIndex
+    index: InspectedIndex
     search: Search
     knowledge: Knowledge
     sources: DocumentSources
@@ -123,7 +125,7 @@ class House:
     ledger: Ledger
     usage: UsageReport
     prices: Prices
-    limits: MemoryLimits
+    limits: SharedLimits
     files: Files
     batches: Batches
     schedules: Schedules
@@ -153,8 +155,13 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         ledger = Ledger(database, settings.data / "usage")
         usage = UsageReport(database, ledger)
         prices = Prices(database)
-        limits = MemoryLimits(database, ledger, prices, metrics.record, settings.limits, stored=stored_by)
-        blobs = FolderBlobs(settings.data / "blobs")
+        limits = SharedLimits(
+            database, ledger, prices, metrics.record, settings.limits, stored=stored_by, redis=settings.redis
+        )
+        if settings.redis.url:
+            metrics.redis_up.labels("limits").set_function(lambda: float(limits.through_redis))
+        blobs = await open_blobs(settings)
+        stack.push_async_callback(blobs.close)
         processes = Processes(settings.jobs.cpu_slots + 1)  # one more, so that a page picture need not wait for files
         stack.push_async_callback(processes.close)
         askers = Processes(2)  # of other databases: one that takes its time holds up no document
@@ -167,14 +174,18 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         purses = Purses(limits, limits.largest, prices.of)
         models = open_models(settings.models, transport, QuotingRanker(embedder), purses, os.environ)
         stack.push_async_callback(models.close)
-        index = SQLiteIndex(database)
+        index = open_index(database)
+        stack.push_async_callback(index.close)
         retrievals = Retrievals(database)
         stack.push_async_callback(retrievals.close)
         queries = RecentQueries(database)
         stack.push_async_callback(queries.close)
         serving = ServingEmbedder(embedder)
         search = Search(database, index, serving, retrievals.count, queries.asked)
-        jobs = LocalJobs(database, settings.jobs)
+        jobs = open_engine(settings, database)
+        jobs.carry(open_carrier(settings.redis))
+        if settings.redis.url:
+            metrics.redis_up.labels("events").set_function(lambda: float(jobs.carrier.carries))
         stack.push_async_callback(jobs.close)
         outbound = open_outbound(settings.outbound)
         stack.push_async_callback(outbound.close)

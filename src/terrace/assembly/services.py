@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ from terrace import __version__
 from terrace.assembly.house import House
 from terrace.chat.questions import Questions
 from terrace.errors import Invalid, TerraceError
+from terrace.jobs.engines.celery import CeleryJobs
 from terrace.storage import Database
 from terrace.types import Scope
 from terrace.web import app
@@ -18,8 +20,14 @@ from terrace.web.edge import ASGI
 from terrace.web.services import Services
 
 
-def application(house: House) -> ASGI:
-    return app.build(_services(house), house.doorkeeper, house.openai)
+def application(house: House, told: Callable[[], dict[str, str]] = dict) -> ASGI:
+    """`told` adds its lines to those of `/ready`."""
+    return app.build(_services(house, told), house.doorkeeper, house.openai)
+
+
+def small_application(house: House, told: Callable[[], dict[str, str]] = dict) -> ASGI:
+    """Of a process without doors: `/health`, `/ready` and `/metrics`."""
+    return app.build_small(_services(house, told), house.doorkeeper)
 
 
 def openapi() -> dict[str, Any]:
@@ -27,7 +35,7 @@ def openapi() -> dict[str, Any]:
     return app.describe()
 
 
-def _services(house: House) -> Services:
+def _services(house: House, told: Callable[[], dict[str, str]]) -> Services:
     begun = time.monotonic()
 
     async def submit(scope: Scope, kind: str, payload: dict[str, Any], **options: Any) -> str:
@@ -43,6 +51,10 @@ def _services(house: House) -> Services:
             "database": await _checked(house.database),
             "embedding": "ok: words alone, " + state.why if state.state == "absent" else f"ok: {state.model}",
             "model": f"ok: {answering.model}",
+            **({"events": house.jobs.carrier.state} if house.settings.redis.url else {}),
+            **({"limits": house.limits.state} if house.settings.redis.url else {}),
+            **({"broker": house.jobs.publishing} if isinstance(house.jobs, CeleryJobs) else {}),
+            **told(),
         }
 
     async def status(scope: Scope) -> dict[str, Any]:

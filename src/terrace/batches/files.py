@@ -111,6 +111,12 @@ class Files:
         row = await self._database.read(store.file, scope, file_id)
         return store.shown(row), self._blobs.stream(row.blob)
 
+    async def link(self, scope: Scope, file_id: str) -> str | None:
+        """Where the file can be fetched from for a few minutes, past this server; None where it must be streamed.
+        Raises Missing."""
+        row = await self._database.read(store.file, scope, file_id)
+        return await self._blobs.link(row.blob, name=row.name, media_type="application/octet-stream")
+
     async def delete(self, scope: Scope, file_id: str) -> None:
         """Raises Missing, or Conflict while a batch reads it."""
         await self._database.write(store.remove_file, scope, file_id)

@@ -2,8 +2,8 @@
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -70,7 +70,7 @@ class Chat:
             return _asked_before(text, *known)
         choice = await self._models.resolve(ask.model, scope)
         free = await self._is_known(scope, ask, text, choice.id)
-        with self._held(scope, choice, text, ask, Unlimited() if free else self._limits) as hold:
+        async with self._held(scope, choice, text, ask, Unlimited() if free else self._limits) as hold:
             return await self._database.write(self._ask, scope, ask, text, choice.id, hold)
 
     async def regenerate(
@@ -78,7 +78,7 @@ class Chat:
     ) -> Started:
         """Another answer beside the one named (or to the user's message named), asked for in the same way."""
         choice = await self._models.resolve(model, scope)
-        with self._held(scope, choice) as hold:
+        async with self._held(scope, choice) as hold:
             return await self._database.write(
                 self._regenerate, scope, conversation_id, message_id, model, choice.id, hold
             )
@@ -142,14 +142,14 @@ class Chat:
         asking = Asking(text, model, (), ask.use_rag, ask.collections, ask.tags, ask.passages)
         return await self._cache.knows(scope, asking)
 
-    @contextmanager
-    def _held(
+    @asynccontextmanager
+    async def _held(
         self, scope: Scope, choice: Choice, text: str = "", ask: Ask | None = None, limits: Limits | None = None
-    ) -> Iterator[Hold]:
+    ) -> AsyncIterator[Hold]:
         """Room for an answer, until its job has it. Raises Limited, Denied."""
         passages = 0 if ask is not None and ask.use_rag is False else (ask and ask.passages) or self._options.passages
         expected = bound(text.encode()) + RULES_TOKENS + passages * PASSAGE_TOKENS
-        hold = (limits or self._limits).hold(
+        hold = await (limits or self._limits).hold_waiting(
             scope, Demand(choice.provider.name, choice.kind, choice.model, "chat", expected)
         )
         try:

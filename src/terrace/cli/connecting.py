@@ -122,7 +122,8 @@ def _private(settings: Settings, *, working: bool) -> Iterator[tuple[str, str]]:
     jobs = settings.jobs.model_copy(update={"workers": working, "drain": 1.0})
     lasting = settings.web.public_url or (f"http://localhost:{settings.port}" if settings.port else "")
     web = settings.web.model_copy(update={"shutdown_grace": 2.0, "public_url": lasting})  # in links that outlive it
-    settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "jobs": jobs, "web": web})
+    role = "all" if working else "api"
+    settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "role": role, "jobs": jobs, "web": web})
     token = f"trt_{secrets.token_urlsafe(32)}"
     address: list[str] = []
     failure: list[BaseException] = []

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from terrace.cli.output import say
+from terrace.errors import Invalid
 from terrace.settings import Settings
 
 EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")
@@ -18,10 +19,22 @@ SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # add
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+Role = Annotated[
+    str | None,
+    typer.Option(help="What this process does of it all: all, api, worker, scheduler or inference (docs/roles.md)."),
+]
+WorkerPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Tell at this port how it does: /health, /ready, /metrics. Else at none."),
+]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Beyond loopback, ask nobody who they are before the first account.")
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser, where there is a desktop.")]
+
+Engine = Annotated[
+    str | None, typer.Option(help="What brings it jobs: local (the database itself) or celery (a broker).")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,12 +42,22 @@ def register(app: typer.Typer) -> None:
     app.command()(worker)
 
 
-def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open: Open = False) -> None:
-    """Start the server: the page, the API and the workers, in one process."""
+def serve(
+    host: Host = None, port: Port = None, role: Role = None, insecure: Insecure = False, open: Open = False
+) -> None:
+    """Start the server: the page, the API and the workers, in one process; or what `--role` names of it."""
+    given = {"host": host, "port": port, "role": role, "insecure": insecure or None}
+    start(Settings.load(**{name: value for name, value in given.items() if value is not None}), open=open)
+
+
+def start(settings: Settings, *, open: bool) -> None:
+    """Serve until a signal comes, and tell people where."""
     from terrace import assembly
 
-    given = {"host": host, "port": port, "insecure": insecure or None}
-    settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
+    if settings.role not in ("all", "api"):
+        assembly.check(settings)
+        _serve_part(settings)
+        return
     elsewhere = ""
 
     def started(url: str) -> None:
@@ -61,6 +84,17 @@ def serve(host: Host = None, port: Port = None, insecure: Insecure = False, open
     _run(settings, assembly.serve(settings, started=started, ownerless=ownerless))
 
 
+def _serve_part(settings: Settings) -> None:
+    """A role without a page."""
+    from terrace import assembly
+
+    def started(url: str) -> None:
+        say(f"Terrace's {settings.role} is ready at {url}  (Ctrl-C stops it)")
+        sys.stdout.flush()
+
+    _run(settings, assembly.serve(settings, started=started))
+
+
 def _elsewhere(settings: Settings, url: str) -> str:
     """The address for people on other machines; `url` where there is no other."""
     if settings.web.public_url:
@@ -83,15 +117,32 @@ def _desktop() -> bool:
     return graphical and sys.stdout.isatty() and "SSH_CONNECTION" not in os.environ
 
 
-def worker() -> None:
+def worker(host: Host = None, port: WorkerPort = None, engine: Engine = None) -> None:
     """Run jobs in a process of its own, on the same data as a server."""
     from terrace import assembly
 
-    settings = Settings.load()
+    given: dict[str, Any] = {"host": host, "jobs": {"engine": engine} if engine else None}
+    settings = Settings.load(role="worker", **{name: value for name, value in given.items() if value is not None})
     assembly.check(settings)
+    if settings.jobs.engine == "celery":
+        if port is not None:
+            raise Invalid("A worker of Celery has no door: leave out --port, and ask Flower or `celery inspect ping`.")
+        _carry(settings)
+        return
+    if port is not None:
+        _serve_part(settings.model_copy(update={"port": port}))
+        return
     say(f"Working on the jobs in {settings.data} (Ctrl-C stops)")
     sys.stdout.flush()
     _run(settings, assembly.work(settings))
+
+
+def _carry(settings: Settings) -> None:
+    from terrace.assembly.celery import carried
+
+    say(f"Celery's workers run the jobs of {settings.redis.prefix} (Ctrl-C stops)")
+    sys.stdout.flush()
+    _run(settings, carried(settings))
 
 
 def _run(settings: Settings, work: Coroutine[Any, Any, None]) -> None:

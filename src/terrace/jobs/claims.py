@@ -1,7 +1,8 @@
 """Who runs what: fair claiming, leases, heartbeats, and the workers that hold them.
 
 Claiming asks the index of queued jobs once for each tenant that has any (a skip scan), so its cost depends on the
-number of tenants and of free slots, never on how many jobs wait.
+number of tenants and of free slots, never on how many jobs wait. On PostgreSQL one worker claims at a time, so that the
+caps hold whoever else claims.
 
 Work in bulk (a priority below zero) leaves a part of the slots, and of its tenant's share, to everything else: who asks
 something while ten thousand messages are written finds a place at once.
@@ -10,25 +11,35 @@ something while ten thousand messages are written finds a place at once.
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Row, bindparam, text
 from sqlmodel import Session
 
 from terrace.jobs.base import Lane
 from terrace.jobs.journal import Journal, stored
+from terrace.jobs.statements import Locking, is_postgresql
 from terrace.types import Scope, now
 
 PROMOTE_BATCH = 1000
 BULK_SHARE = 0.8  # of the slots, and of a tenant's cap, that jobs of a priority below zero may fill
-PAIRS = 500  # (id, attempt) pairs in one statement
+CLAIM_LOCK = 7_308_339_936_013_017_185  # whoever claims on PostgreSQL holds it
+CLAIM_SECONDS = 5  # a process stopped amid a claim loses the lock after so long
 
-PROMOTE = text(
-    "UPDATE jobs SET state = 'queued', updated_at = :now WHERE id IN ("
-    f"SELECT id FROM jobs WHERE state = 'waiting' AND run_at <= :now ORDER BY run_at LIMIT {PROMOTE_BATCH}) "
-    "RETURNING tenant_id"
+# One claim at a time, so that what runs is counted right; and no plan from before the queue was full.
+ALONE = text(
+    f"SELECT pg_advisory_xact_lock({CLAIM_LOCK}), set_config('enable_seqscan', 'off', true), "
+    f"set_config('idle_in_transaction_session_timeout', '{CLAIM_SECONDS}s', true)"
 )
+DUE = Locking(
+    f"SELECT id FROM jobs WHERE state = 'waiting' AND run_at <= :now ORDER BY run_at LIMIT {PROMOTE_BATCH}", skip=True
+)
+PROMOTE = text(
+    "UPDATE jobs SET state = 'queued', updated_at = :now WHERE id IN :ids AND state = 'waiting' AND run_at <= :now "
+    "RETURNING tenant_id"
+).bindparams(bindparam("ids", expanding=True))
 NEXT_DUE = text("SELECT run_at FROM jobs WHERE state = 'waiting' AND run_at IS NOT NULL ORDER BY run_at LIMIT 1")
+QUEUED = text("SELECT 1 FROM jobs WHERE state = 'queued' AND lane = :lane LIMIT 1")
 TENANTS = text(
     "WITH RECURSIVE waiting(tenant) AS ("
     "SELECT (SELECT tenant_id FROM jobs WHERE state = 'queued' AND lane = :lane ORDER BY tenant_id LIMIT 1) "
@@ -37,22 +48,31 @@ TENANTS = text(
     "SELECT tenant FROM waiting WHERE tenant IS NOT NULL"
 )
 RUNNING = text("SELECT tenant_id, COUNT(*) AS n FROM jobs WHERE state = 'running' GROUP BY tenant_id")
+RUNNING_OF = text("SELECT COUNT(*) FROM jobs WHERE state = 'running' AND tenant_id = :tenant")
+HEAD = (
+    "id, tenant_id, user_id, key_id, kind, lane, attempt + 1 AS attempt, failures, crashes, run_at, parent_id, "
+    "payload, priority"
+)
 HEADS = text(
-    "SELECT id, tenant_id, user_id, key_id, kind, attempt, failures, crashes, run_at, parent_id, payload, priority "
-    "FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
-    "ORDER BY priority DESC, run_at, id LIMIT :limit"
+    f"SELECT {HEAD} FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
+    "ORDER BY priority DESC, run_at, id LIMIT :count"
 )
+HEADS_OF_ALL = text(  # the same for all tenants at once, where each statement is a round trip
+    "SELECT head.* FROM unnest(CAST(:tenants AS text[]), CAST(:counts AS integer[])) AS share(tenant, count) "
+    f"CROSS JOIN LATERAL (SELECT {HEAD} FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = share.tenant "
+    "ORDER BY priority DESC, run_at, id LIMIT share.count FOR NO KEY UPDATE SKIP LOCKED) AS head"
+)
+NAMED = Locking(f"SELECT {HEAD} FROM jobs WHERE id = :id AND state = 'queued'", skip=True)
 TAKE = text(
-    "UPDATE jobs SET state = 'running', attempt = :attempt, worker_id = :worker, lease_until = :lease_until, "
-    "started_at = :now, updated_at = :now, progress = NULL WHERE id = :id AND state = 'queued'"
-)
-BEAT = (
-    "UPDATE jobs SET lease_until = :lease_until WHERE (id, attempt) IN (VALUES {pairs}) AND state = 'running' "
-    "AND worker_id = :worker RETURNING id, cancel_requested"
+    "UPDATE jobs SET state = 'running', attempt = attempt + 1, worker_id = :worker, lease_until = :lease_until, "
+    "started_at = :now, updated_at = :now, progress = NULL WHERE id IN :ids"
+).bindparams(bindparam("ids", expanding=True))
+BEAT = text("UPDATE jobs SET lease_until = :lease_until WHERE id IN :ids RETURNING id, cancel_requested").bindparams(
+    bindparam("ids", expanding=True)
 )
 CANCELLING = text("SELECT id FROM jobs WHERE state = 'running' AND worker_id = :worker AND cancel_requested")
-HELD = text("SELECT id, attempt FROM jobs WHERE id IN :ids AND state = 'running' AND worker_id = :worker").bindparams(
-    bindparam("ids", expanding=True)
+HELD = Locking(
+    "SELECT id, attempt FROM jobs WHERE id IN :ids AND state = 'running' AND worker_id = :worker ORDER BY id", "ids"
 )
 
 
@@ -129,8 +149,10 @@ def claim(
     """Take at most `free` jobs of each lane, of a priority below zero at most `bulk` (where it is told).
 
     Delayed jobs whose time has come are queued first."""
+    if is_postgresql(session):
+        session.execute(ALONE)
     moment = now()
-    journal.notice.tenants.update(session.execute(PROMOTE, {"now": moment}).scalars())
+    promote(session, journal, moment)
     claimed: list[Claimed] = []
     running: dict[str, int] | None = None
     for lane, slots in free.items():
@@ -142,20 +164,51 @@ def claim(
             running = {row.tenant_id: row.n for row in session.execute(RUNNING)}
         bulk_left = slots if bulk is None else bulk.get(lane, slots)
         while shares := share(slots, tenants, running, cap, turns[lane]):
-            taken = 0
+            heads = _heads(session, lane, shares)
+            found: list[Claimed] = []
             for tenant, count in shares.items():
                 most = min(bulk_left, max(0, bulk_share(cap) - running.get(tenant, 0)))
-                found, taken_bulk = _heads(session, lane, tenant, count, most)
+                jobs, taken_bulk = _without_bulk(heads.get(tenant, ()), most)
                 bulk_left -= taken_bulk
-                running[tenant] = running.get(tenant, 0) + len(found)
-                taken += len(found)
-                if len(found) < count:
+                running[tenant] = running.get(tenant, 0) + len(jobs)
+                if len(jobs) < count:
                     tenants.discard(tenant)
-                claimed += found
-                _take(session, found, worker, moment + lease, moment)
-            slots -= taken
+                found += jobs
+            _take(session, found, worker, moment + lease, moment)
+            slots -= len(found)
+            claimed += found
     _announce(journal, claimed)
     return claimed
+
+
+def claim_one(
+    session: Session, journal: Journal, job_id: str, *, worker: str, cap: int, lease: float
+) -> Claimed | None:
+    """Take this very job; None when it isn't queued any more, or its tenant has as many running as it may."""
+    if is_postgresql(session):
+        session.execute(ALONE)
+    row = session.execute(NAMED.on(session), {"id": job_id}).first()
+    if row is None or session.execute(RUNNING_OF, {"tenant": row.tenant_id}).scalar_one() >= cap:
+        return None
+    moment, job = now(), _claimed(row)
+    _take(session, [job], worker, moment + lease, moment)
+    _announce(journal, [job])
+    return job
+
+
+def promote(session: Session, journal: Journal, moment: float) -> None:
+    """Queue delayed jobs whose time has come."""
+    due = list(session.execute(DUE.on(session), {"now": moment}).scalars())
+    if due:
+        journal.notice.tenants.update(session.execute(PROMOTE, {"ids": due, "now": moment}).scalars())
+
+
+def waiting(session: Session, lanes: Iterable[Lane]) -> bool:
+    """Whether a claim for these lanes may find anything: cheaper than to try."""
+    due = next_due(session)
+    if due is not None and due <= now():
+        return True
+    return any(session.execute(QUEUED, {"lane": lane}).first() for lane in lanes)
 
 
 def next_due(session: Session) -> float | None:
@@ -166,22 +219,18 @@ def next_due(session: Session) -> float | None:
 
 def beat(session: Session, worker: str, pairs: Sequence[tuple[str, int]], lease: float) -> dict[str, bool]:
     """Prolong the leases of (job, attempt); of each one still held: whether it shall be cancelled."""
-    held: dict[str, bool] = {}
-    for start in range(0, len(pairs), PAIRS):
-        part = pairs[start : start + PAIRS]
-        marks = ", ".join(f"(:i{n}, :a{n})" for n in range(len(part)))
-        values: dict[str, object] = {"lease_until": now() + lease, "worker": worker}
-        for n, (job_id, attempt) in enumerate(part):
-            values |= {f"i{n}": job_id, f"a{n}": attempt}
-        rows = session.execute(text(BEAT.format(pairs=marks)), values)
-        held |= {row.id: bool(row.cancel_requested) for row in rows}
-    return held
+    ids = [job_id for job_id, _ in held(session, worker, pairs)]
+    rows = session.execute(BEAT, {"ids": ids, "lease_until": now() + lease}) if ids else ()
+    return {row.id: bool(row.cancel_requested) for row in rows}
 
 
 def held(session: Session, worker: str, pairs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
-    """The fence: which of these (job, attempt) this worker still owns."""
-    rows = session.execute(HELD, {"ids": [job_id for job_id, _ in pairs], "worker": worker})
-    return {(row.id, row.attempt) for row in rows} & set(pairs)
+    """The fence: which of these (job, attempt) this worker still owns, and will until the transaction ends."""
+    ids = [job_id for job_id, _ in pairs]
+    if not ids:
+        return set()
+    rows = session.execute(HELD.on(session), {"ids": ids, "worker": worker}).all()
+    return {(job_id, attempt) for job_id, attempt in rows} & set(pairs)
 
 
 def cancelling(session: Session, worker: str) -> list[str]:
@@ -189,24 +238,36 @@ def cancelling(session: Session, worker: str) -> list[str]:
     return list(session.execute(CANCELLING, {"worker": worker}).scalars())
 
 
-def _heads(session: Session, lane: Lane, tenant: str, count: int, bulk: int) -> tuple[list[Claimed], int]:
-    """A tenant's next jobs, and how many of them are bulk: they come last, and no more than `bulk`."""
-    rows = session.execute(HEADS, {"lane": lane, "tenant": tenant, "limit": count}).all()
+def _heads(session: Session, lane: Lane, shares: Mapping[str, int]) -> dict[str, list[Row[Any]]]:
+    """Each tenant's next jobs, as many as its share."""
+    if not is_postgresql(session):
+        return {
+            tenant: list(session.execute(HEADS, {"lane": lane, "tenant": tenant, "count": count}))
+            for tenant, count in shares.items()
+        }
+    wanted = {"lane": lane, "tenants": list(shares), "counts": list(shares.values())}
+    heads: dict[str, list[Row[Any]]] = {}
+    for row in session.execute(HEADS_OF_ALL, wanted):
+        heads.setdefault(row.tenant_id, []).append(row)
+    return heads
+
+
+def _without_bulk(rows: Sequence[Row[Any]], most: int) -> tuple[list[Claimed], int]:
+    """A tenant's next jobs, and how many of them are bulk: they come last, and no more than `most`."""
     urgent = sum(row.priority >= 0 for row in rows)
-    rows = rows[: urgent + bulk]
-    return [
-        Claimed(
-            row.id, row.tenant_id, row.user_id, row.key_id, row.kind, lane, row.attempt + 1,
-            row.failures, row.crashes, row.run_at, row.parent_id, row.payload,
-        )
-        for row in rows
-    ], len(rows) - urgent  # fmt: skip
+    rows = rows[: urgent + most]
+    return [_claimed(row) for row in rows], max(0, len(rows) - urgent)
+
+
+def _claimed(row: Row[Any]) -> Claimed:
+    return Claimed._make(row[:-1])  # as HEAD has them, without the priority
 
 
 def _take(session: Session, jobs: Sequence[Claimed], worker: str, lease_until: float, moment: float) -> None:
+    """What we found: nobody else can have taken it since."""
     if jobs:
         fixed = {"worker": worker, "lease_until": lease_until, "now": moment}
-        session.execute(TAKE, [{"id": job.id, "attempt": job.attempt, **fixed} for job in jobs])
+        session.execute(TAKE, {"ids": [job.id for job in jobs], **fixed})
 
 
 def _announce(journal: Journal, claimed: Sequence[Claimed]) -> None:

@@ -22,6 +22,7 @@ from terrace.jobs.base import FINAL, Job, JobError, JobKind, Keep, Kept, OnDead,
 from terrace.jobs.claims import Claimed
 from terrace.jobs.journal import MAX_RESULT, Journal, encode, stored
 from terrace.jobs.sight import EVERYTHING, Sight
+from terrace.jobs.statements import Locking, Many
 from terrace.jobs.store import SELECT, children_of, find, read
 from terrace.types import Scope, now
 
@@ -29,11 +30,18 @@ log = logging.getLogger(__name__)
 
 RECOVER_BATCH = 500
 
-SETTLE = text(
-    "UPDATE jobs SET state = :state, run_at = :run_at, failures = :failures, crashes = :crashes, dead = :dead, "
-    "result = :result, error = :error, finished_at = :finished_at, updated_at = :now, worker_id = NULL, "
-    "lease_until = NULL WHERE id = :id AND attempt = :attempt AND state = 'running'"
+SETTLED = (
+    "state = {0}state, run_at = {0}run_at, failures = {0}failures, crashes = {0}crashes, dead = {0}dead, "
+    "result = {0}result, error = {0}error, finished_at = {0}finished_at, updated_at = {0}now, worker_id = NULL, "
+    "lease_until = NULL"
 )
+SETTLE = Many(
+    f"UPDATE jobs SET {SETTLED.format(':')} WHERE id = :id AND attempt = :attempt AND state = 'running'",
+    f"UPDATE jobs SET {SETTLED.format('given.')} FROM {{rows}} "
+    "WHERE jobs.id = given.id AND jobs.attempt = given.attempt AND jobs.state = 'running'",
+    id="text", attempt="integer", state="text", run_at="double precision", failures="integer", crashes="integer",
+    dead="boolean", result="text", error="text", finished_at="double precision", now="double precision",
+)  # fmt: skip
 MOVE = text(
     "UPDATE jobs SET state = :state, run_at = :run_at, result = :result, error = :error, "
     "finished_at = :finished_at, updated_at = :now WHERE id = :id"
@@ -48,10 +56,8 @@ CHILDREN_IN = text("SELECT id FROM jobs WHERE parent_id = :id AND state IN :stat
     bindparam("states", expanding=True)
 )
 RUNNING = f"{SELECT} WHERE state = 'running' AND"
-EXPIRED = text(f"{RUNNING} lease_until < :now LIMIT {RECOVER_BATCH}")
-HELD_BY = text(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}").bindparams(
-    bindparam("workers", expanding=True)
-)
+EXPIRED = Locking(f"{RUNNING} lease_until < :now LIMIT {RECOVER_BATCH}", skip=True)
+HELD_BY = Locking(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}", "workers", skip=True)
 CHILDLESS = text(f"{SELECT} WHERE state = 'waiting' AND run_at IS NULL AND updated_at < :before LIMIT {RECOVER_BATCH}")
 
 
@@ -110,7 +116,7 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
             _commit(session, ending.outcome.commit)
     _keep(session, rules, endings)
     families = children_of(session, [job.id for job, outcome, _ in endings if outcome.state == "succeeded"])
-    session.execute(SETTLE, [_settled(job, outcome, moment, job.id in families) for job, outcome, _ in endings])
+    SETTLE.run(session, [_settled(job, outcome, moment, job.id in families) for job, outcome, _ in endings])
     logs, parents = [], []
     for job, outcome, seq in endings:
         state: State = "waiting" if job.id in families else outcome.state
@@ -374,9 +380,9 @@ def tell_end(session: Session, journal: Journal, scope: Scope, job_id: str) -> N
 
 def recover(session: Session, journal: Journal, rules: Rules, dead_workers: Sequence[str] = ()) -> int:
     """Take back what dead workers hold and what outlived its lease; returns how many."""
-    rows = list(session.execute(EXPIRED, {"now": now()}).mappings())
+    rows = list(session.execute(EXPIRED.on(session), {"now": now()}).mappings())
     if dead_workers:
-        rows += session.execute(HELD_BY, {"workers": list(dead_workers)}).mappings()
+        rows += session.execute(HELD_BY.on(session), {"workers": list(dead_workers)}).mappings()
     jobs = {row["id"]: row for row in rows}
     endings = []
     for row in jobs.values():

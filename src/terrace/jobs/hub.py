@@ -5,9 +5,12 @@ A subscriber never holds more than a bounded number of events: a slow one drops 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 from terrace.jobs.base import EventId, JobEvent
+
+Key = TypeVar("Key")
 
 HELD_EVENTS = 512  # what a slow subscriber may have waiting before it must read the table
 
@@ -19,6 +22,7 @@ class Subscription:
         self.events: deque[JobEvent] = deque()
         self.stale = True
         self.closed = False
+        self.reached: EventId | None = None  # what came up to here was read or put; None while it is being read
         self._news = asyncio.Event()
         self._leave = leave
 
@@ -27,6 +31,8 @@ class Subscription:
             self.events.extend(events)
             if len(self.events) > HELD_EVENTS:
                 self.poke()
+            elif self.reached is not None and self.events:
+                self.reached = max(self.reached, self.events[-1].id)
         self._news.set()
 
     def poke(self) -> None:
@@ -42,6 +48,11 @@ class Subscription:
         """From now on what is stored is also put; the caller reads the table next."""
         self.events.clear()
         self.stale = False
+        self.reached = None
+
+    def read_to(self, at: EventId) -> None:
+        """The caller has read the table up to here."""
+        self.reached = max(at, self.events[-1].id) if self.events else at
 
     async def after(self, at: EventId, timeout: float) -> JobEvent | None:
         """The event that directly follows `at`, or None: read the table again."""
@@ -72,38 +83,66 @@ class Subscription:
         self._leave(self)
 
 
+class Behind(NamedTuple):
+    """A job that is followed, and up to where its followers have it."""
+
+    tenant: str
+    job_id: str
+    at: EventId
+
+
 class Hub:
     """Subscriptions by job and by tenant."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, set[Subscription]] = {}
+        self._jobs: dict[tuple[str, str], set[Subscription]] = {}  # (tenant, job)
         self._tenants: dict[str, set[Subscription]] = {}
         self._closed = False
 
-    def follow_job(self, job_id: str) -> Subscription:
-        return self._follow(self._jobs, job_id)
+    def follow_job(self, tenant: str, job_id: str) -> Subscription:
+        return self._follow(self._jobs, (tenant, job_id))
 
     def follow_tenant(self, tenant: str) -> Subscription:
         return self._follow(self._tenants, tenant)
 
-    def publish(self, job_id: str, events: Iterable[JobEvent]) -> None:
-        for each in self._jobs.get(job_id, ()):
-            each.put(events)
+    def publish(self, events: Mapping[tuple[str, str], Iterable[JobEvent]]) -> None:
+        """Events by (tenant, job), each job's in their order."""
+        for where, theirs in events.items():
+            for each in self._jobs.get(where, ()):
+                each.put(theirs)
 
-    def changed(self, tenant: str) -> None:
-        for each in self._tenants.get(tenant, ()):
+    def changed(self, tenants: Iterable[str]) -> None:
+        for tenant in tenants:
+            for each in self._tenants.get(tenant, ()):
+                each.poke()
+
+    def poke(self, tenant: str, job_id: str) -> None:
+        """The job's followers must read the table."""
+        for each in self._jobs.get((tenant, job_id), ()):
             each.poke()
 
-    def poke(self, without: Iterable[str] = ()) -> None:
-        """Another process has written: everything may have changed, save the jobs that only we write to."""
-        known = set(without)
-        for job_id, followers in self._jobs.items():
-            if job_id not in known:
+    def followed(self, tenant: str, job_id: str) -> bool:
+        return (tenant, job_id) in self._jobs
+
+    def tenants(self) -> list[str]:
+        """Whose jobs are followed as a whole."""
+        return list(self._tenants)
+
+    def behind(self, ours: Container[str]) -> list[Behind]:
+        """What may have been stored elsewhere for jobs that are followed here; not for `ours`, that only we write to.
+
+        Who reads the table at this moment has perhaps begun too early, and reads it again.
+        """
+        behind = []
+        for (tenant, job_id), followers in self._jobs.items():
+            if job_id not in ours:
                 for each in followers:
-                    each.poke()
-        for followers in self._tenants.values():
-            for each in followers:
-                each.poke()
+                    if each.reached is None:
+                        each.poke()
+                reached = [each.reached for each in followers if each.reached is not None and not each.stale]
+                if reached:
+                    behind.append(Behind(tenant, job_id, min(reached)))
+        return behind
 
     def close(self) -> None:
         """Let every subscriber go; later ones are let go at once."""
@@ -112,7 +151,7 @@ class Hub:
             for each in followers:
                 each.close()
 
-    def _follow(self, where: dict[str, set[Subscription]], key: str) -> Subscription:
+    def _follow(self, where: dict[Key, set[Subscription]], key: Key) -> Subscription:
         followers = where.setdefault(key, set())
 
         def leave(subscription: Subscription) -> None:

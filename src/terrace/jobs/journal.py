@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.jobs.base import EventId, JobEvent
+from terrace.jobs.statements import insert_into
 from terrace.settings import KB, MB
 from terrace.storage import after_commit
 
@@ -20,9 +21,8 @@ MAX_ERROR_CHARS = 2 * KB
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
-INSERT = text(
-    "INSERT INTO job_events (tenant_id, job_id, attempt, seq, type, data) "
-    "VALUES (:tenant_id, :job_id, :attempt, :seq, :type, :data)"
+INSERT = insert_into(
+    "job_events", tenant_id="text", job_id="text", attempt="integer", seq="integer", type="text", data="text"
 )
 NEXT = text(
     "SELECT COALESCE(MAX(seq), -1) + 1 FROM job_events "
@@ -60,7 +60,7 @@ def stored(attempt: int, seq: int, type: str, data: dict[str, Any]) -> Stored:
 class Notice:
     """What one committed transaction did."""
 
-    events: dict[str, list[JobEvent]] = field(default_factory=dict)  # by job
+    events: dict[tuple[str, str], list[JobEvent]] = field(default_factory=dict)  # by (tenant, job)
     tenants: set[str] = field(default_factory=set)  # whose jobs changed
     queued: bool = False  # there may be something to claim
     cancelling: list[str] = field(default_factory=list)  # running jobs that shall stop
@@ -89,9 +89,9 @@ class Journal:
         for tenant, job_id, stored in logs:
             for event, data in stored:
                 rows.append(_row(tenant, job_id, event, data))
-            self.notice.events.setdefault(job_id, []).extend(each.event for each in stored)
+            self.notice.events.setdefault((tenant, job_id), []).extend(each.event for each in stored)
         if rows:
-            self.session.execute(INSERT, rows)
+            INSERT.run(self.session, rows)
 
 
 def _row(tenant: str, job_id: str, event: JobEvent, data: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import String, bindparam, text
 from sqlmodel import Session
 
 from terrace.types import DEFAULT_TENANT, Scope
@@ -10,9 +10,9 @@ from terrace.types import DEFAULT_TENANT, Scope
 ADOPT = text("UPDATE jobs SET user_id = :user WHERE tenant_id = :tenant AND user_id IS NULL")
 PRIVATE = "FROM jobs WHERE user_id = :user AND kind NOT IN :shared"
 DROP_EVENTS = text(f"DELETE FROM job_events WHERE (tenant_id, job_id) IN (SELECT tenant_id, id {PRIVATE})").bindparams(
-    bindparam("shared", expanding=True)
+    bindparam("shared", expanding=True, type_=String)
 )
-DROP_JOBS = text(f"DELETE {PRIVATE}").bindparams(bindparam("shared", expanding=True))
+DROP_JOBS = text(f"DELETE {PRIVATE}").bindparams(bindparam("shared", expanding=True, type_=String))
 RELEASE = text("UPDATE jobs SET user_id = NULL, key_id = NULL WHERE user_id = :user")
 DROP_ALL_EVENTS = text("DELETE FROM job_events WHERE tenant_id = :tenant")
 DROP_ALL_JOBS = text("DELETE FROM jobs WHERE tenant_id = :tenant")

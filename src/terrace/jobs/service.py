@@ -1,7 +1,7 @@
 """The part of `Jobs` that every engine shares: rows in, rows out, events followed. Engines add what runs them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +11,19 @@ from terrace import settings
 from terrace.errors import Invalid, Limited, Unavailable
 from terrace.jobs import endings, leaving, store
 from terrace.jobs.base import FINAL, EventId, Job, JobEvent, JobKind, OnDead, State
+from terrace.jobs.carriers import Carrier, TableCarrier
 from terrace.jobs.endings import Rules
 from terrace.jobs.hub import Hub
 from terrace.jobs.journal import Journal, Notice
 from terrace.jobs.sight import Sight
+from terrace.jobs.tail import LOOKBACK_SECONDS, Tail
 from terrace.storage import Database
 from terrace.types import Scope, now
 
-BEGINNING = EventId(-1, -1)
 FOLLOW_SECONDS = 5.0  # read the table this often even when nobody tells us anything
 COALESCE_SECONDS = 0.1  # changes of a tenant's jobs are told this often at most
-LOOKBACK_SECONDS = 2.0  # a transaction may commit this long after it looked at the clock
+TAIL_SECONDS = 0.02  # what others wrote is read this often at most
+CARRIED_SECONDS = 0.5  # the same while a carrier brings it
 
 
 class JobService:
@@ -33,11 +35,17 @@ class JobService:
         self.kinds: dict[str, JobKind] = {kind.name: kind for kind in kinds}
         self.rules = Rules(self.kinds, options)
         self.hub = Hub()
+        self.carrier: Carrier = TableCarrier()
+        self.tail = Tail(database, self.hub, self.ours, self._tail_pause)
         self._unwatch: Callable[[], None] | None = None
         self._room: dict[str, int] = {}  # how many more jobs a tenant may put in before we count again
 
     def register(self, kind: JobKind) -> None:
         self.kinds[kind.name] = kind
+
+    def carry(self, carrier: Carrier) -> None:
+        """Have events told to other processes this way. Before anything is put in, followed or begun."""
+        self.carrier = carrier
 
     def on_final(
         self, tell: OnDead, wanted: Callable[[Session, Scope, str], bool] = lambda session, scope, kind: True
@@ -183,8 +191,8 @@ class JobService:
     ) -> AsyncGenerator[JobEvent, None]:
         self.listen()
         sight = self.sight(scope, everyone)
-        at = after or BEGINNING
-        with self.hub.follow_job(job_id) as following:
+        at = after or store.BEGINNING
+        with self.hub.follow_job(scope.tenant, job_id) as following:
             while not following.closed:
                 following.listen()  # first listen, then read; what comes twice is sorted out by its id
                 events, attempt, ended = await self.database.read(store.events_after, scope, job_id, at, sight)
@@ -196,6 +204,7 @@ class JobService:
                     continue
                 if ended:
                     return
+                following.read_to(at)
                 while (live := await following.after(at, FOLLOW_SECONDS)) is not None:
                     at = live.id
                     yield live
@@ -228,9 +237,16 @@ class JobService:
         """Hear what other processes write, from the first time somebody follows or works."""
         if self._unwatch is None:
             self._unwatch = self.database.watch(self.others_wrote)
+            self.tail.start()
+            self.carrier.start(self)
+
+    def ours(self) -> Collection[str]:
+        """Jobs whose events only this process writes now."""
+        return ()
 
     def others_wrote(self) -> None:
-        self.hub.poke()
+        """The database says so; what, nobody knows."""
+        self.tail.wake()
 
     async def close(self) -> None:
         """Let subscribers go. The database stays open."""
@@ -238,20 +254,43 @@ class JobService:
             self._unwatch()
             self._unwatch = None
         self.hub.close()
+        await self.tail.close()
+        await self.carrier.close()
 
     def told(self, notice: Notice) -> None:
         """On the event loop, after the commit."""
-        for job_id, events in notice.events.items():
-            self.hub.publish(job_id, events)
-        for tenant in notice.tenants:
-            self.hub.changed(tenant)
+        self.heard(notice)
+        self.carrier.tell(notice)
+
+    # -- the carrier's ears
+
+    def follows(self, tenant: str, job_id: str) -> bool:
+        return self.hub.followed(tenant, job_id)
+
+    def heard(self, notice: Notice) -> None:
+        self.hub.publish(notice.events)
+        self.hub.changed(notice.tenants)
+
+    def missed(self, tenant: str, job_id: str) -> None:
+        self.hub.poke(tenant, job_id)
+
+    def uncertain(self) -> None:
+        self.tail.wake()
+
+    def _tail_pause(self) -> float:
+        return CARRIED_SECONDS if self.carrier.carries else TAIL_SECONDS
 
     async def _until_final(self, scope: Scope, job_id: str, sight: Sight) -> Job:
-        with self.hub.follow_job(job_id) as following:
+        with self.hub.follow_job(scope.tenant, job_id) as following:
             while True:
-                job = await self.database.read(store.read, scope, job_id, sight)
+                following.listen()
+                job, at = await self.database.read(store.read_at, scope, job_id, sight)
                 if job.state in FINAL:
                     return job
                 if following.closed:
                     raise Unavailable("The server is shutting down; the job goes on later.", code="shutting_down")
-                await following.news(FOLLOW_SECONDS)
+                following.read_to(at)
+                while (live := await following.after(at, FOLLOW_SECONDS)) is not None:
+                    at = live.id
+                    if live.type == "done":
+                        break

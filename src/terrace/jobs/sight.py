@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import String, TextClause, bindparam, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Sight:
         whose = "user_id IS NULL" if self.user is None else "user_id = :viewer"
         found = text(statement.format(sight=f"({whose} OR kind IN :shared)"))
         values = {"shared": list(self.shared)} | ({} if self.user is None else {"viewer": self.user})
-        return found.bindparams(bindparam("shared", expanding=True)), values
+        return found.bindparams(bindparam("shared", expanding=True, type_=String)), values
 
 
 EVERYTHING = Sight(None, everyone=True)

@@ -11,6 +11,7 @@ from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import EventId, Job, JobError, JobEvent, JobKind, Progress, State
 from terrace.jobs.journal import MAX_PAYLOAD, Journal, encode
 from terrace.jobs.sight import EVERYTHING, Sight
+from terrace.jobs.statements import insert_into
 from terrace.types import Scope, moment, new_id, now
 
 MAX_PRIORITY = 1000
@@ -21,12 +22,14 @@ CHANGE_PAGE = 500  # changed jobs told at a time; more than that and only the la
 RATE_SECONDS = 300.0  # how far back throughput is measured
 RATE_JOBS = 1000
 
-INSERT = text(
-    "INSERT INTO jobs (id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, "
-    "cancel_requested, payload, user_id, key_id, parent_id, idempotency_key, created_at, updated_at) VALUES "
-    "(:id, :tenant_id, :kind, :lane, :state, :priority, :run_at, 0, 0, 0, :no, :no, :payload, :user_id, :key_id, "
-    ":parent_id, :idempotency_key, :now, :now)"
-)
+BEGINNING = EventId(-1, -1)  # before every event
+
+INSERT = insert_into(
+    "jobs", id="text", tenant_id="text", kind="text", lane="text", state="text", priority="integer",
+    run_at="double precision", attempt="integer", failures="integer", crashes="integer", dead="boolean",
+    cancel_requested="boolean", payload="text", user_id="text", key_id="text", parent_id="text",
+    idempotency_key="text", created_at="double precision", updated_at="double precision",
+)  # fmt: skip
 LISTED_CHARS = 4096  # of a payload or result in a list; what is longer is read with the job itself
 COLUMNS = (
     "id, tenant_id, kind, lane, state, priority, run_at, attempt, failures, crashes, dead, cancel_requested, "
@@ -54,6 +57,10 @@ HOLD_PARENT = text(
 EVENTS = text(
     "SELECT attempt, seq, type, data FROM job_events WHERE tenant_id = :tenant AND job_id = :id "
     f"AND (attempt, seq) > (:attempt, :seq) ORDER BY attempt, seq LIMIT {EVENT_PAGE}"
+)
+LAST_EVENT = text(
+    "SELECT attempt, seq FROM job_events WHERE tenant_id = :tenant AND job_id = :id "
+    "ORDER BY attempt DESC, seq DESC LIMIT 1"
 )
 AHEAD = text(
     "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
@@ -146,18 +153,23 @@ def insert(
             "state": state,
             "priority": priority,
             "run_at": run_at if run_at is None else run_at + place * 1e-6,  # keeps their order
-            "no": False,
+            "attempt": 0,
+            "failures": 0,
+            "crashes": 0,
+            "dead": False,
+            "cancel_requested": False,
             "payload": encode(payload, MAX_PAYLOAD, "payload"),
             "user_id": scope.user,
             "key_id": scope.key,
             "parent_id": parent_id,
             "idempotency_key": keys[place] if keys else None,
-            "now": moment_,
+            "created_at": moment_,
+            "updated_at": moment_,
         }
         for place, payload in enumerate(payloads)
     ]
     if rows:
-        session.connection().execute(INSERT, rows)  # past the ORM, which adds nothing here
+        INSERT.run(session, rows)
         journal.notice.tenants.add(scope.tenant)
         journal.notice.queued = True
     return [str(row["id"]) for row in rows]
@@ -196,6 +208,13 @@ def _hold_parent(session: Session, scope: Scope, parent_id: str, moment_: float)
 
 def read(session: Session, scope: Scope, job_id: str, sight: Sight = EVERYTHING) -> Job:
     return one(session, find(session, scope, job_id, sight))
+
+
+def read_at(session: Session, scope: Scope, job_id: str, sight: Sight) -> tuple[Job, EventId]:
+    """The job, and the last of its events."""
+    job = read(session, scope, job_id, sight)
+    last = session.execute(LAST_EVENT, {"tenant": scope.tenant, "id": job_id}).first()
+    return job, BEGINNING if last is None else EventId(*last)
 
 
 def one(session: Session, row: RowMapping) -> Job:

@@ -270,6 +270,11 @@ class Knowledge:
         document, key = await self._original(scope, document_id)
         return document, self._blobs.stream(key)
 
+    async def original_link(self, scope: Scope, document_id: str) -> str | None:
+        """Where the file can be fetched from for a few minutes, past this server; None where it must be streamed."""
+        document, key = await self._original(scope, document_id)
+        return await self._blobs.link(key, name=document.name, media_type=document.media_type)
+
     async def page_image(
         self,
         scope: Scope,

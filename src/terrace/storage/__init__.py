@@ -1,8 +1,20 @@
 """Where everything is kept: one database, one blob store. Rooms pass in work; transactions live here."""
 
-from terrace.storage.blobs import Blobs, FolderBlobs, MemoryBlobs
-from terrace.storage.database import Database, after_commit
+from terrace.storage.blobs import Blobs, FolderBlobs, MemoryBlobs, open_blobs
+from terrace.storage.database import Database, after_commit, as_owner, every_tenant, own_locks
 from terrace.storage.opening import open_database
 from terrace.storage.sqlite import SQLiteDatabase
 
-__all__ = ["Blobs", "Database", "FolderBlobs", "MemoryBlobs", "SQLiteDatabase", "after_commit", "open_database"]
+__all__ = [
+    "Blobs",
+    "Database",
+    "FolderBlobs",
+    "MemoryBlobs",
+    "SQLiteDatabase",
+    "after_commit",
+    "as_owner",
+    "every_tenant",
+    "open_blobs",
+    "open_database",
+    "own_locks",
+]

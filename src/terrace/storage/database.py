@@ -1,18 +1,24 @@
 """The database port.
 
 A transaction is a plain function of a `Session`. It cannot await, so it cannot be held across a
-model, embedding or network call; one hop to the database's thread (or one greenlet, on PostgreSQL)
-serves all its statements; and on SQLite many writers share one commit.
-See docs/decisions/0002-transactions-are-functions.md.
+model, embedding or network call; one hop to the database's thread serves all its statements; on
+SQLite many writers share one commit, and on PostgreSQL it can be run again when it lost a race.
+See docs/decisions/0002-transactions-are-functions.md and 0012-transactions-on-postgresql.md.
 """
 
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlmodel import Session
 
+from terrace.types import Scope
+
 P = ParamSpec("P")
 R = TypeVar("R")
+W = TypeVar("W", bound=Callable[..., Any])
+
+EVERY_TENANT = "*"
 
 _AFTER_COMMIT = "terrace.after_commit"
 
@@ -28,7 +34,9 @@ class Database(Protocol):
     async def write(self, work: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `work` in a transaction; return once it is durable. An exception rolls back this work alone.
 
-        Raises Unavailable when the database cannot take it (full disk, locked for too long).
+        It is as if works ran one after the other, so `work` may read and then write what it read; where there are
+        many writers it may be run more than once, and changes nothing but the database until it is durable.
+        Raises Unavailable when the database cannot take it (away, full disk, locked for too long).
         """
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -47,3 +55,67 @@ def callbacks(session: Session) -> list[Callable[[], None]]:
     """What `after_commit` collected; for implementations."""
     collected: list[Callable[[], None]] = session.info.pop(_AFTER_COMMIT, [])
     return collected
+
+
+# -- what a work says of itself
+
+
+def own_locks(work: W) -> W:
+    """This work is right at READ COMMITTED: each statement alone decides, or rows and advisory locks are taken.
+
+    It is never run again for a race it lost, and costs PostgreSQL less. On SQLite it changes nothing.
+    """
+    work.__terrace_own_locks__ = True  # type: ignore[attr-defined]
+    return work
+
+
+def every_tenant(work: W) -> W:
+    """This work may see rows of every tenant, though it is given a Scope."""
+    work.__terrace_every_tenant__ = True  # type: ignore[attr-defined]
+    return work
+
+
+def as_owner(work: W) -> W:
+    """This work changes the schema (an index on demand): it runs as the role we connected as, on every tenant."""
+    work.__terrace_as_owner__ = True  # type: ignore[attr-defined]
+    return every_tenant(work)
+
+
+def says(work: Callable[..., Any], what: str) -> bool:
+    """Whether `work`, or what it is a partial of, is decorated with `what`."""
+    while not hasattr(work, f"__terrace_{what}__"):
+        if not isinstance(work, partial):
+            return False
+        work = work.func
+    return True
+
+
+def tenant_of(work: Callable[..., Any], args: Iterable[object], kwargs: dict[str, Any]) -> str:
+    """Whose rows `work` may see: the tenant of the first Scope it was given, however; else everybody's.
+
+    A Scope is looked for among the arguments (or as their `scope`), then in what a lambda closed over.
+    """
+    if says(work, "every_tenant"):
+        return EVERY_TENANT
+    for given in (*args, *kwargs.values()):
+        scope = given if isinstance(given, Scope) else getattr(given, "scope", None)
+        if isinstance(scope, Scope):
+            return _checked(scope)
+    if isinstance(work, partial):
+        return tenant_of(work.func, work.args, work.keywords)
+    for cell in getattr(work, "__closure__", None) or ():
+        if isinstance(scope := _content(cell), Scope):
+            return _checked(scope)
+    return EVERY_TENANT
+
+
+def _content(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that has no value yet
+        return None
+
+
+def _checked(scope: Scope) -> str:
+    assert scope.tenant != EVERY_TENANT, "no tenant is called *"
+    return scope.tenant

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, inspect
 from terrace.errors import Conflict, Internal
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+UNFINISHED = "moving"  # what the schema of a database calls itself while rows are being moved into it
 
 
 def head(folder: Path = MIGRATIONS) -> str:
@@ -28,6 +29,12 @@ def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGR
     at, newest = current(connection), head(folder)
     if target == "head" and at == newest:
         return
+    if at == UNFINISHED:
+        raise Conflict(
+            "Rows are still being moved into this database, so it cannot be used yet. Finish it with `terrace move` or "
+            "`terrace restore` and --resume.",
+            code="unfinished",
+        )
     if at is not None and at > newest:
         raise Conflict(
             f"The database has schema {at}, and this version of Terrace knows only {newest}. "
@@ -49,3 +56,7 @@ def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGR
             f"Migrating the database from {at or 'empty'} to {target} failed and was rolled back: {error}",
             code="migration_failed",
         ) from error
+    if connection.dialect.name == "postgresql" and not down:
+        from terrace.storage.postgresql import security
+
+        security.secure(connection)

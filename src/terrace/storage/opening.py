@@ -3,7 +3,10 @@
 import contextlib
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+
+from sqlmodel import Session
 
 from terrace.errors import Invalid, Unavailable
 from terrace.settings import Settings
@@ -12,27 +15,53 @@ from terrace.storage.database import Database
 from terrace.storage.sqlite import SQLiteDatabase
 
 PREFIX = "sqlite:///"
+POSTGRESQL = ("postgresql:", "postgres:", "postgresql+psycopg:")
 
 
 async def open_database(settings: Settings) -> Database:
     """The database, at this version's schema.
 
     Raises Invalid for a URL we do not know, Conflict when the database is newer than this code, Internal when a
-    migration fails (the database is then as it was), Unavailable when the file or its backup cannot be written.
+    migration fails (the database is then as it was), Unavailable when it is away, or its file or backup cannot be
+    written.
     """
     url = settings.database_url
-    if not url.startswith(PREFIX):
-        raise Invalid(
-            f"storage.url must begin with {PREFIX}, such as {PREFIX}/var/lib/terrace/terrace.db.", code="bad_setting"
-        )
-    path = Path(url.removeprefix(PREFIX))
+    if url.startswith(PREFIX):
+        return await _sqlite(settings, Path(url.removeprefix(PREFIX)))
+    if url.startswith(POSTGRESQL):
+        return await _postgresql(settings)
+    raise Invalid(
+        f"storage.url must begin with {PREFIX}, such as {PREFIX}/var/lib/terrace/terrace.db, or with postgresql://, "
+        "such as postgresql://user:password@host:5432/database.",
+        code="bad_setting",
+    )
+
+
+async def _sqlite(settings: Settings, path: Path) -> Database:
     back_up(path, settings.data / "backups")
     try:
         database = SQLiteDatabase(path, readers=settings.storage.readers, durability=settings.storage.durability)
     except OSError as error:
         raise Unavailable(f"The folder of {path} cannot be made: {error.strerror}.", code="unwritable") from error
+    return await _migrated(database, lambda session: migrate.migrate(session.connection()))
+
+
+async def _postgresql(settings: Settings) -> Database:
+    from terrace.storage.postgresql import PostgreSQLDatabase
+    from terrace.storage.postgresql.migrating import migrate_once
+
+    database = PostgreSQLDatabase(
+        settings.database_url,
+        connections=settings.storage.connections,
+        listen_url=settings.storage.listen_url,
+        row_security=settings.storage.row_security,
+    )
+    return await _migrated(database, migrate_once)
+
+
+async def _migrated(database: Database, work: Callable[[Session], None]) -> Database:
     try:
-        await database.write(lambda session: migrate.migrate(session.connection()))
+        await database.write(work)
     except BaseException:
         await database.close()
         raise

@@ -5,15 +5,11 @@ with FULL sync costs about 200 us, a savepoint about 20.
 """
 
 import asyncio
-import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -26,11 +22,10 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid, Unavailable
 from terrace.storage.database import callbacks
+from terrace.storage.works import Work, call_soon, hand_over
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-log = logging.getLogger(__name__)
 
 GROUP = 512  # most works in one commit
 BUSY_MS = 15_000  # how long to wait for another process's writer
@@ -79,33 +74,6 @@ def _straight(statement: str) -> Callable[[Connection, str], None]:
     return execute
 
 
-@dataclass(slots=True)
-class _Work:
-    run: Callable[[Session], Any]
-    future: "asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop
-    result: Any = None
-    error: BaseException | None = None
-    callbacks: list[Callable[[], None]] = field(default_factory=list)
-
-    def fail(self, error: BaseException) -> None:
-        self.error = self.error or error
-        self.callbacks = []
-
-    def resolve(self) -> None:
-        for callback in self.callbacks:
-            try:
-                callback()
-            except Exception:
-                log.exception("a callback after a commit failed")
-        if self.future.done():  # the caller was cancelled; the write stands
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
-
-
 class SQLiteDatabase:
     dialect = "sqlite"
 
@@ -116,7 +84,7 @@ class SQLiteDatabase:
         self._local = threading.local()
         self._reading: list[Connection] = []
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
         self._closed = False
         self._writer = threading.Thread(target=self._write_forever, name="db-write", daemon=True)
@@ -134,13 +102,13 @@ class SQLiteDatabase:
             raise Unavailable("The database is closed: the server is shutting down.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._queue.put(_Work(lambda session: work(session, *args, **kwargs), future, loop))
+        self._queue.put(Work(lambda session: work(session, *args, **kwargs), future, loop))
         return await future
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
         self._watchers = {**self._watchers, wake: asyncio.get_running_loop()}
         loop = asyncio.get_running_loop()
-        self._queue.put(_Work(lambda session: None, loop.create_future(), loop))  # the writer begins to look
+        self._queue.put(Work(lambda session: None, loop.create_future(), loop))  # the writer begins to look
 
         def stop() -> None:
             self._watchers = {each: loop for each, loop in self._watchers.items() if each != wake}
@@ -200,15 +168,15 @@ class SQLiteDatabase:
             except Exception as error:  # it could not even be opened; this thread must live on
                 for work in batch:
                     work.fail(_told(error))
-            _hand_over(batch)
+            hand_over(batch)
             if closing:
                 if connection is not None:
                     connection.close()
                 return
 
-    def _next_batch(self, timeout: float | None) -> tuple[list[_Work], bool]:
+    def _next_batch(self, timeout: float | None) -> tuple[list[Work], bool]:
         """What waits (empty after `timeout`), and whether the end was asked for."""
-        batch: list[_Work] = []
+        batch: list[Work] = []
         try:
             work = self._queue.get(timeout=timeout)
             while work is not None:
@@ -220,7 +188,7 @@ class SQLiteDatabase:
             return batch, False
         return batch, True
 
-    def _commit(self, connection: Connection, batch: list[_Work]) -> None:
+    def _commit(self, connection: Connection, batch: list[Work]) -> None:
         try:
             with connection.begin():
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -231,7 +199,7 @@ class SQLiteDatabase:
             for work in batch:
                 work.fail(told)
 
-    def _run(self, connection: Connection, work: _Work) -> None:
+    def _run(self, connection: Connection, work: Work) -> None:
         """One work in its savepoint. Raises only when SQLite gave the whole transaction up."""
         session = Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
         try:
@@ -251,7 +219,7 @@ class SQLiteDatabase:
             version = int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
         if version != seen and seen >= 0:
             for wake, loop in self._watchers.items():
-                _call_soon(loop, wake)
+                call_soon(loop, wake)
         return version
 
 
@@ -269,22 +237,6 @@ def _given_up(error: BaseException) -> DBAPIError:
             return at
         at = at.__context__
     return OperationalError("a transaction", None, sqlite3.OperationalError("the transaction was given up"))
-
-
-def _hand_over(batch: list[_Work]) -> None:
-    """Each event loop gets its results in one call, in the order of the commit."""
-    for loop in {work.loop for work in batch}:
-        _call_soon(loop, partial(_resolve, [work for work in batch if work.loop is loop]))
-
-
-def _resolve(batch: list[_Work]) -> None:
-    for work in batch:
-        work.resolve()
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-        loop.call_soon_threadsafe(callback)
 
 
 def _told(error: BaseException) -> BaseException:

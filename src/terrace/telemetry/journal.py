@@ -208,6 +208,20 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
             yield Leftover(path, descriptor, journal, slots)
 
 
+def is_held(folder: Path, journal: int) -> bool:
+    """Whether a process on this machine has that journal open."""
+    for path in folder.glob(f"*-{journal:010x}{SUFFIX}"):
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+    return False
+
+
 def _names(scope: Scope, demand: Demand) -> bytes:
     """Who and what. A model's name may come from a client and be anything: it stands last and is cut."""
     model = demand.model

@@ -8,24 +8,25 @@ repeated, because a batch has a number.
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sqlmodel import Session
 
 from terrace.errors import TerraceError, Unavailable
 from terrace.storage import Database, after_commit
+from terrace.storage.database import own_locks
 from terrace.telemetry import store
 from terrace.telemetry.calls import Call, Demand
-from terrace.telemetry.journal import MOST, Journal, leftovers
+from terrace.telemetry.journal import MOST, Journal, is_held, leftovers
 from terrace.telemetry.prices import Price
 from terrace.telemetry.records import Entry, decode
 from terrace.telemetry.store import Batch, Recent, Total, day_of
 from terrace.types import Scope, now
 
-__all__ = ["Ledger", "Recent", "Recovered", "Spent", "Total"]
+__all__ = ["Days", "Follower", "Ledger", "Recent", "Recovered", "Spent", "Total"]
 
 R = TypeVar("R")
 
@@ -50,6 +51,26 @@ class Recovered:
 class Spent:
     tokens: int = 0
     cost: int = 0  # picodollars
+
+
+Days = Mapping[tuple[str, int, str, str, str], list[int]]
+"""Sums (`store.SUMS`) by tenant, day since 1970, user, key and model."""
+
+
+class Follower(Protocol):
+    """Hears of what is booked; the first three are called in the transaction that books it."""
+
+    def before(self, session: Session, days: Days) -> None:
+        """It is about to be booked."""
+
+    def booking(self, session: Session, journal: int, days: Days) -> None:
+        """It is booked, if the transaction comes to its end."""
+
+    def buried(self, session: Session, journal: int) -> None:
+        """All that a dead process left is booked."""
+
+    def booked(self, days: Days) -> None:
+        """It is durable. On the event loop, in the very turn in which the calls leave our journal."""
 
 
 class Ledger:
@@ -83,6 +104,22 @@ class Ledger:
         self._doubtful: Batch | None = None  # whose booking broke off: who knows whether it was kept
         self._closed = False
         self._erased: dict[str, None] = {}
+        self._follower: Follower | None = None
+
+    @property
+    def id(self) -> int:
+        """Of our journal: what tells this process from all others that ever booked."""
+        if self._journal is None:
+            raise Unavailable("The server is shutting down.", code="shutting_down")
+        return self._journal.id
+
+    def follow(self, follower: Follower) -> None:
+        """Have it hear of what this process books, its own calls and dead processes', from now on."""
+        self._follower = follower
+
+    def is_alive(self, journal: int) -> bool:
+        """Whether the process of that journal is there, on this machine."""
+        return is_held(self._folder, journal)
 
     async def start(self) -> Recovered:
         """Book what dead processes left, then be ready. Raises Unavailable."""
@@ -131,18 +168,33 @@ class Ledger:
             journal = self._journal
             left = len(self._ended)  # what ends meanwhile waits for the next time, or there would be no end to it
             while journal is not None and left > 0:
-                if (batch := self._doubtful) is None:
-                    slots = journal.read(self._ended[:MANY])
-                    batch = self._doubtful = Batch(journal.id, self._batches, slots, self._erased.keys())
-                    self._batches += 1
-                await self._database.write(store.book, batch, self._clock())
-                for user in self._erased.keys() - batch.erased:  # meanwhile
-                    await self._database.write(store.erase, user)
-                booked = self._ended[: batch.ended]
-                self._doubtful = None
-                left -= len(booked)
-                del self._ended[: len(booked)]
-                journal.free(booked)
+                left -= await self._book_some(journal)
+
+    async def _book_some(self, journal: Journal) -> int:
+        """Book a batch; how many calls that were."""
+        if (batch := self._doubtful) is None:
+            slots = journal.read(self._ended[:MANY])
+            batch = self._doubtful = Batch(journal.id, self._batches, slots, self._erased.keys())
+            self._batches += 1
+        await self._database.write(_book, batch, self._clock(), self._follower)
+        for user in self._erased.keys() - batch.erased:  # meanwhile
+            await self._database.write(store.erase, user)
+        booked = self._ended[: batch.ended]
+        self._doubtful = None
+        del self._ended[: len(booked)]
+        journal.free(booked)
+        if self._follower is not None:
+            self._follower.booked(batch.days)
+        return len(booked)
+
+    async def quietly(self, work: Callable[[Days], None]) -> None:
+        """Call `work` with the sums of what has ended and is not booked, while nothing is being booked."""
+        async with self._booking:
+            journal = self._journal
+            if journal is not None and self._doubtful is not None:  # nobody knows whether it was booked
+                await self._book_some(journal)
+            slots = journal.read(self._ended) if journal is not None else []
+            work(Batch(0, 0, slots, self._erased.keys()).days)
 
     async def catch_up(self) -> bool:
         """As `flush`, but whether it could be done; that a database refuses is logged once, and it is tried again."""
@@ -187,7 +239,7 @@ class Ledger:
         files = leftovers(self._folder)
         while (file := await asyncio.to_thread(next, files, None)) is not None:
             try:
-                booked = await self._database.write(store.book_left, file.journal, file.slots, self._clock())
+                booked = await self._database.write(_book_left, file.journal, file.slots, self._clock(), self._follower)
                 await asyncio.to_thread(file.remove)
             finally:
                 file.close()
@@ -284,3 +336,30 @@ class Ledger:
             first = doubtful.ended if doubtful is not None and last == doubtful.number else 0
             slots = journal.read(self._ended[first:])
             return found, await asyncio.to_thread(lambda: [decode(slot, journal.id) for slot in slots])
+
+
+# -- in a transaction
+
+
+@own_locks  # a batch is its process's alone, and sums are added to by one statement
+def _book(session: Session, batch: Batch, moment: float, follower: Follower | None) -> None:
+    if follower is not None:
+        follower.before(session, batch.days)
+    if store.book(session, batch, moment) and follower is not None:
+        follower.booking(session, batch.journal, batch.days)
+
+
+@own_locks  # the file's lock makes it one process's alone
+def _book_left(
+    session: Session, journal: int, slots: Sequence[bytes], moment: float, follower: Follower | None
+) -> tuple[int, int]:
+    """How many calls had ended, and how many had not."""
+    batch = store.left_of(session, journal, slots)
+    if follower is not None:
+        follower.before(session, batch.days)
+    booked = store.book(session, batch, moment)
+    if follower is not None:
+        if booked:
+            follower.booking(session, journal, batch.days)
+        follower.buried(session, journal)
+    return (batch.ended, batch.lost) if booked else (0, 0)

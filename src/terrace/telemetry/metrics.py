@@ -88,6 +88,7 @@ class Metrics:
         self.chunks = gauge("chunks", "Chunks in the index")
         self.vectors = gauge("vectors", "Vectors in the index")
         self.corpus_findings = gauge("corpus_findings", "What the latest checks of the corpora found", "kind")
+        self.redis_up = gauge("redis_up", "1 while Redis is reached, by what goes through it", "use")
 
     def set_all(self, gauge: Gauge, values: Mapping[str, int]) -> None:
         """Replace every labelled value of a gauge, so that what went away does not linger."""

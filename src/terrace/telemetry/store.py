@@ -47,6 +47,10 @@ TOTALS = text(  # with both ends, SQLite goes by the index on the day; with one 
     "SELECT tenant_id, user_id, key_id, day, SUM(input_tokens + output_tokens) AS tokens, SUM(cost) AS cost "
     "FROM usage_days WHERE day BETWEEN :since AND '9999-12-31' GROUP BY tenant_id, user_id, key_id, day"
 )
+SPENT = (
+    "SELECT COALESCE(SUM(input_tokens + output_tokens), 0) AS tokens, COALESCE(SUM(cost), 0) AS cost FROM usage_days "
+    "WHERE tenant_id = :tenant AND day BETWEEN :first AND :last"
+)
 RECENT = text("SELECT body FROM usage_pages WHERE id >= :since ORDER BY id")
 
 
@@ -154,20 +158,19 @@ def book(session: Session, batch: Batch, moment: float) -> bool:
         for number, page in enumerate(batch.pages)
     ]  # fmt: skip
     connection.execute(insert(UsagePageRow), pages)
+    # in one order, so that processes that book at the same time wait for each other and never around a corner
     columns = ("tenant", "day", "user", "key", "model", *SUMS)
-    days = [(tenant, _day(day), *who, *sums) for (tenant, day, *who), sums in batch.days.items()]
+    days = [(tenant, _day(day), *who, *sums) for (tenant, day, *who), sums in sorted(batch.days.items())]
     connection.execute(ADD, [dict(zip(columns, values, strict=True)) for values in days])
     return True
 
 
-def book_left(session: Session, journal: int, slots: Sequence[bytes], moment: float) -> tuple[int, int]:
-    """Book what a dead process left, but for what it had booked itself and not yet taken out of its journal; how many
-    calls had ended, and how many had not."""
+def left_of(session: Session, journal: int, slots: Sequence[bytes]) -> Batch:
+    """What a dead process left, but for what it had booked itself and not yet taken out of its journal."""
     last = batch_of(session, journal)
     pages = session.execute(OF_BATCH, {"journal": journal, "batch": last}).scalars()
     known = {records.sequence(call) for page in pages for call in records.unpack(page)}
-    batch = Batch(journal, LAST, [slot for slot in slots if records.sequence(slot) not in known])
-    return (batch.ended, batch.lost) if book(session, batch, moment) else (0, 0)
+    return Batch(journal, LAST, [slot for slot in slots if records.sequence(slot) not in known])
 
 
 def _about(who: Collection[tuple[str, str, str]]) -> str:
@@ -186,6 +189,16 @@ def totals(session: Session, since_day: str) -> list[Total]:
         Total(row.tenant_id, row.user_id or None, row.key_id or None, row.day, int(row.tokens), int(row.cost))
         for row in rows
     ]
+
+
+def spent(
+    session: Session, tenant: str, first: str, last: str, *, user: str | None = None, key: str | None = None
+) -> tuple[int, int]:
+    """Tokens and picodollars that were booked on these days, of one user or with one key if told."""
+    wanted = {name: value for name, value in (("user", user), ("key", key)) if value is not None}
+    query = SPENT + "".join(f" AND {name}_id = :{name}" for name in wanted)
+    row = session.execute(text(query), {"tenant": tenant, "first": first, "last": last, **wanted}).one()
+    return int(row.tokens), int(row.cost)
 
 
 def recent(session: Session, since: float) -> list[Recent]:

@@ -174,7 +174,7 @@ async def count(request: Request, caller: Caller) -> None:
     """Against the limit of requests a minute."""
     limits = request.app.state.services.limits
     patience = wait_wanted(request.headers.get("prefer", ""))
-    if patience:
+    if patience or limits.shared:
         await limits.count_waiting(caller.scope, patience)
     else:
         limits.count(caller.scope)

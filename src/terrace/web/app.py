@@ -70,8 +70,21 @@ RESOURCES = (
 
 def build(services: Services, doorkeeper: Doorkeeper, openai: ASGI) -> ASGI:
     """`openai` answers everything under /v1."""
+    return _at_the_edge(_api(docs=services.settings.web.docs, max_body=services.settings.web.max_json_bytes), openai,
+                        services, doorkeeper)  # fmt: skip
+
+
+def build_small(services: Services, doorkeeper: Doorkeeper) -> ASGI:
+    """What a process without doors answers: how it does."""
+    app = Described(title="Terrace", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    problems.install(app)
+    app.include_router(operations.router)
+    check_rules(app.routes)
+    return _at_the_edge(app, app, services, doorkeeper)
+
+
+def _at_the_edge(app: FastAPI, openai: ASGI, services: Services, doorkeeper: Doorkeeper) -> ASGI:
     settings = services.settings
-    app = _api(docs=settings.web.docs, max_body=settings.web.max_json_bytes)
     app.state.services = services
     app.state.doorkeeper = doorkeeper
     origins = [

@@ -46,6 +46,7 @@ BODY_RATE = 512  # bytes a second that a body must come with, after the first mi
 BODY_GRACE = 60.0
 WRITE_SECONDS = 60.0  # for a client that reads nothing of its answer
 LINGER_SECONDS = 2.0
+LAST_SECONDS = 1.0  # for a first request when we are about to stop
 
 Waiting = tuple[Exchange, dict[str, Any]]
 """A request that was read before its turn, with its ASGI scope."""
@@ -59,9 +60,9 @@ class Connection(asyncio.Protocol):
     """One client. Requests are answered in the order they came; what came too early waits."""
 
     __slots__ = (
-        "_before", "_body_begun", "_client", "_count", "_current", "_drained", "_fed", "_got", "_headers", "_incoming",
-        "_parser", "_paused", "_phase", "_refused", "_server", "_target", "_transport", "_unsent", "deadline", "full",
-        "last", "loop", "serving",
+        "_before", "_body_begun", "_client", "_count", "_current", "_drained", "_fed", "_fresh", "_got", "_headers",
+        "_incoming", "_parser", "_paused", "_phase", "_refused", "_server", "_target", "_transport", "_unsent",
+        "deadline", "full", "last", "loop", "serving",
     )  # fmt: skip
 
     def __init__(self, serving: "Serving") -> None:
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._refused: Refusal | None = None
         self._paused = False
+        self._fresh = True  # nothing of a request has come yet
         self._phase = BETWEEN
         self._fed = self._got = self._count = self._unsent = 0
         self._body_begun = 0.0
@@ -149,6 +151,7 @@ class Connection(asyncio.Protocol):
         if self.last:
             raise ValueError("nothing more was to come")
         self._phase = HEAD
+        self._fresh = False
         self.deadline = self.loop.time() + HEAD_SECONDS
         self._count = 0
         self._target = b""
@@ -184,7 +187,7 @@ class Connection(asyncio.Protocol):
             self,
             bare=method == "HEAD",
             old=version == "1.0",
-            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not self.serving.leaving,
         )
         asgi = {
             "type": "http", "asgi": ASGI_VERSION, "http_version": version, "method": method, "scheme": "http",
@@ -295,7 +298,11 @@ class Connection(asyncio.Protocol):
             self._refuse_in_turn(SLOW)
 
     def wind_up(self) -> None:
-        """No further request; what is being answered may end."""
+        """No further request; what is being answered may end, and what is on its way may come: a proxy that has been
+        let in takes a closed connection for a failure."""
+        if self._current is None and (self._fresh or self._phase == HEAD):
+            self.deadline = min(self.deadline, self.loop.time() + LAST_SECONDS)
+            return
         self.last = True
         self._before = None
         if self._current is None:

@@ -76,6 +76,7 @@ class Serving:
         self.most = most
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.leaving = False  # every answer is the last on its connection
         self.closing = False
         self.empty = asyncio.Event()
         self.outbox = Outbox(loop)
@@ -121,16 +122,43 @@ class Serving:
 
 
 async def serve(
-    app: ASGI, listener: socket.socket, settings: Settings, *, started: Callable[[], None], stop: asyncio.Event
+    app: ASGI,
+    listener: socket.socket,
+    settings: Settings,
+    *,
+    started: Callable[[], None],
+    stop: asyncio.Event,
+    closed: asyncio.Event | None = None,
 ) -> None:
-    """Until `stop` is set; open streams then get `web.shutdown_grace` seconds to end."""
+    """Until `stop` is set and `web.shutdown_delay` is over. Nobody is let in any more then, which sets `closed`, and
+    open streams get `web.shutdown_grace` seconds to end."""
     loop = asyncio.get_running_loop()
     serving = Serving(app, loop, most=max(_allow_connections(), OTHER_FILES))
+    spare = listener.dup()
     server = await loop.create_server(lambda: Connection(serving), sock=listener, backlog=BACKLOG)
     try:
         _spare_the_collector()
         started()
         await stop.wait()
-    finally:
+        serving.leaving = True
+        await asyncio.sleep(settings.web.shutdown_delay)
         server.close()
+        await _let_in_the_last(serving, spare)
+    finally:
+        if closed is not None:
+            closed.set()
+        server.close()
+        spare.close()
         await serving.close(settings.web.shutdown_grace)
+
+
+async def _let_in_the_last(serving: Serving, listener: socket.socket) -> None:
+    """Whoever the kernel has let in already: closing the listener would reset them, in the middle of their request."""
+    await asyncio.sleep(0)  # the server lets go of its own copy of the socket
+    while True:
+        try:
+            caller, _ = listener.accept()
+        except OSError:  # BlockingIOError: that was all; any other: there is nothing to be had either
+            return
+        caller.setblocking(False)
+        await serving.loop.connect_accepted_socket(lambda: Connection(serving), caller)

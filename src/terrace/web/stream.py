@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from terrace.web import markdown
 HEARTBEAT = 15.0  # seconds without an event before a comment keeps proxies and clients awake
 RENDER_EVERY = 0.12  # seconds between two renderings of a growing answer
 LINGER = 0.5  # seconds for what is already stored to reach its reader when the server stops
+HANDOVER = 2.0  # seconds until a stream that goes on ends here: it goes on elsewhere, from its last event
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _encode = msgspec.json.Encoder(enc_hook=lambda value: value.isoformat()).encode
@@ -96,11 +98,14 @@ async def _kept_awake(frames: AsyncIterator[bytes], drained: asyncio.Event) -> A
     iterator = frames.__aiter__()
     pending: asyncio.Future[bytes] | None = None
     leaving = asyncio.ensure_future(drained.wait())
+    ends = inf
     try:
         yield b": connected\n\n"
         while True:
             pending = pending or asyncio.ensure_future(iterator.__anext__())
             last = leaving.done()
+            if last and time.monotonic() >= (ends := min(ends, time.monotonic() + HANDOVER)):
+                return
             awaited: set[asyncio.Future[Any]] = {pending} if last else {pending, leaving}
             done, _ = await asyncio.wait(
                 awaited, timeout=LINGER if last else HEARTBEAT, return_when=asyncio.FIRST_COMPLETED

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from terrace import settings
 from terrace.knowledge.embedding.absent import AbsentEmbedder
@@ -68,10 +69,8 @@ class Lab:
             [row] = [each for each in await self.generations.list() if each.state == "building"]
             job_id = row.job_id
         await self.library.run(Scope(), job_id, writes=writes)
-        query = "UPDATE jobs SET state = 'succeeded' WHERE id = ?"
-        await self.library.database.write(
-            lambda session: session.connection().exec_driver_sql(query, (job_id,)) and None
-        )
+        query = text("UPDATE jobs SET state = 'succeeded' WHERE id = :id")
+        await self.library.database.write(lambda session: session.execute(query, {"id": job_id}) and None)
         await self.generations.refresh()
 
     async def states(self) -> dict[str, str]:

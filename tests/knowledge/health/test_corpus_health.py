@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from sqlmodel import Session, col, select, update
 
@@ -20,6 +21,7 @@ from terrace.knowledge.health.store import CHECK
 from terrace.knowledge.health.tables import RetrievalRow, WatchRow
 from terrace.knowledge.health.tasks import CHECK_ALL, job_kinds
 from terrace.knowledge.index import fulltext
+from terrace.knowledge.index.postgres import words
 from terrace.knowledge.search import Search
 from terrace.knowledge.sources.tables import SourceItemRow
 from terrace.knowledge.tables import DocumentRow
@@ -65,14 +67,25 @@ def clinic(library: Any) -> Clinic:
 
 
 @pytest.fixture
-def meddle(library: Any, tmp_path: Path) -> Callable[..., None]:
+def meddle(library: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., None]:
     """Write into the database behind our back, past its foreign keys."""
 
-    def meddle(statement: str, *values: Any) -> None:
+    def on_sqlite(statement: str, *values: Any) -> None:
         with closing(sqlite3.connect(tmp_path / "terrace.db", timeout=10)) as connection, connection:
             assert connection.execute(statement, values).rowcount
 
-    return meddle
+    def on_postgresql(statement: str, *values: Any) -> None:
+        statement = statement.replace("?", "%s").replace("zeroblob(6)", "'[0,0,0]'")
+        with psycopg.connect(request.getfixturevalue("postgres_url")) as connection:
+            connection.execute("SET session_replication_role = replica")
+            assert connection.execute(statement, values).rowcount
+
+    return on_postgresql if library.database.dialect == "postgresql" else on_sqlite
+
+
+def text_of(library: Any) -> Any:
+    """The full text of the index."""
+    return words if library.database.dialect == "postgresql" else fulltext
 
 
 async def test_a_sound_corpus_has_no_findings(clinic: Clinic, scope: Scope, other: Scope) -> None:
@@ -152,7 +165,7 @@ async def test_full_text_is_made_anew_without_reading_files_again(
 ) -> None:
     gone = await clinic.library.add(scope, TEXT)
     stays = await clinic.library.add(scope, "Another document.\n\nWith two passages.", "b.txt")
-    await clinic.library.database.write(lambda session: fulltext.remove(session, scope, stays.id))
+    await clinic.library.database.write(lambda session: text_of(clinic.library).remove(session, scope, stays.id))
     for table in ("chunk_vectors", "chunks"):
         meddle(f"DELETE FROM {table} WHERE document_id = ?", gone.id)
     assert (await clinic.found(scope))["index_differs"] == 7  # two are missing, five are of nothing
@@ -160,7 +173,7 @@ async def test_full_text_is_made_anew_without_reading_files_again(
     await clinic.health.repair(scope, ["index_differs"])
     assert "index_differs" not in await clinic.found(scope)
     assert len(clinic.library.parser.parsed) == read
-    assert len(await clinic.library.database.read(fulltext.search, scope, "passages", 10)) == 1
+    assert len(await clinic.library.database.read(text_of(clinic.library).search, scope, "passages", 10)) == 1
 
 
 async def test_files_astray(clinic: Clinic, scope: Scope, other: Scope) -> None:

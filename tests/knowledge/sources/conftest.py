@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from terrace import settings
 from terrace.accounts.limits.unlimited import Unlimited
@@ -138,10 +139,8 @@ class Lab:
 
     async def end(self, scope: Scope, job_id: str) -> None:
         """The engine is not at work here, so the job is told to be over."""
-        query = "UPDATE jobs SET state = 'succeeded' WHERE id = ?"
-        await self.library.database.write(
-            lambda session: session.connection().exec_driver_sql(query, (job_id,)) and None
-        )
+        query = text("UPDATE jobs SET state = 'succeeded' WHERE id = :id")
+        await self.library.database.write(lambda session: session.execute(query, {"id": job_id}) and None)
 
     async def texts(self, scope: Scope) -> dict[str, str]:
         """Every document's name and original."""

@@ -52,6 +52,7 @@ class Books:
     open: int = 0
     bound: int | None = None
     refusal: TerraceError | None = None
+    shared: bool = False
 
     def begin(self, scope: Scope, demand: Demand) -> Opened:
         if self.refusal is not None:
@@ -63,7 +64,7 @@ class Books:
         return Opened(self, demand.output_tokens or self.bound)
 
     async def wait(self, scope: Scope, demand: Demand, patience: float) -> Opened:
-        self.patience.append(patience)
+        self.patience += [patience] if patience else []
         return self.begin(scope, demand)
 
     def count(self, scope: Scope) -> None:
@@ -73,7 +74,7 @@ class Books:
         self.counted += 1
 
     async def count_waiting(self, scope: Scope, patience: float) -> None:
-        self.patience.append(patience)
+        self.patience += [patience] if patience else []
         self.count(scope)
 
 

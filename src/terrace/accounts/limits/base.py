@@ -54,6 +54,11 @@ class Hold(Protocol):
 class Limits(Protocol):
     """The part that doors and rooms ask; the meter of model calls (`telemetry.calls.Meter`) is the other part."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes count against the same limits: then only `count_waiting`, `hold_waiting` and the
+        meter's `wait` ask them, and doors call these even if nobody is to wait."""
+
     def count(self, scope: Scope) -> None:
         """One request came in at a door. Raises Limited."""
 
@@ -62,6 +67,9 @@ class Limits(Protocol):
 
     def hold(self, scope: Scope, demand: Demand) -> Hold:
         """Keep room for a job to be. Raises Limited, Denied."""
+
+    async def hold_waiting(self, scope: Scope, demand: Demand) -> Hold:
+        """As `hold`, but other processes are asked for room too. Nobody waits for any."""
 
     def release(self, job_id: str) -> None:
         """The job is over: what was kept for it and not taken over is given back."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from terrace.accounts.limits import store
 from terrace.accounts.limits.base import LimitName, Subject
@@ -13,6 +14,9 @@ from terrace.accounts.limits.seeding import Ledger, seed
 from terrace.errors import TerraceError
 from terrace.storage import Database
 from terrace.types import Scope
+
+if TYPE_CHECKING:
+    from terrace.accounts.limits.shared.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,8 @@ class Board:
         self._others_wrote = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
+        self.sharing: Sharing | None = None
+        """Set where other processes count against the same limits."""
         self.rooms: dict[tuple[str, str | None, str | None], Room] = {}
         """Of (tenant, user, key); who is not in it: `room`."""
         self.closed: frozenset[str] = frozenset()
@@ -101,26 +107,45 @@ class Board:
     async def _apply(self, rules: Sequence[Rule]) -> None:
         """Meters of limits that stay are kept with what they hold; new ones learn what is used already."""
         moment = self._clock()
-        before, self._meters, self._rules = self._meters, {}, {}
-        fresh: list[Meter] = []
-        for rule in rules:
-            self._rules.setdefault(rule.subject, {})[rule.name] = rule
-            known = before.get(rule.subject, {}).get(rule.name)
-            found = known or meter(rule, moment)
-            if found is None:
-                continue
-            found.rule, found.limit = rule, rule.value
-            self._meters.setdefault(rule.subject, {})[rule.name] = found
-            if known is None:
-                fresh.append(found)
-        self.rooms.clear()
-        if fresh:
+        if (sharing := self.sharing) is not None:
+            await sharing.join(lambda: self._take(rules, moment))
+            return
+        if fresh := self._install(rules, moment):
             self._join(fresh, moment)
             try:
                 await seed(fresh, self._ledger, self._clock)
             except BaseException:
                 self._forget(fresh)
                 raise
+
+    def _take(self, rules: Sequence[Rule], moment: float) -> list[Meter]:
+        fresh = self._install(rules, moment)
+        self._join(fresh, moment)
+        return fresh
+
+    def _install(self, rules: Sequence[Rule], moment: float) -> list[Meter]:
+        """The new ones."""
+        before, self._meters, self._rules = self._meters, {}, {}
+        fresh: list[Meter] = []
+        for rule in rules:
+            self._rules.setdefault(rule.subject, {})[rule.name] = rule
+            known = before.get(rule.subject, {}).pop(rule.name, None)
+            found = known or meter(rule, moment)
+            if found is None:
+                continue
+            found.rule = rule
+            if self.sharing is None:
+                found.limit = rule.value
+            self._meters.setdefault(rule.subject, {})[rule.name] = found
+            if known is None:
+                fresh.append(found)
+        self.rooms.clear()
+        if self.sharing is not None:
+            self.sharing.forget(each for gone in before.values() for each in gone.values())
+        return fresh
+
+    def meters(self) -> list[Meter]:
+        return [each for meters in self._meters.values() for each in meters.values()]
 
     def _forget(self, fresh: Sequence[Meter]) -> None:
         """It could not be read what is used of these already: they are new again when the limits are looked at next."""

@@ -14,6 +14,8 @@ class Holds:
     def __init__(self, clock: Callable[[], float], freed: Callable[[], None]) -> None:
         self._clock = clock
         self._freed = freed
+        self.park: Callable[[Kept, str], None] | None = None
+        """Keeps it where every process finds it, if that is to be."""
         self._all: dict[Kept, None] = {}  # oldest first
         self._jobs: dict[str, Kept] = {}
 
@@ -26,8 +28,13 @@ class Holds:
 
     def bind(self, kept: Kept, job_id: str) -> None:
         kept.job = job_id
-        if kept in self._all:
-            self._jobs[job_id] = kept
+        if kept not in self._all:
+            return
+        self._jobs[job_id] = kept
+        if self.park is not None:
+            self.park(kept, job_id)
+            kept.settle(self._clock(), 0, 0)
+            self.gone(kept)
 
     def of(self, job_id: str, demand: Demand) -> Kept | None:
         """What was kept for such a call of this job."""

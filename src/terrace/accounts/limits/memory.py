@@ -75,6 +75,7 @@ class MemoryLimits:
         self._options = options
         self._clock = clock
         self._stored = stored
+        self._freed: Callable[[Room], None] | None = None  # hears that a call of this room has ended
         self._open: set[Open] = set()
         self._factors = Factors()
         self._line = Line(options.waiting)
@@ -104,7 +105,7 @@ class MemoryLimits:
             raise why.told() from None
 
     async def count_waiting(self, scope: Scope, patience: float) -> None:
-        def attempt(*, in_turn: bool = False) -> None:
+        def attempt(*, in_turn: bool = False, whole: bool = False) -> None:
             self._count(scope, in_turn=in_turn)
 
         await self._patiently(scope, attempt, patience, lambda _: None)
@@ -125,6 +126,9 @@ class MemoryLimits:
 
     # -- model calls
 
+    shared = False
+    """Whether others count against the same limits, so that doors have to wait for what they ask."""
+
     def begin(self, scope: Scope, demand: Demand) -> Open:
         try:
             return self._begin(scope, demand)
@@ -132,8 +136,8 @@ class MemoryLimits:
             raise why.told() from None
 
     async def wait(self, scope: Scope, demand: Demand, patience: float) -> Open:
-        def attempt(*, in_turn: bool = False) -> Open:
-            return self._begin(scope, demand, in_turn=in_turn)
+        def attempt(*, in_turn: bool = False, whole: bool = False) -> Open:
+            return self._begin(scope, demand, in_turn=in_turn, whole=whole)
 
         def undo(call: Open) -> None:
             call.end(
@@ -159,17 +163,18 @@ class MemoryLimits:
             scope.tenant, lambda: attempt(in_turn=True), why, patience, undo, job=scope.job is not None
         )
 
-    def _begin(self, scope: Scope, demand: Demand, *, in_turn: bool = False) -> Open:
+    def _begin(self, scope: Scope, demand: Demand, *, in_turn: bool = False, whole: bool = False) -> Open:
+        """`whole`: with no shorter answer than was asked for."""
         if scope.tenant in self._board.closed:  # nobody is let in; what was queued before goes on for nobody either
             raise Denied("This tenant was disabled. Ask whoever runs this server.", code="tenant_disabled")
         room = self._rooms.get((scope.tenant, scope.user, scope.key)) or self._board.room(scope)
         if scope.job is not None and (kept := self._holds.of(scope.job, demand)) is not None:
-            return self._take_over(kept, scope, demand, room)
+            return self._take_over(kept, scope, demand, room, whole=whole)
         if self._line and not in_turn:
             self._mind_the_line(scope, room.counting(demand), demand.input_tokens)
-        return self._let_pass(scope, demand, room)
+        return self._let_pass(scope, demand, room, whole=whole)
 
-    def _let_pass(self, scope: Scope, demand: Demand, room: Room) -> Open:
+    def _let_pass(self, scope: Scope, demand: Demand, room: Room, *, whole: bool = False) -> Open:
         price = self._prices.of(demand.kind, demand.provider, demand.model)
         requests = demand.requests
         inwards, bound = demand.input_tokens, demand.output_tokens
@@ -196,7 +201,7 @@ class MemoryLimits:
             if price is None and room.money:
                 raise price_unknown(room.money[0].rule, demand)
             if not room.fits(moment, requests, tokens, money, calls):
-                need, bound = self._squeezed(room, demand, price, moment, requests, calls)
+                need, bound = self._squeezed(room, demand, price, moment, requests, calls, whole=whole)
                 tokens, money = need.tokens, need.cost
                 answer = bound or answer
             slot = self._ledger.begin(scope, demand, inwards, tokens - inwards, price, None if price is None else money)
@@ -206,7 +211,15 @@ class MemoryLimits:
         return call
 
     def _squeezed(
-        self, room: Room, demand: Demand, price: Price | None, moment: float, requests: int, calls: int
+        self,
+        room: Room,
+        demand: Demand,
+        price: Price | None,
+        moment: float,
+        requests: int,
+        calls: int,
+        *,
+        whole: bool = False,
     ) -> tuple[Need, int | None]:
         """What a call needs with the longest answer that fits, where it bounds the answer no further itself.
         Raises NoRoom."""
@@ -221,19 +234,22 @@ class MemoryLimits:
             return room.fits(moment, 0, wanted.tokens, wanted.cost, 0)
 
         self._holds.lapse()
-        bound = demand.output_tokens
+        bound, least = demand.output_tokens, None
         if bound is None and demand.operation == "chat" and room.bounded:
-            bound = _most(LEAST_ANSWER, self._options.answer_tokens, answer_fits)
+            bound = self._options.answer_tokens
+            least = need(LEAST_ANSWER)
+            if not whole:
+                bound = _most(LEAST_ANSWER, bound, answer_fits)
         wanted = need(bound)
         if refusals := room.refusals(moment, wanted):
-            raise NoRoom(refusals, demand)
+            raise NoRoom(refusals, demand, least=least)
         return wanted, bound
 
-    def _take_over(self, kept: Kept, scope: Scope, demand: Demand, room: Room) -> Open:
+    def _take_over(self, kept: Kept, scope: Scope, demand: Demand, room: Room, *, whole: bool) -> Open:
         """A job's call gets the room that was kept for it, or leaves it kept."""
         self._holds.open(kept)
         try:
-            call = self._let_pass(scope, demand, room)
+            call = self._let_pass(scope, demand, room, whole=whole)
         except BaseException:
             self._holds.keep_on(kept)
             raise
@@ -262,6 +278,8 @@ class MemoryLimits:
         self._record(told)
         if self._line:
             self._line.wake()
+        if self._freed is not None:
+            self._freed(call.room)
 
     def largest(self, demand: Demand) -> int | None:
         """The most a call can cost, in picodollars, as it is reserved for; None when nobody knows the price."""
@@ -279,7 +297,10 @@ class MemoryLimits:
         except NoRoom as why:
             raise why.told() from None
 
-    def _hold(self, scope: Scope, demand: Demand) -> Kept:
+    async def hold_waiting(self, scope: Scope, demand: Demand) -> Kept:
+        return self.hold(scope, demand)
+
+    def _hold(self, scope: Scope, demand: Demand, *, whole: bool = False) -> Kept:
         room = self._board.room(scope)
         moment = self._clock()
         need = Need()
@@ -289,7 +310,7 @@ class MemoryLimits:
                 raise price_unknown(room.money[0].rule, demand)
             if self._line:
                 self._mind_the_line(scope, [each for each in room if not isinstance(each, Gauge)], demand.input_tokens)
-            need, _ = self._squeezed(room, demand, price, moment, 0, 0)
+            need, _ = self._squeezed(room, demand, price, moment, 0, 0, whole=whole)
         kept = Kept(scope, room, moment, need.tokens, need.cost, demand, self._holds)
         kept.buckets = room.take(moment, 0, need.tokens, need.cost, 0)
         self._holds.add(kept)
@@ -315,6 +336,7 @@ class MemoryLimits:
         shown = []
         for rule, meter in rules:
             used, resets_in = (stored.get(rule.name, 0), None) if meter is None else meter.state(moment)
+            used += 0 if meter is None else meter.elsewhere
             value = amount(rule.name, rule.value)
             shown.append(Limit(rule.name, value, amount(rule.name, used), resets_in, rule.set_by, rule.set_at))
         return shown

@@ -1,5 +1,6 @@
 """What fills up and empties again: the last minute, a day or month, calls under way.
 
+`limit` is how much of its rule's value this process may use by itself: all of it, or its share where processes share.
 They are asked a few times in every model call, so they are plain fields and loops. Times are seconds since 1970.
 """
 
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from terrace.accounts.limits.base import LimitName, Subject
 
 MINUTE = 60.0
+SOON = 1.0  # seconds after which to ask again where nobody knows when there is room
 GRAIN = 0.125  # what comes within this leaves together, with its latest: never too early, and 480 buckets at most
 
 Bucket = list[float]
@@ -31,12 +33,13 @@ class Rule:
 class Window:
     """At most `limit` in any 60 seconds."""
 
-    __slots__ = ("_buckets", "due", "limit", "rule", "used")
+    __slots__ = ("_buckets", "due", "elsewhere", "limit", "rule", "used")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.limit = rule.value
         self.used = 0
+        self.elsewhere = 0  # what other processes used when we asked last
         self.due = float("inf")  # when something leaves; never late, perhaps early
         self._buckets: deque[Bucket] = deque()
 
@@ -82,7 +85,7 @@ class Window:
 
     def room_in(self, amount: int, now: float) -> float | None:
         """Seconds until `amount` fits if nothing else comes; None when it is more than the limit itself."""
-        if amount > self.limit:
+        if amount > self.rule.value:
             return None
         self.expire(now)
         missing = self.used + amount - self.limit
@@ -92,7 +95,7 @@ class Window:
             missing -= int(bucket[1])
             if missing <= 0:
                 return max(0.0, bucket[0] + MINUTE - now)
-        return 0.0
+        return SOON if missing > 0 else 0.0  # others have what is missing
 
     def state(self, now: float) -> tuple[int, float | None]:
         """What is used, and the seconds until all of it is free again."""
@@ -103,26 +106,31 @@ class Window:
 class Total:
     """At most `limit` in a day or a month of UTC. `used` holds what is reserved (`held`) too."""
 
-    __slots__ = ("begins", "ends", "held", "limit", "rule", "used")
+    __slots__ = ("begins", "booked", "elsewhere", "ends", "held", "limit", "rule", "shared", "used")
 
     def __init__(self, rule: Rule, now: float) -> None:
         self.rule = rule
         self.limit = rule.value
         self.used = 0
         self.held = 0
+        self.elsewhere = 0  # what other processes used when we asked last, and what is booked
+        self.booked = 0  # of that, what surely stays used
+        self.shared = False
         self.begins, self.ends = period(rule.name, now)
 
     def roll(self, now: float) -> None:
         """A new day or month. What began in the last one is settled there."""
         self.begins, self.ends = period(self.rule.name, now)
         self.used = self.held = 0
+        if self.shared:  # no share of the new one yet
+            self.limit = self.elsewhere = self.booked = 0
 
     def room_in(self, amount: int, now: float, soon: float) -> tuple[float | None, bool]:
         """As `Window.room_in`, and whether only time helps; `soon` when reservations alone are in the way: they may
         come to less."""
-        if amount > self.limit:
+        if amount > self.rule.value:
             return None, True
-        if self.used - self.held + amount > self.limit:
+        if self.booked + self.used - self.held + amount > self.rule.value:
             return self.ends - now, True
         return (soon if self.used + amount > self.limit else 0.0), False
 
@@ -135,12 +143,13 @@ class Total:
 class Gauge:
     """At most `limit` at a time."""
 
-    __slots__ = ("limit", "rule", "used")
+    __slots__ = ("elsewhere", "limit", "rule", "used")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.limit = rule.value
         self.used = 0
+        self.elsewhere = 0  # what other processes used when we asked last
 
     def state(self, now: float) -> tuple[int, float | None]:
         return self.used, None

@@ -4,7 +4,7 @@ from math import ceil
 
 from terrace.accounts.limits.base import LimitName, SubjectKind
 from terrace.accounts.limits.meters import Rule
-from terrace.accounts.limits.room import Refusal
+from terrace.accounts.limits.room import Need, Refusal
 from terrace.errors import Denied, Limited
 from terrace.telemetry.calls import PICODOLLARS, Demand
 
@@ -28,9 +28,18 @@ _PER: dict[LimitName, str] = {
 class NoRoom(Exception):
     """Some limits are in the way. `told` makes the error of it that a caller sees."""
 
-    def __init__(self, refusals: list[Refusal], demand: Demand | None = None, *, queued: bool = False) -> None:
+    def __init__(
+        self,
+        refusals: list[Refusal],
+        demand: Demand | None = None,
+        *,
+        queued: bool = False,
+        least: Need | None = None,
+    ) -> None:
+        """`least`: what would do too, with a shorter answer."""
         super().__init__("no room")
         self.refusals = refusals
+        self.least = least
         self.worst = max(refusals, key=lambda each: NEVER if each.wait is None else each.wait)
         self.wait = self.worst.wait
         self._demand = demand
@@ -42,10 +51,10 @@ class NoRoom(Exception):
 
     def told(self) -> Limited:
         worst = self.worst
-        rule, used = worst.meter.rule, worst.meter.used
+        rule, used = worst.meter.rule, worst.meter.used + worst.meter.elsewhere
         if worst.wait is None:
             return limited(rule, used, _never(rule, worst.amount, self._demand))
-        if self._queued and worst.meter.limit - used >= worst.amount:
+        if self._queued and rule.value - used >= worst.amount:
             why = "Others wait for room there already, and come first."
         elif rule.name == "concurrent_requests":
             why = f"{used:,} are under way. Wait for one of them to end."

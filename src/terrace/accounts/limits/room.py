@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from terrace.accounts.limits.meters import Bucket, Gauge, Meter, Total, Window
+from terrace.accounts.limits.meters import SOON, Bucket, Gauge, Meter, Total, Window
 from terrace.telemetry.calls import Demand
 
-SOON = 1.0  # seconds after which to ask again where only what is under way stands in the way
+__all__ = ["SOON", "Need", "Refusal", "Room"]
 
 
 @dataclass(frozen=True, slots=True)

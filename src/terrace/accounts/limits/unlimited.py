@@ -13,11 +13,16 @@ from terrace.types import Scope
 class Unlimited:
     """`accounts.limits.base.Limits` that let everything pass."""
 
+    shared = False
+
     def count(self, scope: Scope) -> None: ...
 
     async def count_waiting(self, scope: Scope, patience: float) -> None: ...
 
     def hold(self, scope: Scope, demand: Demand) -> Hold:
+        return _Nothing()
+
+    async def hold_waiting(self, scope: Scope, demand: Demand) -> Hold:
         return _Nothing()
 
     def release(self, job_id: str) -> None: ...

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from terrace.errors import Missing
 from terrace.knowledge.contents import WORDS_ONLY
 from terrace.knowledge.generations.tables import GenerationRow, RecentQueryRow
-from terrace.knowledge.index import vectors
+from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.tables import VectorRow
 from terrace.knowledge.tables import ChunkRow, DocumentRow
 from terrace.types import Scope, now
@@ -92,7 +92,7 @@ def drop_vectors(session: Session, key: str, limit: int) -> int:
     for tenant, number in session.exec(query):
         by_tenant.setdefault(tenant, []).append(number or 0)
     for tenant, numbers in by_tenant.items():
-        vectors.remove_ids(session, Scope(tenant), numbers)
+        inspecting.remove_ids(session, Scope(tenant), numbers)
     return sum(map(len, by_tenant.values()))
 
 
@@ -109,8 +109,8 @@ def numbered_leftovers(session: Session) -> list[str]:
 
 
 def dimensions(session: Session, key: str) -> int:
-    found = session.exec(select(func.length(VectorRow.vector)).where(VectorRow.model == key).limit(1)).first()
-    return int(found or 0) // 2
+    found = session.exec(select(VectorRow.vector).where(VectorRow.model == key).limit(1)).first()
+    return len(found or b"") // 2  # of float16
 
 
 # -- recent questions

@@ -132,3 +132,6 @@ class InspectedIndex(Index, Protocol):
         self, session: Session, scope: Scope, model: str, after: int, limit: int
     ) -> tuple[int, list[str], Any]:
         """A piece of them: the place to go on from, the document of each, and float16 (n, dimensions)."""
+
+    async def close(self) -> None:
+        """Leave what goes on beside the searches; the database is still open."""

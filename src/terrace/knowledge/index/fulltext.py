@@ -19,6 +19,7 @@ from terrace.types import Scope
 PREFIX = "chunk_text_"
 COLUMNS = "title, headings, text"
 WEIGHTS = "2.0, 1.5, 1.0"  # of the columns
+TOKENIZER = "porter unicode61 remove_diacritics 2"
 
 
 def table_of(scope: Scope) -> str:
@@ -118,7 +119,7 @@ def _made(connection: Connection, scope: Scope) -> str:
     if not _exists(connection, table):
         connection.exec_driver_sql(
             f"CREATE VIRTUAL TABLE {table} USING fts5({COLUMNS}, content='chunks', content_rowid='number', "
-            "tokenize='porter unicode61 remove_diacritics 2')"
+            f"tokenize='{TOKENIZER}')"
         )
         connection.exec_driver_sql(f"INSERT INTO {table}({table}, rank) VALUES ('rank', 'bm25({WEIGHTS})')")
     return table

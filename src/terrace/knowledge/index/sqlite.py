@@ -57,7 +57,7 @@ class SQLiteIndex:
         return {"chunks": fulltext.count(session, scope), "vectors": vectors.count(session, scope)}
 
     def strays(self, session: Session, scope: Scope, serving: Sequence[str] | None) -> Strays:
-        return inspecting.strays(session, scope, serving)
+        return inspecting.strays(session, scope, serving, fulltext.strays(session, scope))
 
     def remove_vectors(
         self, session: Session, scope: Scope, serving: Sequence[str] | None, kind: str, limit: int
@@ -84,6 +84,9 @@ class SQLiteIndex:
                 async with self._loading:  # one reader thread at most is busy loading
                     more = await self._database.read(resident.read_piece)
         return await self._database.read(self._search, scope, query, vector, model, k, filter, resident)
+
+    async def close(self) -> None:
+        """What is in memory goes with the process."""
 
     def _search(
         self,

@@ -1,12 +1,52 @@
-"""What the index keeps on SQLite beside the chunks. Full text is one FTS5 table a tenant, made when first needed."""
+"""What the index keeps beside the chunks. Full text on SQLite is one FTS5 table a tenant, made when first needed;
+on PostgreSQL it is tables of migration 0018, which only SQL written for it reads.
+"""
 
-from sqlalchemy import Column, Index, LargeBinary
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Dialect, Index, LargeBinary
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 from sqlmodel import Field, SQLModel
 
 from terrace.knowledge.tables import BIG, ChunkRow
 
 # An unchanged chunk finds its vector by the hash of its text.
 Index("ix_chunks_text_sha256", ChunkRow.__table__.c.tenant_id, ChunkRow.__table__.c.text_sha256)  # type: ignore[attr-defined]
+
+
+def halves_text(numbers: Sequence[float]) -> str:
+    """As pgvector reads them; five digits tell any two float16 apart."""
+    return "[" + ",".join([f"{number:.5g}" for number in numbers]) + "]"
+
+
+class _Halfvec(UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "halfvec"
+
+
+class Halves(TypeDecorator[bytes]):
+    """float16, little-endian: bytes in Python and on SQLite, a `halfvec` on PostgreSQL."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(_Halfvec() if dialect.name == "postgresql" else LargeBinary())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return halves_text(struct.unpack(f"<{len(value) // 2}e", value))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
+        if value is None or dialect.name != "postgresql":
+            return value  # type: ignore[no-any-return]
+        numbers = [float(number) for number in value[1:-1].split(",")]
+        return struct.pack(f"<{len(numbers)}e", *numbers)
 
 
 class VectorRow(SQLModel, table=True):
@@ -26,11 +66,14 @@ class VectorRow(SQLModel, table=True):
     model: str
     number: int = Field(sa_type=BIG, foreign_key="chunks.number")
     document_id: str
-    vector: bytes = Field(sa_column=Column(LargeBinary, nullable=False))  # float16, little-endian
+    vector: bytes = Field(sa_column=Column(Halves, nullable=False))
 
 
 class VectorRemovalRow(SQLModel, table=True):
-    """Vectors lately removed, so that every process can take them out of memory. Kept for a day."""
+    """Vectors lately removed, so that every process can take them out of memory. Kept for a day.
+
+    PostgreSQL keeps none: there nothing is in memory.
+    """
 
     __tablename__ = "chunk_vector_removals"
     __table_args__ = (

@@ -1,5 +1,8 @@
-"""The process that runs llama.cpp. It reads one line of JSON, {path, key, context, slots, threads}, from its input,
-writes one, {address} or {error}, and serves until its input is closed, which also happens when its parent dies."""
+"""The process that runs llama.cpp.
+
+It reads one line of JSON, {path, name, key, context, slots, threads}, from its input, writes one, {address} or {error},
+and serves until its input is closed, which also happens when its parent dies.
+"""
 
 import json
 import sys
@@ -20,12 +23,12 @@ def main() -> None:
         sys.stdin.read()
 
 
-def serve(path: str, key: str, context: int, slots: int, threads: int) -> Any:
+def serve(path: str, name: str, key: str, context: int, slots: int, threads: int) -> Any:
     """A running server on a free loopback port; it answers nobody without `key`."""
     from xllamacpp import CommonParams, Server
 
     params = CommonParams()
-    params.model.path = path
+    params.model.path, params.model_alias = path, {name}
     params.n_ctx, params.n_parallel, params.kv_unified = context, slots, True  # one call may use most of the context
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.cache_ram_mib = 0

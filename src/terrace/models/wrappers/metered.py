@@ -103,9 +103,7 @@ class Metered(Wrapper):
     async def _begin(self, scope: Scope, demand: Demand, patience: float) -> OpenCall:
         if scope.job is not None:
             patience = JOB_PATIENCE
-        if patience > 0:
-            return await self._meter.wait(scope, demand, patience)
-        return self._meter.begin(scope, demand)
+        return await self._meter.wait(scope, demand, patience)
 
 
 def _input_bound(request: ChatRequest) -> int:

@@ -21,7 +21,7 @@ from terrace.web import markdown
 from terrace.web.access import Me, Who, resource
 from terrace.web.api.documents import UPLOAD_BYTES, Uploaded
 from terrace.web.api.headers import IdempotencyKey
-from terrace.web.api.media import EVENTS, produces
+from terrace.web.api.media import ELSEWHERE, EVENTS, elsewhere, produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.api.watching import while_admitted
 from terrace.web.services import House
@@ -183,9 +183,11 @@ async def events(house: House, me: Me, request: Request, analysis_id: str) -> St
     return job_stream(followed, house.drained)
 
 
-@router.get("/{analysis_id}/original", response_class=StreamingResponse, responses=produces("*/*"))
-async def original(house: House, who: Who, analysis_id: str) -> StreamingResponse:
-    """The file as it was sent."""
+@router.get("/{analysis_id}/original", response_class=StreamingResponse, responses=produces("*/*") | ELSEWHERE)
+async def original(house: House, who: Who, analysis_id: str) -> Response:
+    """The file as it was sent, or where to fetch it (307)."""
+    if link := await house.analyses.original_link(who, analysis_id):
+        return elsewhere(link)
     found, stream = await house.analyses.original(who, analysis_id)
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name)}",

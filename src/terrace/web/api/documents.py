@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from terrace.knowledge.base import Document, DocumentState
 from terrace.knowledge.views import BatchItem, StoredChunk, TextSlice
 from terrace.web.access import Who, resource
-from terrace.web.api.media import produces
+from terrace.web.api.media import ELSEWHERE, elsewhere, produces
 from terrace.web.api.pages import Cursor, Limit, Page
 from terrace.web.received import receive_batch, receive_one
 from terrace.web.services import House
@@ -150,9 +150,11 @@ async def reprocess(house: House, who: Who, document_id: str) -> Uploaded:
     return Uploaded(document=document, job_id=job_id)
 
 
-@router.get("/{document_id}/original", response_class=StreamingResponse, responses=produces("*/*"))
-async def original(house: House, who: Who, document_id: str) -> StreamingResponse:
-    """The file as it was uploaded."""
+@router.get("/{document_id}/original", response_class=StreamingResponse, responses=produces("*/*") | ELSEWHERE)
+async def original(house: House, who: Who, document_id: str) -> Response:
+    """The file as it was uploaded, or where to fetch it (307)."""
+    if link := await house.knowledge.original_link(who, document_id):
+        return elsewhere(link)
     document, stream = await house.knowledge.original(who, document_id)
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.name)}",

@@ -2,9 +2,19 @@
 
 from typing import Any
 
+from starlette.responses import RedirectResponse
+
 EVENTS = "text/event-stream"
 _TEXT = {"type": "string"}
 _EVENT = {"type": "object", "required": ["event", "data"], "properties": dict.fromkeys(("id", "event", "data"), _TEXT)}
+
+
+ELSEWHERE: dict[int | str, dict[str, Any]] = {307: {"description": "Where to fetch it, for a few minutes."}}
+
+
+def elsewhere(link: str) -> RedirectResponse:
+    """To where a file can be fetched from: for this time only, so nobody keeps the way there."""
+    return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
 
 
 def produces(*types: str) -> dict[int | str, dict[str, Any]]:

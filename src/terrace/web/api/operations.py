@@ -22,7 +22,8 @@ async def ready(house: House) -> Response:
     """Able to serve, with a line for each thing it depends on."""
     checks = await house.ready()
     fine = all(state.startswith("ok") for state in checks.values())
-    return JSONResponse({"status": "ready" if fine else "not ready", "checks": checks}, 200 if fine else 503)
+    said = {"status": "ready" if fine else "not ready", "role": house.settings.role, "checks": checks}
+    return JSONResponse(said, 200 if fine else 503)
 
 
 @router.get("/metrics", response_class=Response, responses=produces("text/plain"))

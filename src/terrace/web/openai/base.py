@@ -29,11 +29,12 @@ class Doorkeeper(Protocol):
 class Limits(Meter, Protocol):
     """What may still be used; `terrace.accounts.limits.memory.MemoryLimits` is one."""
 
-    def count(self, scope: Scope) -> None:
-        """One request that is no single model call. Raises Limited."""
+    @property
+    def shared(self) -> bool:
+        """Whether other processes have to be asked: then `wait`, even if nobody is to wait."""
 
     async def count_waiting(self, scope: Scope, patience: float) -> None:
-        """As `count`, but waits in turn for room."""
+        """One request that is no single model call; waits in turn for room. Raises Limited."""
 
 
 class Gate(Protocol):

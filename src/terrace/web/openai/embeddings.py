@@ -65,8 +65,7 @@ class EmbeddingsDoor:
         if not permits(owner, name):
             raise denied(owner, name)
         demand = Demand("builtin", "builtin", name, "embed", request.bound, None, 1)
-        patience = request.patience
-        opened = await self._limits.wait(owner, demand, patience) if patience else self._limits.begin(owner, demand)
+        opened = await self._limits.wait(owner, demand, request.patience)
         begun = request.elapsed()
         outcome: Outcome = "error"
         code, usage = "internal", None

@@ -75,6 +75,10 @@ class FilesDoor:
         await say(request, {"id": file_id, "object": "file", "deleted": True})
 
     async def _content(self, request: Request, file_id: str) -> None:
+        if link := await self._files.link(request.owner, file_id):
+            headers = [(b"location", link.encode()), (b"cache-control", b"no-store")]
+            await request.answer(b"", status=307, headers=headers)
+            return
         file, pieces = await self._files.content(request.owner, file_id)
         disposition = f"attachment; filename*=UTF-8''{quote(file.name)}"
         await request.download(pieces, file.bytes, disposition)

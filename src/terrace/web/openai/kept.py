@@ -38,7 +38,7 @@ class Routes:
         if action is None:
             raise wrong_method(method, path, ", ".join(sorted(actions)))
         if method != "GET":
-            limits.count(request.owner)
+            await limits.count_waiting(request.owner, 0.0)
         await action(request, id)
 
 

@@ -88,7 +88,7 @@ class Relay:
     async def _call(self, trip: Trip, fields: Fields, asked: Asked) -> bytes | None:
         """A whole answer, or None when it was streamed. Raises Rejection, Limited, Denied, Unavailable."""
         request, gate = trip.request, trip.target.gate
-        if request.patience:
+        if request.patience or self._limits.shared:
             opened = await self._limits.wait(request.owner, trip.demand, request.patience)
         else:
             opened = self._limits.begin(request.owner, trip.demand)

@@ -35,10 +35,8 @@ class Translation:
             )
         if self._answerer is None:
             raise Missing("Answers from documents are not served here.", code="model_unknown", param="model")
-        if request.patience:  # one request, however many models it takes to answer it
-            await self._limits.count_waiting(request.owner, request.patience)
-        else:
-            self._limits.count(request.owner)
+        # one request, however many models it takes to answer it
+        await self._limits.count_waiting(request.owner, request.patience)
         return self._answerer.answer(request.owner, messages, options, collections)
 
     async def run(

@@ -6,7 +6,7 @@ Every loop outlives the database: what fails is logged and tried again.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
@@ -21,8 +21,9 @@ from terrace.jobs.engines.local import machine
 from terrace.jobs.engines.local.recorder import Recorder
 from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import MAX_RESULT, Notice, encode
-from terrace.jobs.service import JobService
+from terrace.jobs.service import CARRIED_SECONDS, JobService
 from terrace.storage import Database
+from terrace.storage.database import own_locks
 from terrace.types import new_id, now
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class LocalJobs(JobService):
         self._turns: dict[Lane, Turns] = {"io": Turns(), "cpu": Turns()}
         self._runs: dict[str, Run] = {}
         self._wake = asyncio.Event()
+        self._sure = False  # that there is something to claim
+        self._looks_at = 0.0  # when we look for it next, in the loop's time
         self._idle = asyncio.Event()
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
@@ -124,16 +127,28 @@ class LocalJobs(JobService):
 
     # -- hearing
 
-    def told(self, notice: Notice) -> None:
-        super().told(notice)
+    def ours(self) -> Collection[str]:
+        return self._runs.keys()
+
+    def heard(self, notice: Notice) -> None:
+        super().heard(notice)
         if notice.queued:
+            self._sure = True
             self._wake.set()
         for job_id in notice.cancelling:
             if job_id in self._runs:
                 self._runs[job_id].halt("cancel")
 
     def others_wrote(self) -> None:
-        self.hub.poke(without=self._runs)
+        super().others_wrote()
+        if not self.carrier.carries:
+            self._wake.set()
+        elif self._looks_at < (moment := asyncio.get_running_loop().time()):  # who puts in may not reach the carrier
+            self._looks_at = moment + CARRIED_SECONDS
+            asyncio.get_running_loop().call_at(self._looks_at, self._wake.set)
+
+    def uncertain(self) -> None:
+        super().uncertain()
         self._wake.set()
 
     # -- loops
@@ -150,35 +165,49 @@ class LocalJobs(JobService):
 
     async def _claim(self) -> float:
         """Fill free slots; returns the seconds until there may be more to do by itself."""
+        sure, self._sure = self._sure, False
         busy = {lane: sum(run.job.lane == lane for run in self._runs.values()) for lane in self._slots}
         free = {lane: min(slots - busy[lane], CLAIM_BATCH) for lane, slots in self._slots.items()}
-        bulk = {
-            lane: min(BULK_BATCH, max(0, claims.bulk_share(slots) - busy[lane])) for lane, slots in self._slots.items()
-        }
-        claimed, due, cancelling = await self.database.write(
-            lambda session: (
-                claims.claim(
-                    session,
-                    self.journal(session),
-                    worker=self.worker_id,
-                    free=free,
-                    cap=self.settings.tenant_cap,
-                    lease=self.settings.lease,
-                    turns=self._turns,
-                    bulk=bulk,
-                ),
-                claims.next_due(session),
-                claims.cancelling(session, self.worker_id),
-            )
-        )
+        open_lanes = [lane for lane, slots in free.items() if slots]
+        if not sure:
+            sure, due, cancelling = await self.database.read(self._look, open_lanes)
+        claimed: list[Claimed] = []
+        if sure and open_lanes:
+            bulk = {
+                lane: min(BULK_BATCH, max(0, claims.bulk_share(slots) - busy[lane]))
+                for lane, slots in self._slots.items()
+            }
+            claimed, due, cancelling = await self.database.write(self._take, free, bulk)
         for job in claimed:
             self._start(job)
         for job_id in cancelling:
             if job_id in self._runs:
                 self._runs[job_id].halt("cancel")
         if len(claimed) >= BULK_BATCH:
-            self._wake.set()  # there may be more
+            self._sure = True  # there may be more
+            self._wake.set()
         return POLL_SECONDS if due is None else min(max(due - now(), 0.001), POLL_SECONDS)
+
+    def _look(self, session: Session, lanes: Sequence[Lane]) -> tuple[bool, float | None, list[str]]:
+        """Whether a claim may find anything, when the next delayed job is due, and what of ours shall stop."""
+        due = claims.next_due(session)
+        return claims.waiting(session, lanes), due, claims.cancelling(session, self.worker_id)
+
+    @own_locks
+    def _take(
+        self, session: Session, free: Mapping[Lane, int], bulk: Mapping[Lane, int]
+    ) -> tuple[list[Claimed], float | None, list[str]]:
+        claimed = claims.claim(
+            session,
+            self.journal(session),
+            worker=self.worker_id,
+            free=free,
+            cap=self.settings.tenant_cap,
+            lease=self.settings.lease,
+            turns=self._turns,
+            bulk=bulk,
+        )
+        return claimed, claims.next_due(session), claims.cancelling(session, self.worker_id)
 
     async def _beat_forever(self) -> None:
         while True:
@@ -188,6 +217,7 @@ class LocalJobs(JobService):
     async def _beat(self) -> None:
         runs = {(run.job_id, run.attempt): run for run in self._runs.values()}
 
+        @own_locks
         def work(session: Session) -> dict[str, bool]:
             machine.beat(session, self.worker_id)
             return claims.beat(session, self.worker_id, list(runs), self.settings.lease)

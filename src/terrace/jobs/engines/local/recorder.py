@@ -6,10 +6,13 @@ write under way at most, so that its events are stored in their order.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from terrace.errors import Internal, TerraceError, Unavailable
@@ -20,13 +23,18 @@ from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import Stored
 from terrace.jobs.service import JobService
 from terrace.jobs.store import insert
+from terrace.storage import after_commit
+from terrace.storage.database import callbacks, own_locks
 from terrace.types import now
 
 log = logging.getLogger(__name__)
 
 GROUP_SECONDS = 0.025
 GROUP_RUNS = 200  # in one transaction
+GROUP_WORKS = 25  # in one transaction, of those with which rooms write rows of their own
 RETRY_SECONDS = 0.5  # after the database refused
+CLOSE_SECONDS = 2.0  # for what is being written when we close
+CLOSE_LOOKS = 200
 
 PROGRESS = text("UPDATE jobs SET progress = :progress, updated_at = :now WHERE id = :id")
 FAMILY = text(
@@ -45,6 +53,10 @@ class Entry(NamedTuple):
     seq: int  # of the event that tells the outcome
 
 
+R = TypeVar("R")
+Failed = dict[Run, Exception]  # of each run whose end could not be stored: why
+
+
 class Recorder:
     def __init__(self, jobs: JobService, worker: str, settled: Callable[[Run], None]) -> None:
         self._jobs = jobs
@@ -55,7 +67,14 @@ class Recorder:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires, in the loop's time
         self._last = 0.0
-        self._task = asyncio.get_running_loop().create_task(self._forever(), name="job-recorder")
+        self._waiting: deque[Entry] = deque()  # those that write what others write too
+        self._waits = asyncio.Event()
+        self._settling = False
+        loop = asyncio.get_running_loop()
+        self._tasks = (
+            loop.create_task(self._forever(), name="job-recorder"),
+            loop.create_task(self._settle_forever(), name="job-settler"),
+        )
 
     def note(self, run: Run, *, at_once: bool = False) -> None:
         """The run has something to be written."""
@@ -98,8 +117,13 @@ class Recorder:
             if not self._dirty:
                 break
             await self._flush()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for _ in range(CLOSE_LOOKS):
+            if not self._waiting and not self._settling:
+                break
+            await asyncio.sleep(CLOSE_SECONDS / CLOSE_LOOKS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -143,12 +167,39 @@ class Recorder:
                 taken.append(_entry(run))
         if self._dirty:
             self._go.set()
+        plain = [entry for entry in taken if not self._shares(entry)]
+        self._waiting.extend(entry for entry in taken if self._shares(entry))
+        if self._waiting:
+            self._waits.set()
         try:
-            return await self._record([entry for entry in taken if entry.events or entry.progress or entry.outcome])
+            return await self._record([entry for entry in plain if entry.events or entry.progress or entry.outcome])
         finally:
-            for entry in taken:
-                entry.run.writing.release()
-                self._note_rest(entry.run)
+            self._written(plain)
+
+    async def _settle_forever(self) -> None:
+        """Endings that touch more than their job: aside, for they take longer and may have to wait for others."""
+        while True:
+            await self._waits.wait()
+            self._waits.clear()
+            while self._waiting:
+                self._settling = True
+                group = [self._waiting.popleft() for _ in range(min(GROUP_WORKS, len(self._waiting)))]
+                try:
+                    stored = await self._record(group)
+                except Exception:
+                    log.exception("writing down how jobs ended failed")
+                    stored = self._refused(group)
+                finally:
+                    self._written(group)
+                    self._settling = False
+                if not stored:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    self._go.set()
+
+    def _written(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            entry.run.writing.release()
+            self._note_rest(entry.run)
 
     def _note_rest(self, run: Run) -> None:
         """What came up while the run was being written, or is not due yet."""
@@ -158,29 +209,20 @@ class Recorder:
             self.note_later(run, wait)
 
     async def _record(self, entries: Sequence[Entry]) -> bool:
-        """Plain entries together; those that run a room's own work alone, so that it cannot spoil the others'."""
-        alone = [entry for entry in entries if self._has_work(entry)]
-        together = [entry for entry in entries if not self._has_work(entry)]
-        groups = [[entry] for entry in alone] + ([together] if together else [])
-        return all(await asyncio.gather(*(self._record_group(group) for group in groups)))
-
-    def _has_work(self, entry: Entry) -> bool:
-        if entry.outcome is None:
-            return False
-        kind = self._jobs.kinds.get(entry.run.job.kind)
-        if entry.outcome.kept is not None and entry.outcome.commit is None:
-            return False  # its kind keeps many at once, and when that fails each alone
-        ends = entry.outcome.state in ("failed", "cancelled") and kind is not None and kind.on_end is not None
-        return ends or entry.outcome.commit is not None or entry.run.job.parent_id is not None
-
-    async def _record_group(self, group: Sequence[Entry]) -> bool:
+        """Entries that share a transaction; False when the database refused."""
+        if not entries:
+            return True
+        work = self._settle if self._shares(entries[0]) else self._plain_work
         try:
-            held = await self._jobs.database.write(self._work, group)
+            held, failed = await self._jobs.database.write(work, entries)
         except Exception as error:
-            if len(group) > 1 and not isinstance(error, Unavailable):
-                return all([await self._record_group([entry]) for entry in group])
-            return self._refused(group, error)
-        for entry in group:
+            if len(entries) > 1 and not isinstance(error, Unavailable):
+                return all([await self._record([entry]) for entry in entries])
+            return self._refused(entries, error)
+        for entry in entries:
+            if entry.run in failed:
+                self._refused([entry], failed[entry.run])
+                continue
             if (entry.run.job_id, entry.run.attempt) not in held:
                 entry.run.halt("lost")
             if entry.outcome is not None:
@@ -188,7 +230,20 @@ class Recorder:
                 self._settled(entry.run)
         return True
 
-    def _refused(self, group: Sequence[Entry], error: Exception) -> bool:
+    def _shares(self, entry: Entry) -> bool:
+        """Its end writes more than its own rows: its parent's, or those of a room."""
+        outcome, job = entry.outcome, entry.run.job
+        if outcome is None:
+            return False
+        own = outcome.commit is None and outcome.kept is None and job.parent_id is None
+        return not own or self._tells_room(entry)
+
+    def _tells_room(self, entry: Entry) -> bool:
+        kind = self._jobs.kinds.get(entry.run.job.kind)
+        ended = entry.outcome is not None and entry.outcome.state in ("failed", "cancelled")
+        return ended and kind is not None and kind.on_end is not None
+
+    def _refused(self, group: Sequence[Entry], error: Exception | None = None) -> bool:
         """Nothing of the group was stored: try again, but a failed `Done.commit` is a failure of its attempt."""
         for entry in group:
             entry.run.put_back(entry.events, entry.progress)
@@ -196,7 +251,8 @@ class Recorder:
         if isinstance(error, endings.CommitFailed):
             group[0].run.outcome = self.failure(group[0].run, error.__cause__ or error)
             return True
-        log.warning("could not write down %d runs, trying again: %s", len(group), error)
+        if error is not None:
+            log.warning("could not write down %d runs, trying again: %s", len(group), error)
         return False
 
     def failure(self, run: Run, error: BaseException) -> Outcome:
@@ -214,6 +270,30 @@ class Recorder:
         return Outcome("waiting", error=told, run_at=now() + wait, failed=True)
 
     # -- transactions
+
+    @own_locks
+    def _plain_work(self, session: Session, group: Sequence[Entry]) -> tuple[set[tuple[str, int]], Failed]:
+        """The fence holds these jobs' rows, and nothing else is touched."""
+        return self._work(session, group), {}
+
+    def _settle(self, session: Session, group: Sequence[Entry]) -> tuple[set[tuple[str, int]], Failed]:
+        """Those without work of a room together; each of the others apart, so that it cannot spoil the rest."""
+        failed: Failed = {}
+        together = [entry for entry in group if not self._alone(entry)]
+        held = self._work(session, together) if together else set()
+        for entry in group:
+            if self._alone(entry):
+                try:
+                    held |= _apart(session, partial(self._work, session, [entry]))
+                except OperationalError:
+                    raise  # the database cannot take it now: the whole transaction is tried again
+                except Exception as error:
+                    failed[entry.run] = error
+        return held, failed
+
+    def _alone(self, entry: Entry) -> bool:
+        """Its room writes something of its own; what kinds `keep` is written for many at once."""
+        return (entry.outcome is not None and entry.outcome.commit is not None) or self._tells_room(entry)
 
     def _work(self, session: Session, group: Sequence[Entry]) -> set[tuple[str, int]]:
         held = claims.held(session, self._worker, [(entry.run.job_id, entry.run.attempt) for entry in group])
@@ -256,6 +336,23 @@ class Recorder:
 def _entry(run: Run) -> Entry:
     events, progress = run.take(last=run.outcome is not None)
     return Entry(run, events, progress, run.outcome, run.next_seq)
+
+
+def _apart(session: Session, work: Callable[[], R]) -> R:
+    """In a savepoint; what fails has not been, and nobody is told of it."""
+    before = callbacks(session)
+    try:
+        with session.begin_nested():
+            result = work()
+        told = callbacks(session)
+    except Exception:
+        callbacks(session)
+        told = []
+        raise
+    finally:
+        for callback in (*before, *told):
+            after_commit(session, callback)
+    return result
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:

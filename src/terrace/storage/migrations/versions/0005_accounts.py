@@ -125,16 +125,30 @@ def upgrade() -> None:
         sa.Column("address", sa.String(), nullable=False),
     )
     op.create_index("ix_audit_tenant", "audit", ["tenant_id", "id"])
-    for act in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER audit_keeps_{act.lower()} BEFORE {act} ON audit "
-            "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-        )
+    _keep_audit()
     op.add_column("jobs", sa.Column("key_id", sa.String(), nullable=True))
     op.add_column("documents", sa.Column("user_id", sa.String(), nullable=True))
     op.add_column("documents", sa.Column("key_id", sa.String(), nullable=True))
     op.create_index("ix_documents_user", "documents", ["tenant_id", "user_id", "bytes"])
     op.create_index("ix_documents_key", "documents", ["tenant_id", "key_id", "bytes"])
+
+
+def _keep_audit() -> None:
+    """Nobody rewrites the audit log, not even we."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION audit_keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER audit_keeps BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_keeps()"
+        )
+        return
+    for act in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER audit_keeps_{act.lower()} BEFORE {act} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        )
 
 
 def downgrade() -> None:
@@ -148,3 +162,5 @@ def downgrade() -> None:
         "users", "tenants",
     ):  # fmt: skip
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION audit_keeps()")

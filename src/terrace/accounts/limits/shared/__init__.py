@@ -1,0 +1,1 @@
+"""One limit, many processes."""

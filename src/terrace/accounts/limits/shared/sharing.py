@@ -1,0 +1,396 @@
+"""A process's shares of limits: drawn when a call needs more, handed back when nobody here does.
+
+Meters go on deciding alone, up to their share; nothing is asked on the way of a call that its share lets pass. All that
+is to be asked and said goes in one trip at a time, and what comes up meanwhile in the next.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from terrace.accounts.limits.meters import Gauge, Meter, Total, Window
+from terrace.accounts.limits.refusals import MONEY, NoRoom
+from terrace.accounts.limits.reservations import Kept
+from terrace.accounts.limits.room import Need, Room
+from terrace.accounts.limits.shared import keys
+from terrace.accounts.limits.shared.base import Found, Key, Line, Moved, Park, Reply, Store, Trip
+from terrace.errors import TerraceError, Unavailable
+from terrace.telemetry.ledger import Days
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.2  # seconds between two looks at what lies idle
+GATHER = 0.02  # what is handed back within this goes together
+STILL = 5  # looks after which what nobody used is handed back
+AHEAD = 32  # calls like the one that asks, for which there is slack
+RECALL = 0.6  # seconds that others get to hand back what they have idle
+PAUSE = 0.05  # between two questions meanwhile
+PARKED = 900.0  # seconds room is kept for a job
+CLAIMED = 10_000  # jobs remembered whose room was claimed
+
+
+class Quiet(Protocol):
+    """As much of `terrace.telemetry.ledger.Ledger` as this needs."""
+
+    @property
+    def id(self) -> int: ...
+    async def quietly(self, work: Callable[[Days], None]) -> None: ...
+
+
+class Share:
+    """Of one meter, which has the share itself as its `limit`."""
+
+    __slots__ = ("booked", "keep", "least", "meter", "short", "still", "told", "used", "wanted", "wish")
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.told: tuple[Key, int] | None = None  # what others know that we hold
+        self.least = self.wish = 0  # what is asked for next
+        self.keep = 0  # what may lie idle
+        self.used = -1  # at the last look
+        self.still = 0  # looks since that changed
+        self.wanted = False  # by others
+        self.short = False  # others have idle what we need
+        self.booked = -1
+
+    def ask(self, least: int, wish: int) -> None:
+        self.least = min(self.least, least) if self.least else least
+        self.wish += wish
+
+    def line(self, now: float) -> Line | None:
+        """What is to be said of it, if anything; what it hands back, it has no more."""
+        meter = self.meter
+        if isinstance(meter, Window):
+            meter.expire(now)
+        elif isinstance(meter, Total) and meter.ends <= now:
+            meter.roll(now)
+        meter.limit = max(meter.limit, meter.used)  # a call came to more than was reserved for it
+        idle = meter.limit - meter.used
+        least, wish = max(0, self.least - idle), max(0, self.wish - idle)
+        if not wish and (given := self._spare(idle)):
+            meter.limit -= given
+            idle -= given
+        key = keys.key_of(meter)
+        crowded = idle and (meter.elsewhere + meter.limit) * 2 > meter.rule.value
+        if not wish and self.told == (key, meter.limit) and not (crowded or (idle and self.still == STILL - 1)):
+            return None
+        slack = 0 if self.wanted else AHEAD * least
+        return Line(key, meter.rule.value, meter.limit, min(idle, meter.limit), least, wish, slack, self.booked)
+
+    def _spare(self, idle: int) -> int:
+        """What is to be handed back."""
+        self.still = self.still + 1 if self.meter.used == self.used else 0
+        self.used = self.meter.used
+        if self.wanted or not self.keep or self.still >= STILL:
+            return idle
+        return idle - self.keep if idle > 2 * self.keep else 0
+
+    def heard(self, line: Line, found: Found) -> None:
+        meter = self.meter
+        self.wanted = found.wanted
+        self.short = found.granted < line.least and found.idle > 0
+        if line.wish:
+            self.keep = max(0, found.granted - line.wish)
+        elif found.wanted:
+            self.keep = 0
+        if keys.key_of(meter) != line.key:  # another day has begun since
+            return
+        meter.limit += found.granted
+        meter.elsewhere = found.booked + found.others - found.idle
+        if isinstance(meter, Total):
+            meter.booked = found.booked
+        self.told = line.key, line.held + found.granted
+
+
+class Sharing:
+    """Of one process. `freed` is called when there is more room."""
+
+    def __init__(self, store: Store, ledger: Quiet, clock: Callable[[], float], freed: Callable[[], None]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._freed = freed
+        self.holder = ledger.id
+        self._shares: dict[Meter, Share] = {}
+        self._live: dict[Meter, Share] = {}  # those of which we have something, or want it
+        self._gone: list[Key] = []  # of limits that there are no more
+        self._parks: list[Park] = []
+        self._claims: list[str] = []
+        self._releases: list[str] = []
+        self._claimed: dict[str, None] = {}
+        self._asking: asyncio.Future[None] | None = None  # the next trip
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="shares of limits")
+
+    async def close(self) -> None:
+        """Keep what is to be booked yet and hand everything else back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._asking is not None and not self._asking.done():
+            self._asking.set_exception(Unavailable("The server is shutting down.", code="shutting_down"))
+        shares = [each for each in self._live.values() if each.meter.used > 0]
+        totals = [_holding(each) for each in shares if isinstance(each.meter, Total)]
+        minutes = [_holding(each) for each in shares if isinstance(each.meter, Window)]
+        try:
+            await self._store.leave(self.holder, totals, minutes)
+        except TerraceError as error:
+            log.warning("the shares of limits could not be handed back and count until they are found: %s", error)
+
+    # -- meters come and go
+
+    async def join(self, fresh: Callable[[], Iterable[Meter]]) -> None:
+        """From now on these are shared. They hold what is reserved here, and what has ended and is not booked."""
+
+        def work(days: Days) -> None:
+            unbooked = keys.amounts(days)
+            for meter in fresh():
+                if isinstance(meter, Total):
+                    meter.shared = True
+                    meter.used = meter.held + unbooked.get(keys.key_of(meter), 0)
+                meter.limit = meter.used
+                share = self._shares[meter] = Share(meter)
+                self._live.pop(meter, None)
+                if meter.limit:
+                    self._live[meter] = share
+
+        await self._ledger.quietly(work)
+        await self._tell()
+
+    def forget(self, meters: Iterable[Meter]) -> None:
+        for meter in meters:
+            share = self._shares.pop(meter, None)
+            self._live.pop(meter, None)
+            if share is not None and share.told is not None:
+                self._gone.append(share.told[0])
+
+    def again(self) -> None:
+        """Whoever we told what we hold is not asked any more: all is to be said anew."""
+        for share in self._shares.values():
+            share.told, share.keep = None, 0
+        self._gone.clear()
+        self._news.set()
+
+    # -- what calls need
+
+    async def draw(self, why: NoRoom) -> None:
+        """Ask for what is missing; if others have it idle, until they hand it back. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        asked = self._want(why)
+        await self._tell()
+        until = loop.time() + RECALL
+        while loop.time() < until and any(each.short for each in asked):
+            await asyncio.sleep(PAUSE)
+            asked = self._want(why)
+            await self._tell()
+
+    def ask(self, why: NoRoom) -> None:
+        """As `draw`, for whoever looks again by themselves."""
+        self._want(why)
+        self._stir()
+
+    async def look(self, meters: Iterable[Meter]) -> None:
+        """Learn what others use."""
+        for meter in meters:
+            if meter in self._shares:
+                self._shares[meter].told = None
+                self._live[meter] = self._shares[meter]
+        await self._tell()
+
+    def ended(self, room: Room) -> None:
+        """A call ended: what it leaves is handed back at once where others may wait for it."""
+        for meter in room:
+            share = self._live.get(meter)
+            if share is not None and not share.keep and meter.limit > meter.used:
+                self._news.set()
+
+    def booked(self, days: Days, latest: dict[Key, int]) -> None:
+        """What we held of it is the ledger's now; `latest` tells what is booked in all."""
+        amounts = keys.amounts(days)
+        if not amounts:
+            return
+        for share in list(self._live.values()):
+            meter = share.meter
+            if isinstance(meter, Total) and (amount := amounts.get(key := keys.key_of(meter), 0)):
+                meter.used -= amount
+                meter.limit -= amount
+                meter.elsewhere += amount  # until we ask again
+                meter.booked += amount
+                share.booked = latest.get(key, share.booked)
+        self._news.set()
+
+    # -- room for jobs
+
+    def park(self, kept: Kept, job_id: str) -> None:
+        """Keep a hold where whichever process runs the job finds it. The minute is not kept: its job waits for it."""
+        amounts = {}
+        for meter in (*kept.room.totals, *kept.room.money):
+            amount = kept.tokens if meter.rule.name == "tokens_per_day" else kept.cost
+            if meter in self._shares and amount and kept.started >= meter.begins:
+                amounts[keys.key_of(meter)] = amount
+                meter.limit -= amount
+        if amounts:
+            self._parks.append(Park(job_id, amounts, PARKED))
+            self._stir()
+
+    async def claim(self, job_id: str) -> None:
+        """A call of this job begins here: have what is parked for it."""
+        if job_id in self._claimed:
+            return
+        if len(self._claimed) >= CLAIMED:
+            self._claimed.clear()
+        self._claimed[job_id] = None
+        self._claims.append(job_id)
+        await self._tell()
+
+    def release(self, job_id: str) -> None:
+        """The job is over."""
+        if self._claimed.pop(job_id, self) is self and self._shares:
+            self._releases.append(job_id)
+            self._news.set()
+
+    # -- trips
+
+    def _want(self, why: NoRoom) -> list[Share]:
+        asked = []
+        for refusal in why.refusals:
+            meter = refusal.meter
+            share = self._shares.get(meter)
+            if share is None or (refusal.amount > meter.rule.value and why.least is None):
+                continue
+            least = refusal.amount if why.least is None else min(refusal.amount, _part(why.least, meter))
+            share.ask(least, refusal.amount)
+            self._live[meter] = share
+            asked.append(share)
+        return asked
+
+    def _stir(self) -> None:
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_future()
+            self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need hear it
+        self._news.set()
+
+    async def _tell(self) -> None:
+        """Until the next trip is back."""
+        self._stir()
+        assert self._asking is not None
+        await asyncio.shield(self._asking)
+
+    async def _run(self) -> None:
+        while True:
+            if self._live:
+                with suppress(TimeoutError):  # time to look at what lies idle
+                    async with asyncio.timeout(LOOK):
+                        await self._news.wait()
+            else:
+                await self._news.wait()
+            if self._asking is None and self._news.is_set():
+                await asyncio.sleep(GATHER)
+            self._news.clear()
+            await self._go()
+
+    async def _go(self) -> None:
+        asked, self._asking = self._asking, None
+        lines = self._lines()
+        parks, self._parks = self._parks, []
+        claims, self._claims = self._claims, []
+        releases, self._releases = self._releases, []
+        gone, self._gone = self._gone, []
+        said = [line for _, line in lines] + [Line(key, 0, 0) for key in gone]
+        failed: BaseException | None = None
+        if said or parks or claims or releases:
+            try:
+                reply = await self._store.trade(Trip(self.holder, said, parks, claims, releases))
+                self._hear(lines, reply)
+            except Moved:
+                self._repeat(lines, parks, claims, releases, asked)
+                return
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # whatever it was, those who ask hear it, and the next trip says it all again
+                failed = error
+                self._parks[:0], self._releases[:0], self._gone[:0] = parks, releases, gone
+                if not isinstance(error, TerraceError):
+                    log.exception("the shares of limits could not be told")
+                await asyncio.sleep(PAUSE)
+        if asked is not None and not asked.done():
+            if failed is None:
+                asked.set_result(None)
+            else:
+                asked.set_exception(failed)
+        self._freed()
+
+    def _repeat(
+        self,
+        lines: Sequence[tuple[Share, Line]],
+        parks: list[Park],
+        claims: list[str],
+        releases: list[str],
+        asked: "asyncio.Future[None] | None",
+    ) -> None:
+        """Say all of it again, at the place where all meet now; who asked waits on."""
+        for share, line in lines:
+            if line.wish:
+                share.ask(line.least + line.idle, line.wish + line.idle)
+        self._parks[:0], self._claims[:0], self._releases[:0] = parks, claims, releases
+        self.again()
+        if self._asking is None:
+            self._asking = asked
+        elif asked is not None:
+            later, first = self._asking, asked
+            later.add_done_callback(lambda done: _follow(done, first))
+        self._news.set()
+
+    def _lines(self) -> list[tuple[Share, Line]]:
+        now, lines = self._clock(), []
+        for meter, share in list(self._live.items()):
+            line = share.line(now)
+            share.least = share.wish = 0
+            if line is not None:
+                lines.append((share, line))
+            elif not meter.limit:
+                del self._live[meter]
+        return lines
+
+    def _hear(self, lines: Sequence[tuple[Share, Line]], reply: Reply) -> None:
+        for share, line in lines:
+            if line.key in reply.found:
+                share.heard(line, reply.found[line.key])
+        mine = {keys.key_of(meter): share for meter, share in self._shares.items()} if reply.claimed else {}
+        for amounts in reply.claimed.values():
+            for key, amount in amounts.items():
+                if key not in mine:
+                    self._gone.append(key)
+                    continue
+                share = mine[key]
+                share.meter.limit += amount
+                share.told = None
+                self._live[share.meter] = share
+
+
+def _part(need: Need, meter: Meter) -> int:
+    """What a call needs of this limit."""
+    if isinstance(meter, Gauge):
+        return need.calls
+    if meter.rule.name in MONEY:
+        return need.cost
+    return need.requests if meter.rule.name == "requests_per_minute" else need.tokens
+
+
+def _follow(done: "asyncio.Future[None]", other: "asyncio.Future[None]") -> None:
+    if other.done():
+        return
+    if done.cancelled() or (error := done.exception()) is None:
+        other.set_result(None)
+    else:
+        other.set_exception(error)
+
+
+def _holding(share: Share) -> Line:
+    return Line(keys.key_of(share.meter), share.meter.rule.value, share.meter.used)

@@ -1,0 +1,74 @@
+"""How many chunks a tenant has, how long they are, and how many hold each word: what BM25 weighs words by.
+
+A write appends to `word_changes`, so that writers never wait for each other; `fold` adds up what waits there.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlmodel import Session
+
+from terrace.storage.database import own_locks
+from terrace.types import Scope
+
+FOLD_AT = 24  # changes that wait: each search looks through them
+
+_TOTALS = """SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::bigint FROM (
+    SELECT chunks, tokens FROM word_totals WHERE tenant_id = %s
+    UNION ALL SELECT chunks, tokens FROM word_changes WHERE tenant_id = %s) t"""
+_HOLDING = """SELECT asked.word, (
+        coalesce((SELECT chunks FROM word_counts c WHERE c.tenant_id = %s AND c.word = asked.word), 0)
+        + coalesce((SELECT sum(w.counts[array_position(w.words, asked.word)])
+                    FROM word_changes w WHERE w.tenant_id = %s), 0))::bigint
+    FROM unnest(%s::bigint[]) AS asked(word)"""
+_FOLD = """WITH
+    gone AS (DELETE FROM word_changes WHERE tenant_id = %s RETURNING tenant_id, chunks, tokens, words, counts),
+    totals AS (
+        INSERT INTO word_totals (tenant_id, chunks, tokens)
+        SELECT tenant_id, sum(chunks), sum(tokens) FROM gone GROUP BY tenant_id
+        ON CONFLICT (tenant_id) DO UPDATE SET
+            chunks = word_totals.chunks + excluded.chunks, tokens = word_totals.tokens + excluded.tokens)
+    INSERT INTO word_counts (tenant_id, word, chunks)
+    SELECT tenant_id, word, sum(count) FROM gone, unnest(words, counts) AS each(word, count)
+    GROUP BY tenant_id, word HAVING sum(count) <> 0 ORDER BY word
+    ON CONFLICT (tenant_id, word) DO UPDATE SET chunks = word_counts.chunks + excluded.chunks"""
+
+
+class Counts(NamedTuple):
+    chunks: int
+    tokens: int
+    holding: dict[int, int]  # number of a word -> chunks that hold it
+
+
+def change(session: Session, scope: Scope, chunks: int, tokens: int, holding: Mapping[int, int]) -> None:
+    """So many more (or fewer) chunks, tokens, and chunks that hold each word."""
+    session.connection().exec_driver_sql(
+        "INSERT INTO word_changes (tenant_id, chunks, tokens, words, counts) VALUES (%s, %s, %s, %s, %s)",
+        (scope.tenant, chunks, tokens, list(holding), list(holding.values())),
+    )
+
+
+def of(session: Session, scope: Scope, words: Sequence[int]) -> Counts:
+    if not words:
+        return Counts(0, 0, {})
+    run, tenant = session.connection().exec_driver_sql, scope.tenant
+    total, tokens = run(_TOTALS, (tenant, tenant)).one()
+    return Counts(total, tokens, dict(run(_HOLDING, (tenant, tenant, list(words))).all()))
+
+
+def chunks(session: Session, scope: Scope) -> int:
+    return int(session.connection().exec_driver_sql(_TOTALS, (scope.tenant, scope.tenant)).one()[0])
+
+
+@own_locks
+def fold(session: Session, scope: Scope) -> None:
+    """Add up the tenant's changes, unless another process is at it. A tenant that has no chunk left has no words."""
+    run = session.connection().exec_driver_sql
+    if not run("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 18))", (f"fold {scope.tenant}",)).scalar_one():
+        return
+    run(_FOLD, (scope.tenant,))
+    run(
+        "DELETE FROM word_counts WHERE tenant_id = %s AND NOT EXISTS "
+        "(SELECT FROM word_totals WHERE tenant_id = %s AND chunks > 0)",
+        (scope.tenant, scope.tenant),
+    )

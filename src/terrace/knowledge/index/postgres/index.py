@@ -1,0 +1,167 @@
+"""The index on PostgreSQL: BM25 over a GIN index for words, pgvector for meaning, the same ranking as on SQLite."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session, col, select
+
+from terrace.errors import TerraceError
+from terrace.knowledge.base import Filter, IndexedChunk, Scored
+from terrace.knowledge.health.base import Strays
+from terrace.knowledge.index import inspecting
+from terrace.knowledge.index.filters import allowed_documents
+from terrace.knowledge.index.fusion import Fused, fuse
+from terrace.knowledge.index.postgres import counts, graphs, vectors, words
+from terrace.knowledge.tables import ChunkRow
+from terrace.storage.database import Database, after_commit
+from terrace.types import Scope
+
+log = logging.getLogger(__name__)
+
+TEXT_CANDIDATES = 200
+TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graphs a tenant needs
+
+
+class PostgresIndex:
+    """Nothing is kept in memory but how much was written since a tenant's counts were folded and its graphs tended."""
+
+    def __init__(self, database: Database, *, exact: bool = False) -> None:
+        """`exact`: every vector is looked at and no graph is made. Slow; for comparing two databases."""
+        self._database = database
+        self._exact = exact
+        self._unfolded: Counter[str] = Counter()
+        self._untended: Counter[str] = Counter()
+        self._tended: set[str] = set()
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
+        session.flush()
+        words.add(session, scope, chunks)
+        after_commit(session, partial(self._texts_changed, scope))
+
+    def add_vectors(self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors_: Any) -> None:
+        session.flush()
+        vectors.add(session, scope, model, chunk_ids, vectors_)
+        after_commit(session, partial(self._vectors_changed, scope, len(chunk_ids)))
+
+    def known_vectors(self, session: Session, scope: Scope, model: str, text_sha256s: Sequence[str]) -> dict[str, Any]:
+        return vectors.known(session, scope, model, text_sha256s)
+
+    def remove_document(self, session: Session, scope: Scope, document_id: str) -> None:
+        session.flush()
+        words.remove(session, scope, document_id)
+        gone = vectors.remove(session, scope, document_id)
+        after_commit(session, partial(self._texts_changed, scope))
+        after_commit(session, partial(self._vectors_changed, scope, gone))
+
+    def counts(self, session: Session, scope: Scope) -> dict[str, int]:
+        return {"chunks": words.count(session, scope), "vectors": vectors.count(session, scope)}
+
+    def strays(self, session: Session, scope: Scope, serving: Sequence[str] | None) -> Strays:
+        return inspecting.strays(session, scope, serving, words.strays(session, scope))
+
+    def remove_vectors(
+        self, session: Session, scope: Scope, serving: Sequence[str] | None, kind: str, limit: int
+    ) -> list[str]:
+        gone = inspecting.remove(session, scope, serving, kind, limit)
+        after_commit(session, partial(self._vectors_changed, scope, TEND_AFTER if gone else 0))
+        return gone
+
+    def mend_text(self, session: Session, scope: Scope, limit: int) -> int:
+        after_commit(session, partial(self._texts_changed, scope))
+        return words.mend(session, scope, limit)
+
+    def vectors_after(
+        self, session: Session, scope: Scope, model: str, after: int, limit: int
+    ) -> tuple[int, list[str], Any]:
+        return vectors.after(session, scope, model, after, limit)
+
+    async def search(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> list[Scored]:
+        """An empty `query` with a vector searches by meaning alone."""
+        if scope.tenant not in self._tended:
+            self._vectors_changed(scope, TEND_AFTER)
+        return await self._database.read(self._search, scope, query, vector, model, k, filter)
+
+    def _search(
+        self, session: Session, scope: Scope, query: str, vector: Any, model: str | None, k: int, filter: Filter
+    ) -> list[Scored]:
+        allowed = allowed_documents(session, scope, filter)
+        if allowed is not None and not allowed:
+            return []
+        session.connection().exec_driver_sql(vectors.SETTINGS)
+        passages = 0 if allowed is None else _passages(session, scope, allowed)
+        text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed, passages)
+        near: dict[int, float] | None = None
+        if vector is not None and model is not None:
+            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages, exact=self._exact)
+            if near:
+                unseen = [number for number in text if number not in near]
+                near |= vectors.cosines(session, scope, model, vector, unseen)
+        return _scored(session, scope, fuse(text, near, k))
+
+    async def close(self) -> None:
+        """Leave what goes on beside the searches; another process, or the next start, does it."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    # -- what is done now and then, after a commit, on the event loop
+
+    def _texts_changed(self, scope: Scope) -> None:
+        self._unfolded[scope.tenant] += 1
+        if self._unfolded[scope.tenant] >= counts.FOLD_AT:
+            self._beside("fold", scope, self._folded)
+
+    def _vectors_changed(self, scope: Scope, count: int) -> None:
+        if self._exact:
+            return
+        self._untended[scope.tenant] += count
+        if self._untended[scope.tenant] >= TEND_AFTER or (count and scope.tenant not in self._tended):
+            self._beside("tend", scope, self._graphs_tended)
+
+    def _beside(self, what: str, scope: Scope, work: Callable[[Scope], Coroutine[Any, Any, None]]) -> None:
+        """One at a time of a kind and a tenant."""
+        key = what, scope.tenant
+        if key not in self._tasks:
+            task = self._tasks[key] = asyncio.get_running_loop().create_task(work(scope), name=f"{what} the index")
+            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _folded(self, scope: Scope) -> None:
+        self._unfolded.pop(scope.tenant, None)
+        await _tried("its words were not counted", self._database.write(counts.fold, scope))
+
+    async def _graphs_tended(self, scope: Scope) -> None:
+        self._tended.add(scope.tenant)
+        self._untended.pop(scope.tenant, None)
+        await _tried("its graphs were not tended", self._database.write(graphs.tend, scope))
+
+
+async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
+    """Searches are right without it, only slower; the next change tries again."""
+    try:
+        await work
+    except (TerraceError, DBAPIError) as error:
+        log.warning("the index could not be looked after, %s: %s", what, error)
+
+
+def _passages(session: Session, scope: Scope, documents: Collection[str]) -> int:
+    found = session.connection().exec_driver_sql(
+        "SELECT coalesce(sum(chunk_count), 0) FROM documents WHERE tenant_id = %s AND id = ANY(%s)",
+        (scope.tenant, list(documents)),
+    )
+    return int(found.scalar_one())
+
+
+def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:
+    query = select(ChunkRow.number, ChunkRow.id).where(
+        ChunkRow.tenant_id == scope.tenant, col(ChunkRow.number).in_([each.number for each in fused])
+    )
+    ids = dict(session.exec(query).all())
+    return [Scored(ids[each.number], each.score, each.text, each.vector) for each in fused if each.number in ids]

@@ -1,0 +1,197 @@
+"""Full text on PostgreSQL: BM25 as FTS5 computes it, over candidates that a GIN index finds.
+
+A row of `chunk_words` holds one chunk's words as numbers (hashes of tenant and stem, so that each tenant has lists of
+its own in the shared index) and how often it has each. How many chunks hold a word is kept by `counts`.
+
+A word also has a second, shorter list of the chunks it weighs most in (a champion list: Manning, Raghavan & Schütze,
+2008, "Introduction to Information Retrieval", 7.1.3). Where the full lists of a question would be too long, its
+commonest words bring in their champions only. All words count in the scores.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from math import log
+from typing import Any, NamedTuple
+
+from sqlmodel import Session
+
+from terrace.errors import Internal
+from terrace.knowledge.base import IndexedChunk
+from terrace.knowledge.index.postgres import counts
+from terrace.knowledge.index.postgres.counts import Counts
+from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
+from terrace.knowledge.index.words import MAX_TERMS, content_words
+from terrace.types import Scope
+
+K1, B = 1.2, 0.75  # as in FTS5
+RARE = 1e-6  # what a word weighs that half of all chunks hold, or more
+MOST_ROWS = 4000  # scored for one question
+CHAMPION = 0.7  # of the most that a word can weigh in a chunk
+USUAL_LENGTH = 150  # tokens, for telling champions: the real average changes all the time
+MOST_TIMES = 255
+
+# Of one word: its idf and k1 + 1, then its number. The byte at its place is its frequency in halves.
+_WEIGHT = "coalesce(%s / (1 + 2 * norm / get_byte(times, array_position(words, %s::bigint) - 1)), 0)"
+
+_NO_CHUNK = "NOT EXISTS (SELECT FROM chunks c WHERE c.number = chunk_words.number)"
+_NO_TEXT = "NOT EXISTS (SELECT FROM chunk_words w WHERE w.number = chunks.number)"
+
+
+class Asked(NamedTuple):
+    word: int
+    champion: int
+    times: int
+
+
+def add(session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
+    found = session.connection().exec_driver_sql(
+        "SELECT id, number, document_id FROM chunks WHERE tenant_id = %s AND id = ANY(%s)",
+        (scope.tenant, [chunk.id for chunk in chunks]),
+    )
+    places = {id: (number, document_id) for id, number, document_id in found}
+    if len(places) != len(chunks):
+        raise Internal(f"{len(chunks)} chunks were to be indexed, but only {len(places)} of them are stored.")
+    passages = [(chunk.title, " ".join(chunk.chunk.headings), chunk.chunk.text) for chunk in chunks]
+    put(session, scope, [places[chunk.id] for chunk in chunks], passages)
+
+
+def put(
+    session: Session, scope: Scope, places: Sequence[tuple[int, str]], passages: Sequence[tuple[str, str, str]]
+) -> None:
+    """`places`: (chunk number, document) of each; `passages`: (title, headings, text)."""
+    if not places:
+        return
+    found = bags(passages)
+    rows = [
+        (number, scope.tenant, document_id, bag.length, *_lists_and_times(scope, bag))
+        for (number, document_id), bag in zip(places, found, strict=True)
+    ]
+    session.connection().exec_driver_sql(
+        "INSERT INTO chunk_words (number, tenant_id, document_id, length, words, times) "
+        "VALUES (%s, %s, %s, %s, %s, %s)",
+        rows,
+    )
+    holding: Counter[int] = Counter()
+    for row in rows:
+        holding.update(row[4])
+    counts.change(session, scope, len(rows), sum(bag.length for bag in found), holding)
+
+
+def remove(session: Session, scope: Scope, document_id: str) -> None:
+    take(session, scope, "document_id = %s", document_id)
+
+
+def take(session: Session, scope: Scope, condition: str, *parameters: Any) -> None:
+    gone = session.connection().exec_driver_sql(
+        f"DELETE FROM chunk_words WHERE tenant_id = %s AND {condition} RETURNING length, words",
+        (scope.tenant, *parameters),
+    ).all()  # fmt: skip
+    holding: Counter[int] = Counter()
+    for _, words in gone:
+        holding.subtract(words)
+    if gone:
+        counts.change(session, scope, -len(gone), -sum(length for length, _ in gone), holding)
+
+
+def search(
+    session: Session, scope: Scope, query: str, k: int, documents: Collection[str] | None = None, passages: int = 0
+) -> dict[int, float]:
+    """The k best chunk numbers and their BM25, best first. `passages`: how many chunks `documents` have."""
+    asked = [
+        Asked(_number(scope.tenant, word), _number(scope.tenant, word, champion=True), times)
+        for word, times in stems(content_words(query)[:MAX_TERMS]).items()
+    ]
+    known = counts.of(session, scope, [number for each in asked for number in each[:2]])
+    asked = [each for each in asked if known.holding[each.word] > 0]
+    if not asked:
+        return {}
+    condition, parameters = _candidates(asked, known, k, documents, passages)
+    weights = [value for each in asked for value in (each.times * _idf(known, each.word) * (K1 + 1), each.word)]
+    rows = session.connection().exec_driver_sql(
+        f"SELECT number, score FROM (SELECT number, {' + '.join([_WEIGHT] * len(asked))} AS score FROM ("
+        "SELECT number, words, times, %s + %s * length AS norm FROM chunk_words "
+        f"WHERE tenant_id = %s AND {condition} OFFSET 0) c OFFSET 0) s "
+        "WHERE score > 0 ORDER BY score DESC, number LIMIT %s",
+        (*weights, K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens), scope.tenant, *parameters, k),
+    )
+    return dict(rows.all())
+
+
+def count(session: Session, scope: Scope) -> int:
+    found = session.connection().exec_driver_sql(
+        "SELECT count(*) FROM chunk_words WHERE tenant_id = %s", (scope.tenant,)
+    )
+    return int(found.scalar_one())
+
+
+def strays(session: Session, scope: Scope) -> tuple[int, int]:
+    """(texts without a chunk, chunks without a text)."""
+    run = session.connection().exec_driver_sql
+    extra = run(f"SELECT count(*) FROM chunk_words WHERE tenant_id = %s AND {_NO_CHUNK}", (scope.tenant,))
+    missing = run(f"SELECT count(*) FROM chunks WHERE tenant_id = %s AND {_NO_TEXT}", (scope.tenant,))
+    return int(extra.scalar_one()), int(missing.scalar_one())
+
+
+def mend(session: Session, scope: Scope, limit: int) -> int:
+    """Take out texts without a chunk, put in up to `limit` chunks that have none; how many were put in."""
+    take(session, scope, _NO_CHUNK)
+    rows = session.connection().exec_driver_sql(
+        f"SELECT number, document_id, title, headings, text FROM chunks WHERE tenant_id = %s AND {_NO_TEXT} LIMIT %s",
+        (scope.tenant, limit),
+    ).all()  # fmt: skip
+    put(session, scope, [row[:2] for row in rows], [(row[2], " ".join(row[3]), row[4]) for row in rows])
+    return len(rows)
+
+
+def _candidates(
+    asked: Sequence[Asked], known: Counts, k: int, documents: Collection[str] | None, passages: int
+) -> tuple[str, list[Any]]:
+    """Which rows are scored: all of a few documents, else those in the chosen lists."""
+    if documents is not None and passages <= MOST_ROWS:
+        return "document_id = ANY(%s)", [list(documents)]
+    lists = _lists(asked, known.holding, k)
+    if documents is None:
+        return "words && %s::bigint[]", [lists]
+    return "words && %s::bigint[] AND document_id = ANY(%s)", [lists, list(documents)]
+
+
+def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int) -> list[int]:
+    """Full lists of the rarest words, champions of those that would be too many; at least k chunks, if there are."""
+    chosen, left, rows = [], [], 0
+    for each in sorted(asked, key=lambda each: holding[each.word]):
+        number = each.word if rows + holding[each.word] <= MOST_ROWS else each.champion
+        if number == each.champion:
+            left.append(each.word)
+        if rows + holding[number] <= MOST_ROWS:
+            chosen.append(number)
+            rows += holding[number]
+    return chosen if rows >= k else [*chosen, *left[:1]]
+
+
+def _idf(known: Counts, word: int) -> float:
+    holding = known.holding[word]
+    return max(RARE, log(max(RARE, known.chunks - holding + 0.5) / (holding + 0.5)))
+
+
+def _lists_and_times(scope: Scope, bag: Bag) -> tuple[list[int], bytes]:
+    """The numbers of its words, in the order of the bytes that say how often, and of the lists it is a champion in."""
+    words = [_number(scope.tenant, word) for word in bag.times]
+    champions = [
+        _number(scope.tenant, word, champion=True)
+        for word, times in bag.times.items()
+        if _is_champion(times, bag.length)
+    ]
+    return words + champions, bytes(min(times, MOST_TIMES) for times in bag.times.values())
+
+
+def _is_champion(times: int, length: int) -> bool:
+    frequency = times / TIMES["text"]
+    return frequency / (frequency + K1 * (1 - B + B * length / USUAL_LENGTH)) >= CHAMPION
+
+
+@lru_cache(maxsize=50_000)
+def _number(tenant: str, word: str, *, champion: bool = False) -> int:
+    told = f"{tenant}\0{word}\0" if champion else f"{tenant}\0{word}"
+    return int.from_bytes(blake2b(told.encode(), digest_size=8).digest(), "big", signed=True)

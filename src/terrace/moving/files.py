@@ -1,0 +1,186 @@
+"""From one blob store into another: what is missing is copied, all is read again at both ends and compared."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from terrace.errors import Conflict, Internal, Invalid, Missing
+from terrace.moving.sums import Sum, Told
+from terrace.storage import Blobs
+from terrace.storage.blobs import Blob
+
+MARK = "moving_in_progress"  # a blob that says that others are coming, and from where
+AT_ONCE = 4
+PASSES = 5
+TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPlan:
+    files: int
+    bytes: int
+    state: str  # empty | begun
+
+
+@dataclass(frozen=True, slots=True)
+class FilesMoved:
+    files: Sum
+    bytes: int
+    copied: int
+    seconds: float
+
+
+class FilesMove:
+    """`source` and `destination` name the two for people."""
+
+    def __init__(self, here: Blobs, there: Blobs, source: str, destination: str, told: Told) -> None:
+        if source == destination:
+            raise Invalid("Source and destination are the same place.", code="same_place")
+        self._here, self._there = here, there
+        self._source, self._destination = source, destination
+        self._told = told
+
+    async def plan(self) -> FilesPlan:
+        begun = await self._begun()
+        listed = await _listed(self._here)
+        return FilesPlan(len(listed), sum(each.bytes for each in listed.values()), "begun" if begun else "empty")
+
+    async def run(self, *, resume: bool = False) -> FilesMoved:
+        """Raises Conflict when the destination holds something else, Internal when it could not be proved equal."""
+        began = time.monotonic()
+        if await self._begun() and not resume:
+            raise Conflict(
+                f"A move into {self._destination} was begun. Go on with --resume, or empty it with --rollback.",
+                code="move_begun",
+            )
+        await self._there.put(MARK, self._source.encode())
+        copied = 0
+        for _ in range(PASSES):  # what comes in meanwhile is copied too
+            if not (copying := await self._missing()):
+                break
+            copied += await self._copy(copying)
+        files, size = await self._prove()
+        await self._there.delete(MARK)
+        return FilesMoved(files, size, copied, time.monotonic() - began)
+
+    async def roll_back(self) -> int:
+        """Removes from the destination what is also at the source; returns how many files went."""
+        await self._begun(finished=True)
+        here, removed = await _listed(self._here), 0
+        there = await _listed(self._there)
+        if strangers := there.keys() - here.keys():
+            raise Conflict(
+                f"{self._destination} holds {len(strangers):,} files that {self._source} does not have, such as "
+                f"{min(strangers)}. Nothing was removed.",
+                code="destination_used",
+            )
+        for key in there:
+            removed += await self._there.delete(key)
+            self._told("files removed", removed, len(there))
+        await self._there.delete(MARK)
+        return removed
+
+    async def _begun(self, *, finished: bool = False) -> bool:
+        """Raises Conflict where somebody else's files are, or those of another move."""
+        try:
+            source = (await self._there.read(MARK)).decode(errors="replace")
+        except Missing:
+            if not finished and (key := await _first(self._there)) is not None:
+                raise Conflict(
+                    f"{self._destination} is not empty: {key}. Name one that is.", code="not_empty"
+                ) from None
+            return False
+        if source != self._source:
+            raise Conflict(
+                f"Files from {source} are being moved into {self._destination}, not from {self._source}.",
+                code="moved_from_elsewhere",
+            )
+        return True
+
+    async def _missing(self) -> list[Blob]:
+        """What is not there, or of another size or older there."""
+        there = await _listed(self._there)
+        return [
+            each
+            for key, each in (await _listed(self._here)).items()
+            if key not in there or there[key].bytes != each.bytes or there[key].modified_at < each.modified_at
+        ]
+
+    async def _copy(self, copying: list[Blob]) -> int:
+        done = 0
+
+        async def one(key: str) -> None:
+            nonlocal done
+            try:
+                await self._there.put(key, self._here.stream(key))
+            except Missing:  # deleted meanwhile
+                await self._there.delete(key)
+            done += 1
+            self._told("files copied", done, len(copying))
+
+        await _some_at_once([each.key for each in copying], one)
+        return done
+
+    async def _prove(self) -> tuple[Sum, int]:
+        """Raises Internal when a file is not the same at both ends, however often it is copied."""
+        listed = sorted(await _listed(self._here))
+        hashes: dict[str, tuple[str, int]] = {}
+
+        async def one(key: str) -> None:
+            if (found := await self._proved(key)) is not None:
+                hashes[key] = found
+            self._told("files compared", len(hashes), len(listed))
+
+        await _some_at_once(listed, one)
+        whole = hashlib.sha256()
+        for key in sorted(hashes):
+            whole.update(f"{key}\0{hashes[key][0]}\n".encode())
+        return Sum(len(hashes), whole.hexdigest()), sum(size for _, size in hashes.values())
+
+    async def _proved(self, key: str) -> tuple[str, int] | None:
+        for _ in range(TRIES):
+            try:
+                ours = await hashed(self._here, key)
+            except Missing:  # deleted meanwhile
+                await self._there.delete(key)
+                return None
+            try:
+                if await hashed(self._there, key) == ours:
+                    return ours
+            except Missing:
+                pass  # copied again below
+            await self._there.put(key, self._here.stream(key))
+        raise Internal(f"The file {key} is not the same at both ends.", code="not_equal")
+
+
+async def hashed(blobs: Blobs, key: str) -> tuple[str, int]:
+    """(SHA-256, bytes)"""
+    found, size = hashlib.sha256(), 0
+    async for piece in blobs.stream(key):
+        await asyncio.to_thread(found.update, piece)
+        size += len(piece)
+    return found.hexdigest(), size
+
+
+async def _listed(blobs: Blobs) -> dict[str, Blob]:
+    return {each.key: each async for each in blobs.list() if each.key != MARK}
+
+
+async def _first(blobs: Blobs) -> str | None:
+    async for each in blobs.list():
+        return each.key
+    return None
+
+
+async def _some_at_once(keys: list[str], work: Callable[[str], Awaitable[None]]) -> None:
+    waiting = iter(keys)
+
+    async def worker() -> None:
+        for key in waiting:
+            await work(key)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(worker())

@@ -1,0 +1,1 @@
+"""Documents, passages, metadata and vectors out of MongoDB and Qdrant."""

@@ -1,0 +1,1 @@
+"""What is read from: servers, their dumps, and their files."""

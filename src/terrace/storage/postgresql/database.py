@@ -1,0 +1,200 @@
+"""PostgreSQL: a few threads, each with a connection of its own; a work has one only while it runs.
+
+Works are SERIALIZABLE and run again when they lost a race, so that a work may read and then write as it may
+where there is one writer. The statement that begins a transaction also says whose rows it may see, which holds
+until its end only: a pooler in transaction mode may stand in between.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
+
+from terrace.errors import Unavailable
+from terrace.storage.database import EVERY_TENANT, callbacks, says, tenant_of
+from terrace.storage.postgresql import errors
+from terrace.storage.postgresql.engine import engine_for
+from terrace.storage.postgresql.security import APP_ROLE, MAY_WALK_THROUGH
+from terrace.storage.postgresql.watching import Watch
+from terrace.storage.works import Work, hand_over
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PATIENCE = 10.0  # seconds a work that loses races is run again for
+PAUSE, LONGEST_PAUSE = 0.002, 0.1
+CHANGED = 2  # how often a work is run again that stumbled on what may have come or gone since it looked
+AWAY_SECONDS = 0.2  # for as long nobody knocks again where nobody answered
+LIMITS = "SET LOCAL lock_timeout = '15s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+# Would the wall between tenants not hold the role we connected as? And is there the role that it holds?
+WHO = f"SELECT ({MAY_WALK_THROUGH}), EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}')"
+
+Isolation = Literal["SERIALIZABLE", "READ COMMITTED", "REPEATABLE READ READ ONLY"]
+
+
+class PostgreSQLDatabase:
+    dialect = "postgresql"
+
+    def __init__(self, url: str, *, connections: int = 8, listen_url: str = "", row_security: bool = True) -> None:
+        self._engine = engine_for(url)
+        self._row_security = row_security
+        self._local = threading.local()
+        self._open: set[Connection] = set()
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="db")
+        self._watch = Watch(listen_url or url)
+        self._refused = 0.0  # when the last attempt to connect failed
+        self._role: str | None = None  # what to begin with where the wall would not hold us; None: not known yet
+        self._closed = False
+
+    async def read(self, work: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._submit("REPEATABLE READ READ ONLY", work, args, kwargs)
+
+    async def write(self, work: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._submit("READ COMMITTED" if says(work, "own_locks") else "SERIALIZABLE", work, args, kwargs)
+
+    def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._watch.add(wake, asyncio.get_running_loop())
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._watch.close)
+        for connection in list(self._open):
+            self._drop(connection)
+        self._engine.dispose()
+
+    async def _submit(
+        self, isolation: Isolation, run: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
+        if self._closed:
+            raise Unavailable("The database is closed: the server is shutting down.")
+        tenant = tenant_of(run, args, kwargs) if self._row_security else EVERY_TENANT
+        beginning = _Beginning(isolation, tenant, self._row_security and not says(run, "as_owner"))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        work = Work(lambda session: run(session, *args, **kwargs), future, loop)
+        self._threads.submit(self._work, work, beginning)
+        return await future
+
+    # -- in a thread
+
+    def _work(self, work: Work, beginning: "_Beginning") -> None:
+        try:
+            self._patiently(lambda: self._transaction(work, beginning))
+            if beginning.writes:
+                self._watch.tell()
+        except BaseException as error:
+            work.fail(errors.told(error))
+        hand_over([work])
+
+    def _patiently(self, attempt: Callable[[], None]) -> None:
+        """Again after a lost race, and once more on a new connection when the old one had died meanwhile."""
+        until, pause = time.monotonic() + PATIENCE, PAUSE
+        stale, changed = 1, CHANGED
+        while True:
+            try:
+                return attempt()
+            except _Stale as error:
+                if not stale:
+                    raise errors.unreachable() from error
+                stale -= 1
+            except Exception as error:
+                if errors.may_have_changed(error) and changed:
+                    changed -= 1
+                elif not errors.lost_race(error) or time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0, pause))
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _transaction(self, work: Work, beginning: "_Beginning") -> None:
+        connection = self._mine()
+        driver: Any = connection.connection.driver_connection
+        session = Session(connection, autoflush=beginning.writes, expire_on_commit=False)
+        committing = False
+        try:
+            session.connection()
+            driver.execute(beginning.statement(self._become(driver) if beginning.walled else ""))
+            work.result = work.run(session)
+            if beginning.writes:
+                session.flush()
+                work.callbacks = callbacks(session)
+            session.expunge_all()
+            if driver.info.transaction_status == driver.info.transaction_status.INERROR:
+                raise RuntimeError("a statement failed, and the work went on: only a savepoint allows that")
+            committing = True
+            session.commit()
+        except BaseException as error:
+            with suppress(DBAPIError):  # where the connection is gone there is nothing to roll back
+                session.rollback()  # what was added is new again, should it be added again
+            if driver.closed or errors.is_away(error):
+                self._drop(connection)
+                if not committing:
+                    raise _Stale from error
+            raise
+        finally:
+            session.close()
+
+    def _mine(self) -> Connection:
+        """This thread's own connection."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.closed:
+            return connection
+        if time.monotonic() < self._refused + AWAY_SECONDS:
+            raise errors.unreachable()
+        try:
+            connection = self._engine.connect()
+        except Exception as error:
+            if errors.is_away(error):
+                self._refused = time.monotonic()
+            raise
+        self._local.connection = connection
+        self._open.add(connection)
+        return connection
+
+    def _become(self, driver: Any) -> str:
+        """Whom to become before anything is done. The migration that makes the role may yet have to run."""
+        if self._role is None:
+            strong, made = driver.execute(WHO).fetchone()
+            if strong and not made:
+                return ""
+            self._role = f"SET LOCAL ROLE {APP_ROLE}; " if strong else ""
+        return self._role
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if getattr(self._local, "connection", None) is connection:
+            self._local.connection = None
+        connection.invalidate()
+        connection.close()
+
+
+class _Stale(Exception):
+    """The connection died before anything could be committed on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """How a transaction begins: all in one statement, so in one journey."""
+
+    isolation: Isolation
+    tenant: str
+    walled: bool
+
+    @property
+    def writes(self) -> bool:
+        return not self.isolation.endswith("READ ONLY")
+
+    def statement(self, role: str) -> str:
+        tenant = self.tenant.replace("'", "''")
+        return f"BEGIN ISOLATION LEVEL {self.isolation}; {LIMITS}; {role}SET LOCAL terrace.tenant = '{tenant}'"

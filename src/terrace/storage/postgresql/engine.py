@@ -1,0 +1,81 @@
+"""How we connect: psycopg 3, no prepared statements and no session state, so that a pooler may stand in between."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import String, TypeDecorator
+
+from terrace.errors import Invalid, Unavailable
+
+SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+
+# A peer that went away without a word (a cut cable) is noticed within about fifteen seconds.
+CONNECT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "terrace",
+}
+
+
+def parsed(url: str) -> URL:
+    """Raises Invalid, without showing it, for what is no URL of a PostgreSQL database."""
+    try:
+        made = make_url(url)
+        if made.drivername not in SCHEMES:
+            raise ArgumentError("another scheme")
+    except (ArgumentError, ValueError) as error:
+        raise Invalid(
+            "storage.url is no address of a PostgreSQL database: write postgresql://user:password@host:5432/database.",
+            code="bad_setting",
+        ) from error
+    return made.set(drivername="postgresql+psycopg")
+
+
+def engine_for(url: str) -> Engine:
+    """An engine whose transactions we begin ourselves: one statement sets all that one needs."""
+    address = parsed(url)
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            "PostgreSQL needs a package that is not installed: pip install 'terrace[postgres]'.",
+            code="package_missing",
+        ) from error
+    given = {name: value for name, value in CONNECT.items() if name not in address.query}
+    engine = create_engine(
+        address,
+        poolclass=NullPool,
+        connect_args={**given, "autocommit": True, "prepare_threshold": None},
+        use_native_hstore=False,
+        json_serializer=lambda value: msgspec.json.encode(value).decode(),
+        json_deserializer=msgspec.json.decode,
+    )
+    engine.dialect.ddl_compiler = _ddl()
+    return engine
+
+
+@cache
+def _ddl() -> Any:
+    from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
+
+    class DDL(PGDDLCompiler):
+        """Text is compared as bytes, as SQLite does it, whatever language the database was made with."""
+
+        def get_column_specification(self, column: Any, **kwargs: Any) -> str:
+            made: str = super().get_column_specification(column, **kwargs)  # type: ignore[no-untyped-call]
+            plain = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
+            if isinstance(plain, String) and plain.collation is None:
+                name = self.preparer.format_column(column)
+                kind = self.dialect.type_compiler_instance.process(column.type, type_expression=column)
+                return made.replace(f"{name} {kind}", f'{name} {kind} COLLATE "C"', 1)
+            return made
+
+    return DDL

@@ -1,0 +1,105 @@
+"""`terrace move`, `backup`, `restore` and `verify`, as they are typed."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from terrace.cli.app import app
+
+Terrace = Callable[..., Result]
+
+
+@pytest.fixture
+def data(migrated: Path, tmp_path: Path) -> Path:
+    """A data folder with a database that has tables and a collection, and a file."""
+    folder = tmp_path / "data"
+    (folder / "blobs" / "acme").mkdir(parents=True)
+    (folder / "blobs" / "acme" / "file").write_bytes(b"content")
+    shutil.copy(migrated, folder / "terrace.db")
+    with closing(sqlite3.connect(folder / "terrace.db")) as connection:
+        connection.execute("INSERT INTO collections VALUES ('col_1', 'acme', 'Quay', 'quay', 1.0, 0)")
+        connection.commit()
+    return folder
+
+
+@pytest.fixture
+def terrace(data: Path) -> Terrace:
+    def run(*words: str, folder: Path = data) -> Result:
+        return CliRunner().invoke(app, list(words), env={"TERRACE_DATA": str(folder), "TERRACE_STORAGE__URL": ""})
+
+    return run
+
+
+def test_a_database_is_moved_caught_up_with_and_taken_back(terrace: Terrace, data: Path, tmp_path: Path) -> None:
+    there = f"sqlite:///{tmp_path / 'there.db'}"
+    planned = terrace("move", "here", there, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert "collections" in planned.stdout
+    assert "Nothing was written" in planned.stdout
+    moved = terrace("move", "here", there, "--json")
+    assert moved.exit_code == 0, moved.output
+    told = msgspec.json.decode(moved.stdout)
+    assert told["tables"]["collections"]["rows"] == 1
+    manifest = Path(told["manifest"])
+    assert manifest.stat().st_mode & 0o777 == 0o600
+    assert terrace("verify", str(manifest)).exit_code == 0
+    again = terrace("move", "here", there)
+    assert "--resume" in str(again.exception)
+    resumed = terrace("move", "here", there, "--resume")
+    assert "moved and proved equal" in resumed.stdout
+    assert "is empty again" in terrace("move", "here", there, "--rollback").stdout
+    assert not (tmp_path / "there.db").exists()
+    manifest.write_bytes(manifest.read_bytes().replace(b'"rows": 1', b'"rows": 2'))
+    forged = terrace("verify", str(manifest))
+    assert forged.exit_code == 1
+    assert "Not signed by this installation" in forged.stdout
+
+
+def test_files_are_moved_and_taken_back(terrace: Terrace, tmp_path: Path) -> None:
+    there = tmp_path / "files"
+    assert "files" in terrace("move", "here", str(there), "--dry-run").stdout
+    assert not list(there.rglob("*"))
+    moved = terrace("move", "here", str(there))
+    assert moved.exit_code == 0, moved.output
+    assert "1 file (7 B) moved and proved equal" in moved.stdout
+    assert (there / "acme" / "file").read_bytes() == b"content"
+    assert "1 file removed" in terrace("move", "here", str(there), "--rollback").stdout
+
+
+def test_a_backup_says_what_it_holds_and_comes_back(terrace: Terrace, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "terrace.tar"
+    made = terrace("backup", str(file))
+    assert made.exit_code == 0, made.output
+    assert "1 row and 1 file" in made.stdout
+    assert "It holds the secret" in made.stdout
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "Signed by this installation" in terrace("verify", str(file)).stdout
+    new = tmp_path / "new"
+    restored = terrace("restore", str(file), folder=new)
+    assert restored.exit_code == 0, restored.output
+    assert (new / "blobs" / "acme" / "file").read_bytes() == b"content"
+    assert (new / "secret").read_bytes() == (data / "secret").read_bytes()
+    refused = terrace("restore", str(file), folder=new)
+    assert "not empty" in str(refused.exception)
+    bare = terrace("backup", str(tmp_path / "bare.tar"), "--no-secret")
+    assert "is not in it" in bare.stdout
+
+
+def test_places_that_do_not_fit_are_told(terrace: Terrace, tmp_path: Path) -> None:
+    for words in (
+        ("here", "here"),
+        ("here", "mysql://root@localhost/x"),
+        (f"sqlite:///{tmp_path}/a.db", str(tmp_path / "folder")),
+        ("here", str(tmp_path / "x"), "--resume", "--rollback"),
+        (f"sqlite:///{tmp_path}/nowhere.db", f"sqlite:///{tmp_path}/b.db"),
+    ):
+        told = terrace("move", *words)
+        assert told.exit_code != 0
+        assert told.exception.kind in ("invalid", "missing"), told.exception
+    assert terrace("verify", str(tmp_path / "none")).exit_code != 0

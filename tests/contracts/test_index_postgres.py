@@ -1,0 +1,181 @@
+"""What PostgreSQL's index does beneath the contract: SQLite's very scores, counts that add up, graphs when large."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlmodel import Session
+from tests.contracts.test_index import Shelf, stored_on
+
+from terrace.knowledge.base import Filter, Scored
+from terrace.knowledge.index.postgres import counts, graphs, words
+from terrace.knowledge.index.postgres.words import Asked
+from terrace.types import Scope
+
+WORDS = ["river", "bridge", "Brücke", "naïve", "whale", "whales", "sailing", "harbour", "ice", "glaciers", "running",
+         "runs", "1999", "e-mail", "O'Neil", "東京"]  # fmt: skip
+RNG = random.Random(4)
+
+
+@pytest.fixture
+async def here(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+    async with stored_on(request, "postgresql") as shelf:
+        yield shelf
+
+
+@pytest.fixture
+async def sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+    async with stored_on(request, "sqlite") as shelf:
+        yield shelf
+
+
+def passage(length: int) -> str:
+    return " ".join(RNG.choices(WORDS, weights=range(1, len(WORDS) + 1), k=length))
+
+
+def numbers(found: list[Scored]) -> dict[str, tuple[float, float | None, float | None]]:
+    return {each.chunk_id: (each.score, each.text_score, each.vector_score) for each in found}
+
+
+async def test_both_databases_give_the_same_scores(here: Shelf, sqlite: Shelf, scope: Scope) -> None:
+    for number in range(12):
+        texts = [passage(RNG.randint(3, 60)) for _ in range(5)]
+        title = passage(2)
+        for shelf in (here, sqlite):
+            await shelf.put(scope, f"d{number}", texts, title=title, tags=("odd",) if number % 2 else ())
+    for shelf in (here, sqlite):
+        await shelf.take(scope, "d3")
+    for query in ("whales", "running on ice", "BRUCKE naive", "e-mail of O'Neil in 1999", "東京", "nothing of it"):
+        for filter in (Filter(), Filter(tags=("odd",))):
+            mine = numbers(await here.scored(scope, query, 10, filter))
+            theirs = numbers(await sqlite.scored(scope, query, 10, filter))
+            assert set(mine) == set(theirs)
+            for chunk, values in mine.items():
+                assert values == pytest.approx(theirs[chunk], abs=2e-3), (query, chunk)
+            by_words = numbers(await here.scored(scope, query, 10, filter, meaning=False))
+            assert by_words == {
+                chunk: (pytest.approx(score), pytest.approx(text), None)
+                for chunk, (score, text, _) in numbers(
+                    await sqlite.scored(scope, query, 10, filter, meaning=False)
+                ).items()
+            }
+
+
+async def test_counts_say_the_same_before_and_after_they_are_folded(here: Shelf, scope: Scope, other: Scope) -> None:
+    for number in range(6):
+        await here.put(scope, f"d{number}", [passage(30), passage(9)])
+        await here.put(other, f"d{number}", passage(20))
+    await here.take(scope, "d2")
+    before = await here.scored(scope, "whale bridge", 10, meaning=False)
+    theirs = await here.scored(other, "whale bridge", 10, meaning=False)
+    await here.database.write(counts.fold, scope)
+    await here.database.write(counts.fold, scope)
+    assert await waiting(here, scope) == 0
+    assert await waiting(here, other) == 6
+    assert await here.scored(scope, "whale bridge", 10, meaning=False) == before
+    assert await here.scored(other, "whale bridge", 10, meaning=False) == theirs
+    for number in (0, 1, 3, 4, 5):
+        await here.take(scope, f"d{number}")
+    await here.database.write(counts.fold, scope)
+    assert await here.database.read(lambda session: counts.of(session, scope, [1])) == (0, 0, {1: 0})
+    assert await rows(here, "word_counts", scope) == 0
+
+
+async def test_counts_are_folded_by_themselves(here: Shelf, scope: Scope) -> None:
+    for number in range(counts.FOLD_AT):
+        await here.put(scope, f"d{number}", "A whale.", vectors=False)
+    async with asyncio.timeout(60):
+        while await waiting(here, scope):
+            pass
+    assert len(await here.find(scope, "whale", k=100, meaning=False)) == counts.FOLD_AT
+
+
+async def test_a_large_space_has_a_graph_until_it_is_small_again(here: Shelf, scope: Scope, other: Scope) -> None:
+    texts = [f"{passage(12)} {number}" for number in range(120)]
+    for number in range(6):
+        await here.put(scope, f"d{number}", texts[number * 20 : number * 20 + 20])
+    await here.put(other, "theirs", "A whale in the harbour.")
+    exact = {text: await here.scored(scope, text, 3) for text in texts[:10]}
+    made = await here.database.write(graphs.tend, scope, 100)
+    assert [each.split("_")[0] for each in made] == ["made graph"]
+    assert await here.database.write(graphs.tend, scope, 100) == []
+    assert await here.database.write(graphs.tend, other, 100) == []
+    assert await plan(here, scope) == {"graph": True}
+    for text, found in exact.items():
+        again = await here.scored(scope, text, 3)
+        assert again[0].chunk_id == found[0].chunk_id
+        assert again[0].vector_score == pytest.approx(found[0].vector_score, abs=1e-3)
+    assert (await here.find(scope, texts[119], k=1)) == ["d5"]
+    assert (await here.find(scope, texts[119], filter=Filter(documents=("doc_acme_d1",)), k=1)) == ["d1"]
+    assert await here.find(other, "whale", k=3) == ["theirs"]
+    for number in range(6):
+        await here.take(scope, f"d{number}")
+    dropped = await here.database.write(graphs.tend, scope, 100)
+    assert [each.split("_")[0] for each in dropped] == ["dropped graph"]
+    assert await rows(here, "vector_spaces", scope) == 0
+    assert await here.find(scope, "whale") == []
+
+
+async def test_a_graph_left_half_made_is_made_again(here: Shelf, scope: Scope, postgres_url: str) -> None:
+    import psycopg
+
+    await here.put(scope, "d", [f"{passage(6)} {number}" for number in range(30)])
+    [made] = await here.database.write(graphs.tend, scope, 20)
+    with psycopg.connect(postgres_url) as connection:  # as a build leaves it that was killed
+        connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", (made.removeprefix("made "),)
+        )
+    assert await plan(here, scope) == {"graph": False}
+    assert await here.find(scope, "whale", k=1) == ["d"]
+    done = await here.database.write(graphs.tend, scope, 20)
+    assert [each.split("_")[0] for each in done] == ["dropped graph", "made graph"]
+    assert await plan(here, scope) == {"graph": True}
+
+
+async def test_another_width_may_take_the_place_of_what_is_gone(here: Shelf, scope: Scope) -> None:
+    await here.put(scope, "whales", "A whale.")
+    await here.take(scope, "whales")
+    await here.put(scope, "bread", "Bread.", vectors=False)
+    add: Any = here.index.add_vectors
+    await here.database.write(add, scope, "hash-64/fp32", ["chk_acme_bread_0"], np.ones((1, 32)) / np.sqrt(32))
+    found = await here.index.search(scope, "", np.ones(32), model="hash-64/fp32", k=1, filter=Filter())
+    assert [each.chunk_id for each in found] == ["chk_acme_bread_0"]
+
+
+def test_the_commonest_words_bring_in_their_champions_only() -> None:
+    rare, common, commonest = Asked(1, 11, 1), Asked(2, 12, 1), Asked(3, 13, 1)
+    holding = {1: 50, 11: 20, 2: 3000, 12: 600, 3: 60_000, 13: 700}
+    choose: Any = words._lists
+    assert choose([commonest, rare, common], holding, 200) == [1, 2, 13]
+    assert choose([commonest], {3: 60_000, 13: 700}, 200) == [13]
+    assert choose([commonest], {3: 60_000, 13: 2}, 200) == [13, 3]  # too few champions to choose from
+    assert choose([rare], holding, 200) == [1]
+
+
+async def test_a_word_said_a_thousand_times_counts_as_often_as_can_be_kept(here: Shelf, scope: Scope) -> None:
+    await here.put(scope, "often", "whale " * 1000)
+    await here.put(scope, "never", "bread")
+    assert await here.find(scope, "whale", meaning=False) == ["often"]
+
+
+async def waiting(shelf: Shelf, scope: Scope) -> int:
+    return await rows(shelf, "word_changes", scope)
+
+
+async def rows(shelf: Shelf, table: str, scope: Scope) -> int:
+    def count(session: Session, scope: Scope) -> int:
+        found = session.connection().exec_driver_sql(f"SELECT count(*) FROM {table}")  # its own: there is a wall
+        return int(found.scalar_one())
+
+    return await shelf.database.read(count, scope)
+
+
+async def plan(shelf: Shelf, scope: Scope) -> dict[str, bool]:
+    from terrace.knowledge.index.postgres import vectors
+
+    space = await shelf.database.read(vectors.space, scope, "hash-64/fp32")
+    assert space is not None
+    return {"graph": space.graph}

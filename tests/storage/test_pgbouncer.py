@@ -1,0 +1,128 @@
+"""Behind a real PgBouncer in transaction mode, where each transaction may come to another connection."""
+
+import asyncio
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session
+from tests.postgres import Postgres, free_port
+
+from terrace.settings import Settings
+from terrace.storage import Database, migrate, open_database
+from terrace.storage.postgresql import PostgreSQLDatabase
+from terrace.types import Scope
+
+CONFIGURATION = """
+[databases]
+* = host=127.0.0.1 port={server} user=postgres
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+"""
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as knock:
+        return knock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def bouncer(postgres: Postgres) -> Iterator[int]:
+    """The port of a pooler with three connections to share."""
+    folder = Path(tempfile.mkdtemp(prefix="terrace-bouncer-"))
+    folder.chmod(0o755)
+    port = free_port()
+    (folder / "pgbouncer.ini").write_text(CONFIGURATION.format(server=postgres.port, port=port))
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    user = pwd.getpwnam(postgres.user).pw_uid if postgres.user else None  # it refuses to run as root
+    process = subprocess.Popen(
+        [program, str(folder / "pgbouncer.ini")], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 20
+    while not _answers(port):
+        assert process.poll() is None, "pgbouncer ended at once"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    yield port
+    process.terminate()
+    process.wait(10)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pooled_url(bouncer: int, postgres: Postgres, postgres_url: str) -> str:
+    return postgres_url.replace(f":{postgres.port}/", f":{bouncer}/")
+
+
+@pytest.fixture
+async def pooled(pooled_url: str) -> AsyncIterator[Database]:
+    database = PostgreSQLDatabase(pooled_url, connections=8)
+    yield database
+    await database.close()
+
+
+def add(session: Session, scope: Scope, name: str) -> int:
+    """Says its own number to whoever comes next: it reads, then writes."""
+    number = int(session.execute(text("SELECT count(*) FROM collections")).scalar_one())
+    row = {"id": f"col_{scope.tenant}_{name}", "tenant": scope.tenant, "name": name}
+    session.execute(text("INSERT INTO collections VALUES (:id, :tenant, :name, :name, 0)"), row)
+    return number
+
+
+def count(session: Session, scope: Scope | None = None) -> int:
+    return int(session.execute(text("SELECT count(*) FROM collections")).scalar_one())
+
+
+async def test_works_and_their_tenants_are_kept_apart(pooled: Database) -> None:
+    tenants = [Scope("acme"), Scope("globex"), Scope("initech")]
+    calls = [pooled.write(add, scope, f"c{number}") for number in range(20) for scope in tenants]
+    numbers = await asyncio.gather(*calls)
+    assert sorted(numbers) == sorted(list(range(20)) * 3)
+    for scope in tenants:
+        assert await pooled.read(count, scope) == 20
+    assert await pooled.read(count) == 60
+
+
+async def test_who_cannot_listen_looks(pooled: Database, postgres_url: str) -> None:
+    await _is_woken(pooled, postgres_url)
+
+
+async def test_who_is_told_where_to_listen_listens(pooled_url: str, postgres_url: str) -> None:
+    database = PostgreSQLDatabase(pooled_url, listen_url=postgres_url)
+    await _is_woken(database, postgres_url)
+    await database.close()
+
+
+async def _is_woken(database: Database, url: str) -> None:
+    woken = asyncio.Event()
+    database.watch(woken.set)
+    other = PostgreSQLDatabase(url)
+    async with asyncio.timeout(20):
+        await woken.wait()
+        await asyncio.sleep(0.3)
+        woken.clear()
+        await other.write(add, Scope("acme"), "news")
+        await woken.wait()
+    await other.close()
+
+
+async def test_a_database_is_migrated_through_it(bouncer: int, postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.create(empty=True)
+    settings = Settings(data=tmp_path, storage={"url": url.replace(f":{postgres.port}/", f":{bouncer}/")})
+    database = await open_database(settings)
+    assert await database.read(lambda session: migrate.current(session.connection())) == migrate.head()
+    await database.close()
+    postgres.drop(url)
