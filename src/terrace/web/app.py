@@ -78,8 +78,7 @@ def build_small(services: Services, doorkeeper: Doorkeeper) -> ASGI:
     """What a process without doors answers: how it does."""
     app = Described(title="Terrace", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
-    app.include_router(operations.router)
-    check_rules(app.routes)
+    operations.router.enter(app.router)
     return _at_the_edge(app, app, services, doorkeeper)
 
 
