@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps
+from celery.signals import celeryd_init
 from celery.worker.components import Pool
 from kombu.entity import Exchange, Queue
 
@@ -34,6 +35,7 @@ class JobApp(Celery):  # type: ignore[misc]
         self.task(run, name=TASK, bind=True, throws=(JobFailed,), shared=False)
         self.steps["worker"].add(Slots)
         self.steps["worker"].add(Drain)
+        celeryd_init.connect(self._before_working)
 
     @cached_property
     def terrace(self) -> Settings:
@@ -58,13 +60,18 @@ class JobApp(Celery):  # type: ignore[misc]
     def lane_of(self, queue: str) -> Lane:
         return "cpu" if queue == self.job_queues["cpu"].name else "io"
 
+    def _before_working(self, instance: Any = None, conf: Any = None, **_: Any) -> None:
+        """A worker's connection only: Flower tells by the usual one what it talks to."""
+        if getattr(instance, "app", None) is self and url_of(self.terrace).startswith("redis"):
+            conf.broker_transport = f"{ROOM}.transport:Transport"
+
     def _configuration(self) -> dict[str, Any]:
         settings = self.terrace
         return {
             "broker_url": url_of(settings),
             "broker_connection_retry_on_startup": True,
             "broker_connection_max_retries": None,  # a worker outlives its broker
-            **_transport(url_of(settings)),
+            "broker_transport_options": _transport(url_of(settings)),
             "task_queues": tuple(self.job_queues.values()),
             "task_default_queue": self.job_queues["io"].name,
             "task_create_missing_queues": False,
@@ -117,9 +124,8 @@ class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
 
 def _transport(url: str) -> dict[str, Any]:
     if url.startswith("amqp"):
-        return {"broker_transport_options": {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}}
+        return {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
     # A message is gone once it is fetched: what acknowledging late would bring back, the row does. It saves Redis three
     # commands a message.
     patience = {"socket_connect_timeout": 5.0, "socket_timeout": 30.0, "health_check_interval": 10}
-    own = {} if url.startswith("sentinel") else {"broker_transport": f"{ROOM}.transport:Transport"}
-    return {"broker_transport_options": {"ack_emulation": False, **patience}, **own}
+    return {"ack_emulation": False, **patience}
