@@ -147,6 +147,7 @@ def pools(session: Session, wanted: Collection[Key], at: float) -> dict[Key, tup
     missing = [key for key in wanted if key not in found]
     made = {key: _booked(session, key) for key in missing}
     _each(session, MAKE, [_at(key, booked=booked, ends=ends) for key, (booked, ends) in made.items()])
+    _ghosts(session, recently(session, missing, at).items(), at + MINUTE)
     return found | {key: (booked, False) for key, (booked, _) in made.items()}
 
 
@@ -244,6 +245,15 @@ def _booked(session: Session, key: Key) -> tuple[int, float]:
     first, last, ends = span
     tokens, cost = ledger.spent(session, tenant, first, last, **({kind: id} if id else {}))
     return (tokens if limit == "tokens_per_day" else cost), ends
+
+
+def recently(session: Session, wanted: Sequence[Key], at: float) -> dict[Key, int]:
+    """What came in the last minute of limits that are new."""
+    minutes = [key for key in wanted if keys.named(key[1])[1].endswith("minute")]
+    if not minutes:
+        return {}
+    calls = ledger.recent(session, at - MINUTE)
+    return {key: amount for key in minutes if (amount := sum(keys.part(key, call) for call in calls))}
 
 
 def _existing(session: Session, wanted: Collection[Key]) -> Iterable[tuple[Key, int]]:

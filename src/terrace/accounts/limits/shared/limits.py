@@ -107,9 +107,15 @@ class SharedLimits(MemoryLimits):
     # -- as MemoryLimits, and the others are asked
 
     async def wait(self, scope: Scope, demand: Demand, patience: float) -> Open:
-        if self._sharing is not None and scope.job is not None and self._board.room(scope).bounded:
-            await self._sharing.claim(scope.job)
-        return await super().wait(scope, demand, patience)
+        sharing = self._sharing
+        if sharing is None or scope.job is None or not self._board.room(scope).bounded:
+            return await super().wait(scope, demand, patience)
+        amounts = await sharing.claim(scope.job)
+        try:
+            return await super().wait(scope, demand, patience)
+        except BaseException:
+            sharing.park_again(scope.job, amounts)
+            raise
 
     async def hold_waiting(self, scope: Scope, demand: Demand) -> Kept:
         if self._sharing is None:
@@ -165,7 +171,7 @@ class SharedLimits(MemoryLimits):
             meeting.moved = self._sharing.again
         self._board.sharing = self._sharing
         self._freed = self._sharing.ended
-        self._holds.park = self._sharing.park
+        self._holds.park, self._holds.unpark = self._sharing.park, self._sharing.release
         self._booking.shared = True
         self._sharing.start()
 
@@ -251,7 +257,7 @@ class SharedLimits(MemoryLimits):
         self._share()
         sharing = self._board.sharing
         assert sharing is not None
-        await sharing.join(self._board.meters)
+        await sharing.join(self._board.meters, known=True)
         await self._database.write(members.not_alone, self._books.id)
         log.info("another process counts against the same limits: from now on they are shared")
 
