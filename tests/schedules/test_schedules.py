@@ -1,6 +1,7 @@
 """Schedules on a clock of our own: once each, late ones together, none beside a run that goes on."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -433,3 +434,24 @@ async def test_leaving(house: House, scope: Scope, other: Scope) -> None:
     assert mine.id not in await house.database.read(owners)
     left = await house.database.read(lambda session: set(session.exec(select(RunRow.tenant_id))))
     assert left == {other.tenant}
+
+
+async def test_what_another_process_changes_is_seen_soon(migrated: Path, tmp_path: Path, scope: Scope) -> None:
+    """Not only at the next look, which may be half a minute away."""
+    path = shutil.copy(migrated, tmp_path / "shared.db")
+    here, elsewhere = (SQLiteDatabase(path, durability="normal") for _ in range(2))
+    house = House(here, now)
+    schedule = await house.daily(scope)
+    await house.schedules.start()
+
+    def make_due(session: Session) -> None:
+        session.execute(update(ScheduleRow).where(col(ScheduleRow.id) == schedule.id).values(next_at=now() - 1))
+
+    await here.write(lambda session: None)  # from now on it hears of others
+    await elsewhere.write(make_due)
+    async with asyncio.timeout(20):
+        while not await house.states(scope, schedule):  # noqa: ASYNC110 its own doing
+            await asyncio.sleep(0.05)
+    await house.schedules.close()
+    for database in (here, elsewhere):
+        await database.close()
