@@ -13,6 +13,7 @@ from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.knowledge import store
 from terrace.knowledge.tables import ChunkRow, DocumentRow
 from terrace.moving.mongo_qdrant.base import Plan
+from terrace.moving.mongo_qdrant.leaving import Leaving
 from terrace.types import Scope
 
 
@@ -324,3 +325,37 @@ async def test_a_difference_is_found(home: Home, scope: Scope, places: tuple[Pat
     report = await home.imports.run(scope, home.source(*places))
     assert report.state == "differs"
     assert [each.name for each in report.checks if not each.good] == ["content"]
+
+
+# -- other tenants
+
+
+async def test_vectors_do_not_serve_while_another_tenant_lacks_them(
+    home: Home, scope: Scope, other: Scope, tmp_path: Path
+) -> None:
+    mine, theirs = await Records.made(3), await Records.made(3, model="second")
+    (tmp_path / "b").mkdir()
+    await home.imports.run(scope, home.source(mine.dump(tmp_path / "a"), mine.lines(tmp_path / "points.jsonl")))
+    mapping = {**MAPPING, "vectors": {"collection": "points", "model": "second"}}
+    source = home.source(theirs.dump(tmp_path / "c"), theirs.lines(tmp_path / "b" / "points.jsonl"), mapping)
+    report = await home.imports.run(other, source)
+    assert (report.fit.model, report.waiting) == ("second", 3)
+    assert {each.key: each.state for each in await home.generations.list()} == {"first": "serving", "second": "ready"}
+
+
+async def test_a_tenant_that_leaves_takes_its_imports_along(
+    home: Home, scope: Scope, other: Scope, places: tuple[Path, Path]
+) -> None:
+    report = await home.imports.run(scope, home.source(*places))
+    kept = await home.imports.run(other, home.source(*places))
+    staged = home.folder / report.id / "staging.db"
+    staged.parent.mkdir(parents=True)
+    staged.touch()
+    leaving = Leaving(home.database, home.folder)
+    files = {path: b"".join([piece async for piece in content]) async for path, content in leaving.export(scope)}
+    assert [*files] == [f"imports/{report.id}.jsonl"]
+    assert files[f"imports/{report.id}.jsonl"].count(b'"Ada"') == 12
+    await home.database.write(leaving.erase_tenant, scope)
+    assert await home.imports.every(scope) == []
+    assert [row.id for row in await home.imports.every(other)] == [kept.id]
+    assert not staged.exists()
