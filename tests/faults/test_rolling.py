@@ -81,8 +81,15 @@ class Process:
         assert await self.stop() == 0, "it ended by itself, and well"
         await self.start()
 
-    async def stop(self) -> int:
+    async def kill(self) -> None:
         assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> int:
+        """Its exit code, however it ended; 0 when it was never begun."""
+        if self._process is None:
+            return 0
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         try:
