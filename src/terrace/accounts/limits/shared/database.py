@@ -181,7 +181,7 @@ def _lines(session: Session, trip: Trip, at: float) -> dict[Key, Found]:
     for line in trip.lines:
         (spent, asked), (held, idle) = booked[line.key], others.get(line.key, (0, 0))
         granted = share_of(line, spent, held, wanted=asked)
-        if granted < line.least and idle:
+        if granted < line.wish and idle:
             short.append(line.key)
         over = spent + held + line.held > line.value
         found[line.key] = Found(granted, spent, held, idle, asked or over)

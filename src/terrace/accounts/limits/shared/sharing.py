@@ -25,8 +25,7 @@ LOOK = 0.2  # seconds between two looks at what lies idle
 GATHER = 0.02  # what is handed back within this goes together
 STILL = 5  # looks after which what nobody used is handed back
 AHEAD = 32  # calls like the one that asks, for which there is slack
-RECALL = 0.6  # seconds that others get to hand back what they have idle
-PAUSE = 0.05  # between two questions meanwhile
+PAUSE = 0.05  # before it is said again what could not be said
 PARKED = 900.0  # seconds room is kept for a job
 CLAIMED = 10_000  # jobs remembered whose room was claimed
 
@@ -90,7 +89,7 @@ class Share:
     def heard(self, line: Line, found: Found) -> None:
         meter = self.meter
         self.wanted = found.wanted
-        self.short = found.granted < line.least and found.idle > 0
+        self.short = found.granted < line.wish and found.idle > 0
         if line.wish:
             self.keep = max(0, found.granted - line.wish)
         elif found.wanted:
@@ -157,9 +156,8 @@ class Sharing:
                 if isinstance(meter, Total):
                     meter.shared = True
                     meter.used = meter.held + unbooked.get(keys.key_of(meter), 0)
-                elif isinstance(meter, Window) and not known:
-                    if amount := minutes.get(keys.key_of(meter), 0):
-                        meter.take(amount, self._clock())
+                elif isinstance(meter, Window) and not known and (amount := minutes.get(keys.key_of(meter), 0)):
+                    meter.take(amount, self._clock())
                 meter.limit = meter.used
                 share = self._shares[meter] = Share(meter)
                 self._live.pop(meter, None)
@@ -185,16 +183,11 @@ class Sharing:
 
     # -- what calls need
 
-    async def draw(self, why: NoRoom) -> None:
-        """Ask for what is missing; if others have it idle, until they hand it back. Raises Unavailable."""
-        loop = asyncio.get_running_loop()
+    async def draw(self, why: NoRoom) -> bool:
+        """Ask for what is missing; whether others have more of it idle, and hand it back soon. Raises Unavailable."""
         asked = self._want(why)
         await self._tell()
-        until = loop.time() + RECALL
-        while loop.time() < until and any(each.short for each in asked):
-            await asyncio.sleep(PAUSE)
-            asked = self._want(why)
-            await self._tell()
+        return any(each.short for each in asked)
 
     def ask(self, why: NoRoom) -> None:
         """As `draw`, for whoever looks again by themselves."""
