@@ -1,6 +1,7 @@
 """From a source to documents that are found, and back again."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -309,13 +310,8 @@ async def test_a_mapping_that_needs_what_was_not_named(home: Home, scope: Scope,
 # -- what verification is worth
 
 
-async def test_a_difference_is_found(home: Home, scope: Scope, places: tuple[Path, Path]) -> None:
-    """Somebody changes a passage between the last document and the verification."""
-
-    def spoil(session: Session) -> None:
-        row = session.exec(select(ChunkRow).limit(1)).one()
-        row.text = "Something else."
-        session.add(row)
+async def spoiled(home: Home, scope: Scope, places: tuple[Path, Path], spoil: Callable[[Session], None]) -> list[str]:
+    """What is told when somebody changes something between the last document and the verification."""
 
     class Spoiled(type(home.generations)):  # type: ignore[misc]
         async def refresh(self) -> None:
@@ -324,7 +320,26 @@ async def test_a_difference_is_found(home: Home, scope: Scope, places: tuple[Pat
     home.generations.__class__ = Spoiled
     report = await home.imports.run(scope, home.source(*places))
     assert report.state == "differs"
-    assert [each.name for each in report.checks if not each.good] == ["content"]
+    return [each.name for each in report.checks if not each.good]
+
+
+async def test_another_text_is_found(home: Home, scope: Scope, places: tuple[Path, Path]) -> None:
+    def spoil(session: Session) -> None:
+        row = session.exec(select(ChunkRow).limit(1)).one()
+        row.text = "Something else."
+        session.add(row)
+
+    assert await spoiled(home, scope, places, spoil) == ["content"]
+
+
+async def test_vectors_that_changed_places_are_found(home: Home, scope: Scope, places: tuple[Path, Path]) -> None:
+    def spoil(session: Session) -> None:
+        first, second = session.exec(select(ChunkRow).order_by(ChunkRow.number).limit(2)).all()
+        known = home.index.known_vectors(session, scope, "first", [first.text_sha256, second.text_sha256])
+        swapped = [known[second.text_sha256], known[first.text_sha256]]
+        home.index.add_vectors(session, scope, "first", [first.id, second.id], swapped)
+
+    assert await spoiled(home, scope, places, spoil) == ["vectors"]
 
 
 # -- other tenants
