@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 LEADS = "celery"  # one of all processes that share the database
 PAUSE_SECONDS = 0.01  # between two rounds of publishing: what comes meanwhile goes together
+FULL_SECONDS = 0.05  # after one that found jobs, and no room for them
 GRACE_SECONDS = 30.0  # a handler past its time is asked to stop for so long before its process is killed
 MAX_ID_CHARS = 100
 
@@ -107,6 +108,7 @@ class CeleryJobs(LocalJobs):
             database, LEADS, lease=options.lease, renew=min(options.heartbeat, options.lease / 3), look=POLL_SECONDS
         )
         self._news = asyncio.Event()  # there may be something to publish
+        self._pause = PAUSE_SECONDS
         self._away = ""  # why nothing can be published
         self._brought: dict[str, _Brought] = {}  # messages whose rows are not claimed yet
         self._borne: dict[Run, _Brought] = {}
@@ -170,7 +172,7 @@ class CeleryJobs(LocalJobs):
         while True:
             self._news.clear()
             wait = await self._published()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._pause)
             try:
                 async with asyncio.timeout(wait):
                     await self._news.wait()
@@ -198,6 +200,7 @@ class CeleryJobs(LocalJobs):
         waiting, due, slots = await self.database.read(self._ahead)
         if not waiting:
             self._window.lose()
+            self._pause = PAUSE_SECONDS
             return _until(due)
 
         @own_locks
@@ -215,6 +218,7 @@ class CeleryJobs(LocalJobs):
             self._window.lose()
             raise
         self._window.keep(plan)
+        self._pause = PAUSE_SECONDS if plan.publish else FULL_SECONDS
         return _until(plan.due)
 
     def _ahead(self, session: Session) -> tuple[bool, float | None, Mapping[Lane, int]]:
@@ -226,29 +230,27 @@ class CeleryJobs(LocalJobs):
 
     async def _claim(self) -> float:
         fitting = self._fitting()
-
-        @own_locks
-        def work(session: Session) -> tuple[dict[str, Claimed | None], list[str]]:
-            journal = self.journal(session)
-            cap, lease = self.settings.tenant_cap, self.settings.lease
-            claimed = {
-                each.job_id: claims.claim_one(
-                    session, journal, each.job_id, worker=self.worker_id, cap=cap, lease=lease
-                )
-                for each in fitting
-            }
-            return claimed, claims.cancelling(session, self.worker_id)
-
-        if fitting or self._runs:
-            claimed, cancelling = await self.database.write(work)
+        if fitting:
+            claimed = await self.database.write(self._take_these, [each.job_id for each in fitting])
             for each in fitting:
                 self._begin(each, claimed[each.job_id])
-            for job_id in cancelling:
+        if self._runs:
+            for job_id in await self.database.read(claims.cancelling, self.worker_id):
                 if job_id in self._runs:
                     self._runs[job_id].halt("cancel")
         if len(fitting) == CLAIM_BATCH:
             self._wake.set()
         return POLL_SECONDS
+
+    @own_locks
+    def _take_these(self, session: Session, ids: Sequence[str]) -> dict[str, Claimed | None]:
+        journal, rules = self.journal(session), self.settings
+        return {
+            each: claims.claim_one(
+                session, journal, each, worker=self.worker_id, cap=rules.tenant_cap, lease=rules.lease
+            )
+            for each in ids
+        }
 
     def _fitting(self) -> list[_Brought]:
         """Messages for whose jobs there are free slots, as they came."""
