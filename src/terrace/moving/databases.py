@@ -15,6 +15,7 @@ from terrace.moving import searching
 from terrace.moving.places import Place, open_index, open_side
 from terrace.moving.searching import Probe, Searched
 from terrace.moving.sides import Side, Table
+from terrace.moving.sides.failing import guarded
 from terrace.moving.state import State, empty_of_rows, forget_state, read_state, write_state
 from terrace.moving.sums import Sum, Told, sums_of
 from terrace.moving.syncing import Synced, Syncing
@@ -59,27 +60,27 @@ class DatabaseMove:
 
     async def plan(self) -> Plan:
         """What a move would do; nothing is written."""
-        return await asyncio.to_thread(self._plan)
+        return await asyncio.to_thread(guarded, self._plan)
 
     async def run(self, *, resume: bool = False) -> Moved:
         """Raises Conflict when the destination holds something else, Internal when it could not be proved equal."""
         began = time.monotonic()
         async with open_index(self.destination) as (database, there):
-            state, synced, held, until = await asyncio.to_thread(self._copy, resume, there)
+            state, synced, held, until = await asyncio.to_thread(guarded, self._copy, resume, there)
             async with open_index(self.source) as (_, here):
-                asked = await asyncio.to_thread(self._probes)
+                asked = await asyncio.to_thread(guarded, self._probes)
                 self._told("searches compared", 0, len(asked))
                 searched = await searching.compare(here, there, asked)
                 self._told("searches compared", len(asked), len(asked))
             _check_searches(searched)
             await tended(database, self._told)
-        await asyncio.to_thread(self._finish, state, synced.sums)
+        await asyncio.to_thread(guarded, self._finish, state, synced.sums)
         seconds = time.monotonic() - began
         return Moved(state.id, synced.sums, searched, synced.altered, held, until, seconds)
 
     async def roll_back(self) -> None:
         """The destination is emptied. Raises Conflict when it holds anything that was not moved from this source."""
-        await asyncio.to_thread(self._roll_back)
+        await asyncio.to_thread(guarded, self._roll_back)
 
     # -- in a thread
 
