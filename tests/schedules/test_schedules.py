@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session, col, select, update
 
 from terrace.accounts.tables import TenantRow
@@ -213,7 +214,7 @@ async def test_a_job_that_is_gone_does_not_block_its_schedule(house: House, scop
     schedule = await house.daily(scope)
     run = await house.schedules.run_now(scope, schedule.id)
     await house.database.write(
-        lambda session: session.connection().exec_driver_sql("DELETE FROM jobs WHERE id = ?", (run.job_id,))
+        lambda session: session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": run.job_id})
     )
     await house.schedules.run_now(scope, schedule.id)
     await house.schedules.look()

@@ -93,14 +93,14 @@ def says(work: Callable[..., Any], what: str) -> bool:
 def tenant_of(work: Callable[..., Any], args: Iterable[object], kwargs: dict[str, Any]) -> str:
     """Whose rows `work` may see: the tenant of the first Scope it was given, however; else everybody's.
 
-    A Scope is looked for among the arguments (or as their `scope`), then in what a lambda closed over.
+    A Scope is looked for among the arguments, then in what a lambda closed over. A Caller is none: whoever signs in
+    may belong to several tenants, and an operator looks after all of them.
     """
     if says(work, "every_tenant"):
         return EVERY_TENANT
     for given in (*args, *kwargs.values()):
-        scope = given if isinstance(given, Scope) else getattr(given, "scope", None)
-        if isinstance(scope, Scope):
-            return _checked(scope)
+        if isinstance(given, Scope):
+            return _checked(given)
     if isinstance(work, partial):
         return tenant_of(work.func, work.args, work.keywords)
     for cell in getattr(work, "__closure__", None) or ():
