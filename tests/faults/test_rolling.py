@@ -242,7 +242,7 @@ def _whole(words: Words, expected: int) -> bool:
     return [int(word) for word, _ in words] == list(range(expected)) and len({answer for _, answer in words}) == 1
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_a_rolling_restart_cuts_nobody_off(postgres_url: str, tmp_path: Path) -> None:
     async with endless() as slow, upstream(*SHORT) as short:
         environment = {
