@@ -63,7 +63,8 @@ def callbacks(session: Session) -> list[Callable[[], None]]:
 def own_locks(work: W) -> W:
     """This work is right at READ COMMITTED: each statement alone decides, or rows and advisory locks are taken.
 
-    It is never run again for a race it lost, and costs PostgreSQL less. On SQLite it changes nothing.
+    It waits where others would be run again (save for a deadlock), and costs PostgreSQL less. On SQLite it changes
+    nothing.
     """
     work.__terrace_own_locks__ = True  # type: ignore[attr-defined]
     return work
