@@ -103,9 +103,10 @@ class DatabaseMove:
             with source.snapshot():
                 checked_schema(source, self.source)
             state = self._begin(destination, resume)
+            tables = _same(source, destination)
             synced, held, until = self._until_equal(source, destination, Texts(destination, index))
             _analyze(destination)
-            arrived = sums_of(destination, _same(source, destination), self._told)
+            arrived = sums_of(destination, tables, self._told)
             _compare(synced.sums, arrived)
             return state, synced, held, until
 
@@ -199,7 +200,8 @@ def _same(source: Side, destination: Side) -> Sequence[Table]:
     there = {each.name: [column.name for column in each.columns] for each in destination.tables()}
     here = {each.name: [column.name for column in each.columns] for each in source.tables()}
     if here != there:
-        raise Internal(f"The tables differ: {sorted(set(here) ^ set(there)) or 'in their columns'}.", code="tables")
+        differing = ", ".join(sorted(name for name in here | there if here.get(name) != there.get(name)))
+        raise Conflict(f"These tables are not alike at both ends: {differing}. {AGAIN}", code="tables_differ")
     return destination.tables()
 
 
