@@ -15,7 +15,7 @@ import pytest
 from tests.brokers import RedisServer, free_port, running
 from tests.faults.running import Terrace, end_all
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
 class House:
@@ -57,7 +57,7 @@ class House:
         await end_all()
 
 
-async def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 90) -> Any:
+async def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 180) -> Any:
     deadline = time.monotonic() + seconds
     while not good(answer := await ask()):
         assert time.monotonic() < deadline, answer

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from terrace.jobs.base import JobKind, Lane
 from terrace.jobs.claims import Claimed
 from terrace.jobs.endings import Outcome
 from terrace.jobs.engines.celery import serving
+from terrace.jobs.engines.celery.serving import Workers
 from terrace.jobs.engines.celery.window import Plan, Window
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.engines.local.engine import CLAIM_BATCH, POLL_SECONDS
@@ -197,7 +198,7 @@ class CeleryJobs(LocalJobs):
         return random.uniform(0.2, 1.0)
 
     async def _publish(self) -> float:
-        waiting, due, slots = await self.database.read(self._ahead)
+        waiting, due, workers = await self.database.read(self._ahead)
         if not waiting:
             self._window.lose()
             self._pause = PAUSE_SECONDS
@@ -205,7 +206,7 @@ class CeleryJobs(LocalJobs):
 
         @own_locks
         def work(session: Session) -> Plan:
-            return self._window.plan(session, self.journal(session), slots, time.monotonic())
+            return self._window.plan(session, self.journal(session), workers, time.monotonic())
 
         plan = await self.database.write(work)
         try:
@@ -221,10 +222,10 @@ class CeleryJobs(LocalJobs):
         self._pause = PAUSE_SECONDS if plan.publish else FULL_SECONDS
         return _until(plan.due)
 
-    def _ahead(self, session: Session) -> tuple[bool, float | None, Mapping[Lane, int]]:
-        """Whether there may be anything to publish, when the next delayed job is due, and what the workers can take."""
-        slots = serving.slots(session, self._slots, self.settings.lease)
-        return claims.waiting(session, slots), claims.next_due(session), slots
+    def _ahead(self, session: Session) -> tuple[bool, float | None, Workers]:
+        """Whether there may be anything to publish, when the next delayed job is due, and who runs them."""
+        workers = serving.workers(session, self._slots, self.settings.lease)
+        return claims.waiting(session, self._slots), claims.next_due(session), workers
 
     # -- running what is brought
 
