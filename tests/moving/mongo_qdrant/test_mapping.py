@@ -132,6 +132,12 @@ async def test_points_as_langchain_leaves_them(tmp_path: Path) -> None:
     assert mapping.documents.name == "metadata.source"
 
 
+async def test_a_mongodb_of_other_things_is_left_alone(records: Records, tmp_path: Path) -> None:
+    dump = Records(documents=[{"_id": 1, "name": "Ada", "email": "ada@example.org"}]).dump(tmp_path / "dump")
+    mapping = await guess(open_documents(str(dump)), open_points(str(records.lines(tmp_path / "points.jsonl"))))
+    assert (mapping.documents.collection, mapping.chunks.source) == ("", "qdrant")
+
+
 async def test_lists_within_documents_are_seen(records: Records, tmp_path: Path) -> None:
     for each in records.documents:
         each["chunks"] = [{"text": "a", "page": 1}]
