@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TASK = "terrace.run"
 ROOM = "terrace.jobs.engines.celery"
-QUIET = {"task_ignore_result": True, "result_backend": None, "worker_send_task_events": False}  # Flower turns them on
 
 
 class JobApp(Celery):  # type: ignore[misc]
@@ -78,13 +77,15 @@ class JobApp(Celery):  # type: ignore[misc]
             "task_acks_late": False,  # once it is begun, the row alone says what becomes of a job
             "worker_cancel_long_running_tasks_on_connection_loss": False,
             "worker_pool": f"{ROOM}.pool:LoopPool",
-            "worker_concurrency": settings.jobs.cpu_slots,  # of `-P prefork`; on one loop the settings' slots count
+            "worker_concurrency": settings.jobs.cpu_slots,  # of prefork children; on one loop the settings' slots count
             "worker_prefetch_multiplier": 1,
             "worker_proc_alive_timeout": 60.0,
             "worker_hijack_root_logger": False,
             "accept_content": ["json"],
             "task_serializer": "json",
-            **QUIET,
+            "task_ignore_result": True,
+            "result_backend": None,
+            "worker_send_task_events": False,  # Flower turns them on
         }
 
 

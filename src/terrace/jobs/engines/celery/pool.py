@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class LoopPool(BasePool):  # type: ignore[misc]
-    """Takes as many jobs as the settings have slots; `-c` is for the prefork pool."""
+    """Takes as many jobs as the settings have slots; `-c` is for prefork children."""
 
     app: "JobApp"
     signal_safe = False
