@@ -14,7 +14,8 @@ from terrace.errors import Invalid, Missing
 from terrace.moving.mongo_qdrant import fields
 from terrace.moving.mongo_qdrant.binding import bind
 from terrace.moving.mongo_qdrant.guessing import guess
-from terrace.moving.mongo_qdrant.mapping import checked, load, written
+from terrace.moving.mongo_qdrant.mapping import ChunkFields, DocumentFields, VectorFields, checked, load, written
+from terrace.moving.mongo_qdrant.settling import TOLD
 from terrace.moving.mongo_qdrant.sources.opening import open_documents, open_points
 
 
@@ -149,3 +150,17 @@ async def test_nothing_to_guess(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(Missing):
         await guess(None, open_points(str(tmp_path / "empty.jsonl")))
+
+
+def test_the_mapping_in_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text()
+    told = tomllib.loads(page.split("```toml\n")[1].split("```")[0])
+    checked(told, "docs/importing.md")
+    assert set(told["documents"]) == set(DocumentFields.model_fields)
+    assert set(told["chunks"]) == set(ChunkFields.model_fields)
+    assert set(told["vectors"]) == set(VectorFields.model_fields)
+
+
+def test_every_problem_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text()
+    assert [code for code in TOLD if f"`{code}`" not in page] == []
