@@ -181,3 +181,12 @@ async def plan(shelf: Shelf, scope: Scope) -> dict[str, bool]:
     space = await shelf.database.read(vectors.space, scope, "hash-64/fp32")
     assert space is not None
     return {"graph": space.graph}
+
+
+async def test_the_wall_between_tenants_keeps_no_search_from_the_words_index(here: Shelf, scope: Scope) -> None:
+    def explained(session: Session, scope: Scope) -> str:
+        session.connection().exec_driver_sql("SET LOCAL enable_seqscan = off")
+        rows = session.connection().exec_driver_sql("EXPLAIN SELECT number FROM chunk_words WHERE words && '{1}'")
+        return "\n".join(rows.scalars())
+
+    assert "ix_chunk_words_words" in await here.database.read(explained, scope)
