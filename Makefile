@@ -29,7 +29,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway; do \
+	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway postgres; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

@@ -32,6 +32,7 @@ from terrace.types import Scope
 BUDGET_SECONDS = 180
 PER_DOCUMENT = 20
 DIMENSIONS = 384
+LATENT = 48  # as embeddings of texts have: far fewer than their dimensions
 WORDS = 160  # of a chunk
 VOCABULARY = 40_000
 MODEL = "made-up"
@@ -95,11 +96,12 @@ async def make(path: Path, chunks: int) -> None:
     random = np.random.default_rng(7)
     words = np.array(["".join(random.choice(list("abcdefghijklmnoprstuvw"), 7)) for _ in range(VOCABULARY)])
     index = SQLiteIndex(database)
+    meaning = random.standard_normal((LATENT, DIMENSIONS))
     for first in range(0, chunks, AT_ONCE):
         count = min(AT_ONCE, chunks - first)
-        picked = np.minimum(random.zipf(1.3, (count, WORDS)), VOCABULARY) - 1
+        picked = (random.pareto(0.6, (count, WORDS)) * 20).astype(np.int64) % VOCABULARY
         texts = [" ".join(row) for row in words[picked]]
-        vectors = random.standard_normal((count, DIMENSIONS)).astype(np.float32)
+        vectors = (random.standard_normal((count, LATENT)) @ meaning).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         await database.write(fill, index, first, texts, vectors)
     await database.close()

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +78,25 @@ def _open(request: pytest.FixtureRequest, kind: str) -> Database:
     path: Path = request.getfixturevalue("tmp_path") / "terrace.db"
     shutil.copy(request.getfixturevalue("migrated"), path)
     return SQLiteDatabase(path, durability="normal")
+
+
+@pytest.fixture
+async def elsewhere(database: Database) -> AsyncIterator[Callable[[], Database]]:
+    """Opens `database` once more, as another process has it."""
+    opened: list[Database] = []
+
+    def again() -> Database:
+        if isinstance(database, SQLiteDatabase):
+            opened.append(SQLiteDatabase(database.path, durability="normal"))
+        else:
+            from terrace.storage.postgresql import PostgreSQLDatabase
+
+            opened.append(PostgreSQLDatabase(os.environ["TERRACE_STORAGE__URL"], connections=4))
+        return opened[-1]
+
+    yield again
+    for each in opened:
+        await each.close()
 
 
 if POSTGRESQL:

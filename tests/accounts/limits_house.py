@@ -10,12 +10,13 @@ from sqlmodel import Session
 from terrace import settings
 from terrace.accounts.limits.base import Limits, Subject
 from terrace.accounts.limits.memory import MemoryLimits
+from terrace.accounts.limits.shared.limits import SharedLimits
 from terrace.accounts.tables import KeyRow, MembershipRow, TenantRow, UserRow
 from terrace.storage import Database
 from terrace.telemetry.calls import Call, Demand, Meter, Outcome, Usage
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.prices import FREE, Price
-from terrace.types import Scope
+from terrace.types import Scope, new_id
 
 NOON = 1_795_262_400.0  # 2026-11-21 12:00 UTC
 DOLLAR = Price(10**6, 10**6, 10**6, "2026-11-21")  # a dollar a million tokens
@@ -96,6 +97,19 @@ def in_memory(bench: Bench) -> Both:
     return MemoryLimits(
         bench.database, bench.ledger, Told(), bench.recorded.append, bench.options, bench.clock, stored=bench.shelf
     )  # type: ignore[return-value]
+
+
+def shared(url: str = "") -> Make:
+    """With whoever else is on the same database, through Redis where there is a `url`."""
+    redis = settings.Redis(url=url, prefix=new_id("tst"))
+
+    def make(bench: Bench) -> Both:
+        return SharedLimits(
+            bench.database, bench.ledger, Told(), bench.recorded.append, bench.options, bench.clock,
+            stored=bench.shelf, redis=redis,
+        )  # type: ignore[return-value]  # fmt: skip
+
+    return make
 
 
 def people(session: Session) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from terrace.accounts.roles import PERMISSIONS
 from terrace.accounts.tables import SessionRow
 from terrace.accounts.tokens import AccessTokens
 from terrace.errors import Denied, Missing, Unauthenticated
-from terrace.storage import Database, SQLiteDatabase
+from terrace.storage import Database
 from terrace.types import moment, new_id, now
 
 Headers = dict[bytes, bytes]
@@ -328,7 +327,7 @@ async def test_what_was_read_before_a_change_is_not_kept_after_it(
 
 
 async def test_another_process_revokes(
-    gate: Gatekeeper, keys: Keys, database: Database, ada: Caller, tmp_path: Path, clock: Clock
+    gate: Gatekeeper, keys: Keys, database: Database, elsewhere: Callable[[], Database], ada: Caller, clock: Clock
 ) -> None:
     key, text = await keys.create(ada, name="a")
     await ask(gate, bearer(text))
@@ -336,7 +335,7 @@ async def test_another_process_revokes(
     await ask(gate, bearer(text))
     written = asyncio.Event()
     database.watch(written.set)
-    another = SQLiteDatabase(tmp_path / "terrace.db", durability="normal")
+    another = elsewhere()
     await Keys(another, settings.Accounts(), Audit(another)).revoke(ada, key.id)
     await another.close()
     async with asyncio.timeout(5):
@@ -345,9 +344,11 @@ async def test_another_process_revokes(
     assert await refusal(gate, bearer(text)) == "key_revoked"
 
 
-async def test_another_process_makes_the_first_account(gate: Gatekeeper, tmp_path: Path, clock: Clock) -> None:
+async def test_another_process_makes_the_first_account(
+    gate: Gatekeeper, elsewhere: Callable[[], Database], clock: Clock
+) -> None:
     assert await ask(gate, {}) is LOCAL
-    another = SQLiteDatabase(tmp_path / "terrace.db", durability="normal")
+    another = elsewhere()
     await add_user(another, "ada@example.org")
     await another.close()
     clock.ahead += SHARED_SECONDS + 0.1

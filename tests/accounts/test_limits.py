@@ -20,7 +20,7 @@ from terrace.accounts.limits.meters import Total as Spent
 from terrace.accounts.limits.seeding import seed
 from terrace.accounts.limits.unlimited import Unlimited
 from terrace.errors import Conflict, Invalid, Limited, Unavailable
-from terrace.storage import Database, SQLiteDatabase
+from terrace.storage import Database
 from terrace.telemetry.ledger import Recent, Total
 from terrace.types import Scope
 
@@ -34,10 +34,12 @@ async def bench(database: Database, tmp_path: Path) -> AsyncIterator[Bench]:
     await bench.close()
 
 
-async def test_what_another_process_sets_is_known_here_within_seconds(bench: Bench, tmp_path: Path) -> None:
-    elsewhere = SQLiteDatabase(tmp_path / "terrace.db", durability="normal")
+async def test_what_another_process_sets_is_known_here_within_seconds(
+    bench: Bench, elsewhere: Callable[[], Database]
+) -> None:
+    another = elsewhere()
     other = MemoryLimits(
-        elsewhere, bench.ledger, Told(), lambda _: None, bench.options, bench.clock, stored=bench.shelf
+        another, bench.ledger, Told(), lambda _: None, bench.options, bench.clock, stored=bench.shelf
     )
     for value, expected in ((5, [5]), (None, [])):
         await other.change(ACME, {"tokens_per_day": value}, "x")
@@ -48,7 +50,7 @@ async def test_what_another_process_sets_is_known_here_within_seconds(bench: Ben
         else:
             pytest.fail("not heard of within five seconds")
         bench.limits.begin(Scope("globex"), demand(6))
-    await elsewhere.close()
+    await another.close()
 
 
 async def test_books_that_take_no_more_stop_calls_and_nothing_is_reserved(bench: Bench) -> None:

@@ -98,6 +98,7 @@ async def test_a_large_space_has_a_graph_until_it_is_small_again(here: Shelf, sc
     for number in range(6):
         await here.put(scope, f"d{number}", texts[number * 20 : number * 20 + 20])
     await here.put(other, "theirs", "A whale in the harbour.")
+    await here.index.settled()  # type: ignore[attr-defined]
     exact = {text: await here.scored(scope, text, 3) for text in texts[:10]}
     made = await here.database.write(graphs.tend, scope, 100)
     assert [each.split("_")[0] for each in made] == ["made graph"]
@@ -123,6 +124,7 @@ async def test_a_graph_left_half_made_is_made_again(here: Shelf, scope: Scope, p
     import psycopg
 
     await here.put(scope, "d", [f"{passage(6)} {number}" for number in range(30)])
+    await here.index.settled()  # type: ignore[attr-defined]
     [made] = await here.database.write(graphs.tend, scope, 20)
     with psycopg.connect(postgres_url) as connection:  # as a build leaves it that was killed
         connection.execute(
@@ -179,3 +181,12 @@ async def plan(shelf: Shelf, scope: Scope) -> dict[str, bool]:
     space = await shelf.database.read(vectors.space, scope, "hash-64/fp32")
     assert space is not None
     return {"graph": space.graph}
+
+
+async def test_the_wall_between_tenants_keeps_no_search_from_the_words_index(here: Shelf, scope: Scope) -> None:
+    def explained(session: Session, scope: Scope) -> str:
+        session.connection().exec_driver_sql("SET LOCAL enable_seqscan = off")
+        rows = session.connection().exec_driver_sql("EXPLAIN SELECT number FROM chunk_words WHERE words && '{1}'")
+        return "\n".join(rows.scalars())
+
+    assert "ix_chunk_words_words" in await here.database.read(explained, scope)

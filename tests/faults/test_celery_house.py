@@ -1,7 +1,6 @@
 """The whole house with Celery: a server that puts in, `terrace worker --engine celery`, plain Celery, and Flower."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ import pytest
 from tests.brokers import RedisServer, free_port, running
 from tests.faults.running import Terrace, end_all
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
 class House:
@@ -58,7 +57,7 @@ class House:
         await end_all()
 
 
-async def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 90) -> Any:
+async def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 180) -> Any:
     deadline = time.monotonic() + seconds
     while not good(answer := await ask()):
         assert time.monotonic() < deadline, answer
@@ -115,16 +114,22 @@ async def test_plain_celery_runs_them_and_flower_shows_it(house: House) -> None:
             assert answer.status_code == 200, answer.text
             return answer.json()
 
-        workers = await until(lambda: ask("/api/workers?refresh=true"), bool)
+        workers = await until(
+            lambda: ask("/api/workers?refresh=true"),
+            lambda workers: any(told.get("active_queues") and told.get("registered") for told in workers.values()),
+        )
         (told,) = workers.values()
         assert {queue["name"] for queue in told["active_queues"]} == {"terrace.io", "terrace.cpu"}
-        assert told["registered"] == ["terrace.run"] or "terrace.run" in told["registered"]
+        assert "terrace.run" in told["registered"]
         job = await house.ingest("Eddystone")
+        # It may have been sent again while the worker was starting: one message found its job.
         tasks = await until(
-            lambda: ask("/api/tasks"), lambda tasks: any(job["id"] in (task["args"] or "") for task in tasks.values())
+            lambda: ask("/api/tasks"),
+            lambda tasks: any("succeeded" in (task["result"] or "") for task in tasks.values()),
         )
-        (task,) = [task for task in tasks.values() if job["id"] in task["args"]]
-        task = await until(lambda: ask(f"/api/task/info/{task['uuid']}"), lambda task: task["state"] == "SUCCESS")
+        task = next(task for task in tasks.values() if "succeeded" in (task["result"] or ""))
+        broker = await flower.get("/broker")
+        assert "terrace.io" in broker.text, "its queues"
     assert task["name"] == "terrace.run"
-    assert "succeeded" in task["result"]
-    assert json.dumps(task).count(job["id"]) >= 1
+    assert job["id"] in task["args"]
+    assert task["state"] == "SUCCESS"

@@ -221,6 +221,29 @@ async def test_told_to_end_it_gives_back_what_does_not_end_soon(
     assert await on_redis.database.read(lambda session: session.execute(count).scalar_one()) == 0, "it signed off"
 
 
+async def test_a_worker_stopped_for_longer_than_its_lease_is_refused_when_it_wakes(
+    on_redis: Installation, scope: Scope
+) -> None:
+    async def begun(attempt: int) -> None:
+        async with asyncio.timeout(60):
+            async for event in on_redis.observer.events(scope, job_id):
+                if event.type == "text" and event.id.attempt == attempt:
+                    return
+
+    stopped = await on_redis.worker()
+    (job_id,) = await on_redis.put(scope, "patient", 1)
+    await begun(1)
+    os.killpg(stopped.pid, signal.SIGSTOP)
+    await on_redis.worker()
+    await begun(2)
+    os.killpg(stopped.pid, signal.SIGCONT)
+    await asyncio.sleep(LEASE)  # whatever it still wants to say
+    job = await on_redis.observer.get(scope, job_id)
+    assert (job.state, job.attempt, job.crashes, job.failures) == ("running", 2, 1, 0)
+    await on_redis.observer.cancel(scope, job_id)
+    assert (await on_redis.observer.wait(scope, job_id, timeout=20)).attempt == 2
+
+
 async def test_a_running_job_is_cancelled_from_another_process(on_redis: Installation, scope: Scope) -> None:
     await on_redis.worker()
     (job_id,) = await on_redis.put(scope, "patient", 1)

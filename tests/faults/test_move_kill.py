@@ -21,8 +21,8 @@ from terrace.settings import Settings
 from terrace.storage import open_database
 from terrace.storage.migrate import UNFINISHED
 
-CHUNKS = 4000
-KILLS = 6
+CHUNKS = 3000
+KILLS = 5
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]

@@ -20,17 +20,44 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.faults.slow_upstream import MODEL, upstream
+from tests.faults.slow_upstream import MODEL, Upstream, _chunk, upstream
 from tests.postgres import free_port
 
 pytestmark = pytest.mark.faults
 
 CONF = Path(__file__).parents[2] / "deploy" / "compose" / "nginx" / "nginx.conf"
 RESUMABLE, STRAIGHT = 150, 50
-LONG = 90, 0.5  # words, and seconds between two: an answer of 45 s outlives all restarts
-SHORT = 16, 0.25  # what is finished where it began takes 4 s
+SHORT = 16, 0.25  # words, and seconds between two: what is finished where it began takes 4 s
 WORD = re.compile(r"word(\d+)-(\d+) ")
 Words = list[tuple[str, str]]
+
+
+class Endless(Upstream):
+    """Writes until the restarts are `over`, however long they take."""
+
+    def __init__(self) -> None:
+        super().__init__(words=0, pause=0.5)
+        self.over = asyncio.Event()
+        self.written: dict[str, int] = {}  # by answer: how many words
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        number, word = next(self._answers), 0
+        while not self.over.is_set():
+            writer.write(_chunk({"content": f"word{word}-{number} "}))
+            await writer.drain()
+            word += 1
+            await asyncio.sleep(self._pause)
+        self.written[str(number)] = word
+        writer.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
+
+
+@asynccontextmanager
+async def endless() -> AsyncIterator[Endless]:
+    slow = Endless()
+    server = await asyncio.start_server(slow.answer, "127.0.0.1", 0)
+    slow.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server:
+        yield slow
 
 
 class Process:
@@ -54,8 +81,15 @@ class Process:
         assert await self.stop() == 0, "it ended by itself, and well"
         await self.start()
 
-    async def stop(self) -> int:
+    async def kill(self) -> None:
         assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> int:
+        """Its exit code, however it ended; 0 when it was never begun."""
+        if self._process is None:
+            return 0
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -104,6 +138,7 @@ class Client:
         self.session = session
         self._opened: list[asyncio.Event] = []
         self.resumed = 0
+        self.later = 0  # times a busy server asked to come back
         self.unclean = 0  # streams that broke off instead of ending; they can be resumed all the same
         self.failures: Counter[str] = Counter()
 
@@ -112,18 +147,17 @@ class Client:
         body = {"message": "Tell me a long story.", "stream": True, "model": f"slow/{MODEL}", "use_rag": False}
         words, last, job, done = "", "", "", False
         opened = self._opening()
+        once = {"Idempotency-Key": os.urandom(8).hex()}
         while not done:
             if not job:
-                asking = self.session.post("/api/chat", json=body)
+                asking = self.session.post("/api/chat", json=body, headers=once)
             else:
                 self.resumed += 1
                 headers = {"Last-Event-ID": last} if last else {}
                 asking = self.session.get(f"/api/jobs/{job}/events", headers=headers)
             try:
                 async with asking as response:
-                    if response.status != 200:
-                        self.failures[f"stream {response.status}"] += 1
-                        await asyncio.sleep(0.2)
+                    if await self._later(response):
                         continue
                     job = job or response.headers["X-Job-Id"]
                     async for id, type, data in _events(response):
@@ -156,6 +190,17 @@ class Client:
                     opened.set()
         return WORD.findall(words)
 
+    async def _later(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether a busy server said when to come back, and it is time; what it says else is a failure."""
+        if response.status in (200, 201):
+            return False
+        if response.status == 503 and "Retry-After" in response.headers:
+            self.later += 1
+        else:
+            self.failures[f"{response.method} {response.status}: {await response.text()}"] += 1
+        await asyncio.sleep(0.5)
+        return True
+
     def _opening(self) -> asyncio.Event:
         """To be set by a stream when its first word has come."""
         opened = asyncio.Event()
@@ -171,11 +216,9 @@ class Client:
         count = 0
         while not stop.is_set():
             async with self.session.get("/api/conversations") as response:
-                if response.status != 200:
-                    self.failures[f"GET {response.status}"] += 1
+                await self._later(response)
             async with self.session.post("/api/collections", json={"name": f"c{os.urandom(8).hex()}"}) as response:
-                if response.status not in (200, 201):
-                    self.failures[f"POST {response.status}"] += 1
+                await self._later(response)
             count += 2
             await asyncio.sleep(0.1)
         return count
@@ -199,9 +242,9 @@ def _whole(words: Words, expected: int) -> bool:
     return [int(word) for word, _ in words] == list(range(expected)) and len({answer for _, answer in words}) == 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_rolling_restart_cuts_nobody_off(postgres_url: str, tmp_path: Path) -> None:
-    async with upstream(*LONG) as slow, upstream(*SHORT) as short:
+    async with endless() as slow, upstream(*SHORT) as short:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TERRACE_")},
             "TERRACE_DATA": str(tmp_path / "data"),
@@ -230,14 +273,18 @@ async def test_a_rolling_restart_cuts_nobody_off(postgres_url: str, tmp_path: Pa
             ):
                 client = Client(session)
                 stop = asyncio.Event()
-                answers = [asyncio.create_task(client.resumable()) for _ in range(RESUMABLE)]
+                answers = []
+                for number in range(RESUMABLE):
+                    answers.append(asyncio.create_task(client.resumable()))
+                    await asyncio.sleep(0.2 if number % 10 == 0 else 0)
                 straight = [asyncio.create_task(client.straight(stop)) for _ in range(STRAIGHT)]
                 asking = asyncio.create_task(client.others(stop))
                 await asyncio.sleep(0)  # they begin
-                await asyncio.wait_for(client.all_open(), 60)
+                await asyncio.wait_for(client.all_open(), 90)
                 for door in doors:
                     await door.restart()
                 stop.set()
+                slow.over.set()
                 told = await asyncio.gather(*answers)
                 passed = await asyncio.gather(*straight)
                 asked = await asking
@@ -245,7 +292,8 @@ async def test_a_rolling_restart_cuts_nobody_off(postgres_url: str, tmp_path: Pa
             for process in (*doors, worker):
                 await process.stop()
     assert client.failures == Counter(), client.failures
-    assert all(_whole(words, LONG[0]) for words in told)
+    assert all(_whole(words, slow.written[words[0][1]]) for words in told)
+    assert len({words[0][1] for words in told}) == RESUMABLE
     assert all(_whole(words, SHORT[0]) for answers in passed for words in answers)
     assert client.unclean == 0, "streams are handed over at the end of an event, not cut"
     assert client.resumed >= RESUMABLE, "the restart met them all"

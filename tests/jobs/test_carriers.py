@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -278,6 +279,7 @@ notices = st.builds(
 
 
 @given(st.lists(notices, max_size=4))
+@hypothesis.settings(max_examples=50)
 def test_a_message_says_what_the_notices_said(told: list[Notice]) -> None:
     outbox, hearing = Outbox(), Hearing(lambda job_id: job_id != "z")
     for each in told:
@@ -300,9 +302,10 @@ def test_a_message_says_what_the_notices_said(told: list[Notice]) -> None:
     assert heard.cancelling == [job_id for each in told for job_id in each.cancelling]
 
 
-def test_what_is_too_large_to_be_carried_is_only_named() -> None:
+@pytest.mark.parametrize("value", ["y" * MAX_BYTES, 2**70])
+def test_what_is_too_large_to_be_carried_is_only_named(value: str | int) -> None:
     outbox, hearing = Outbox(), Hearing(lambda job_id: True)
-    outbox.add(Notice({("a", "x"): [JobEvent(EventId(1, 1), "text", {"text": "y" * MAX_BYTES})]}, {"a"}))
+    outbox.add(Notice({("a", "x"): [JobEvent(EventId(1, 1), "text", {"value": value})]}, {"a"}))
     outbox.add(Notice({("a", "y"): [JobEvent(EventId(1, 1), "text", {})]}))
     message = outbox.take()
     assert message is not None

@@ -17,7 +17,7 @@ from terrace.assembly.engines import open_engine
 from terrace.errors import Invalid
 from terrace.jobs.base import Context, JobKind, Lane
 from terrace.jobs.engines.celery import supervisor
-from terrace.jobs.engines.celery.serving import prefix_of, slots
+from terrace.jobs.engines.celery.serving import Workers, prefix_of, workers
 from terrace.jobs.engines.celery.window import DEPTH, Message, Window
 from terrace.jobs.engines.local import LocalJobs, machine
 from terrace.settings import Jobs as Options
@@ -108,9 +108,11 @@ async def queue(database: Database) -> LocalJobs:
     return LocalJobs(database, Options(), [JobKind("io", nothing), JobKind("cpu", nothing, lane="cpu")])
 
 
-async def planned(queue: LocalJobs, window: Window, at: float = 0.0, **of_lane: int) -> list[Message]:
-    wanted: dict[Lane, int] = {"io": of_lane.get("io", 0), "cpu": of_lane.get("cpu", 0)}
-    plan = await queue.database.write(lambda session: window.plan(session, queue.journal(session), wanted, at))
+async def planned(
+    queue: LocalJobs, window: Window, at: float = 0.0, serve: tuple[Lane, ...] = ("io", "cpu"), **of_lane: int
+) -> list[Message]:
+    found = Workers({"io": of_lane.get("io", 0), "cpu": of_lane.get("cpu", 0)}, frozenset(serve))
+    plan = await queue.database.write(lambda session: window.plan(session, queue.journal(session), found, at))
     window.keep(plan)
     return plan.publish
 
@@ -165,25 +167,34 @@ async def test_bulk_leaves_slots_to_everything_else(queue: LocalJobs, scope: Sco
 async def test_what_counts_as_lost_is_given_twice_as_long_each_time(queue: LocalJobs, scope: Scope) -> None:
     await put(queue, scope, "io", 1)
     window = Window(cap=10, patience=1)
-    sent = [at for at in range(40) if await planned(queue, window, float(at), io=1)]
-    assert sent == [0, 1, 3, 7, 15, 25, 35]  # ten times the patience at most
+    sent = [at for at in range(150) if await planned(queue, window, float(at), io=1)]
+    assert sent == [0, 1, 3, 7, 15, 31, 63, 123]  # sixty times the patience at most
+
+
+async def test_nothing_is_sent_again_where_nobody_is_there_to_take_it(queue: LocalJobs, scope: Scope) -> None:
+    await put(queue, scope, "io", 1)
+    window = Window(cap=10, patience=1)
+    sent = [at for at in range(40) if await planned(queue, window, float(at), serve=(), io=1)]
+    assert sent == [0]
+    assert len(await planned(queue, window, 40.0, io=1)) == 1, "the first worker came"
 
 
 async def test_the_slots_are_those_of_the_workers_that_live(database: Database) -> None:
     of_one: dict[Lane, int] = {"io": 50, "cpu": 4}
 
-    async def told() -> dict[Lane, int]:
-        return dict(await database.read(slots, of_one, 30.0))
+    async def told() -> tuple[dict[Lane, int], set[Lane]]:
+        found = await database.read(workers, of_one, 30.0)
+        return dict(found.slots), set(found.serve)
 
-    assert await told() == of_one, "messages wait for the first worker"
+    assert await told() == (of_one, set()), "messages wait for the first worker"
     lanes: list[tuple[Lane, ...]] = [("io",), ("io",), *[("cpu",)] * 6, ("io", "cpu")]
     for each in lanes:
         await database.write(machine.join, new_id(prefix_of(each)))
     await database.write(machine.join, new_id("wrk"))
-    assert await told() == {"io": 150, "cpu": 10}
+    assert await told() == ({"io": 150, "cpu": 10}, {"io", "cpu"})
     old = text("UPDATE job_workers SET heartbeat_at = :at")
     await database.write(lambda session: session.execute(old, {"at": now() - 60}) and None)
-    assert await told() == of_one
+    assert await told() == (of_one, set())
 
 
 # -- settings

@@ -76,6 +76,22 @@ async def test_indexes_and_numbers_are_as_in_a_database_that_was_filled_by_hand(
         assert source.numbers()["chunks"] > 0
 
 
+async def test_a_role_that_is_no_superuser_moves_every_tenants_rows(
+    installation: Installation, empty: Place, postgres: Postgres, tmp_path: Path
+) -> None:
+    name = empty.address.rpartition("/")[2]
+    with postgres.connection() as connection:
+        connection.execute(f"CREATE ROLE keeper_{name} LOGIN")
+        connection.execute(f"ALTER DATABASE {name} OWNER TO keeper_{name}")
+    with postgres.connection(empty.address) as connection:
+        connection.execute("CREATE EXTENSION vector")  # which only a superuser may
+    there = place(postgres.url(name, user=f"keeper_{name}"))
+    await DatabaseMove(installation.place, there, quiet).run()
+    back = place(f"sqlite:///{tmp_path / 'back.db'}")
+    await DatabaseMove(there, back, quiet).run()
+    assert sums(back) == sums(installation.place)
+
+
 async def test_a_dry_run_counts_and_writes_nothing(
     installation: Installation, empty: Place, postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -199,6 +215,22 @@ async def test_reads_go_on_and_writes_wait_while_the_source_is_held(
             assert not writing.done()
         await writing
     await database.close()
+
+
+async def test_what_a_database_cannot_take_is_told_and_the_move_can_go_on(
+    installation: Installation, empty: Place
+) -> None:
+    with closing(sqlite3.connect(installation.place.path)) as connection:
+        connection.execute("UPDATE documents SET pages = 3000000000 WHERE name = '0.txt'")
+        connection.commit()
+    move = DatabaseMove(installation.place, empty, quiet)
+    with pytest.raises(Unavailable, match="out of range"):
+        await move.run()
+    with closing(sqlite3.connect(installation.place.path)) as connection:
+        connection.execute("UPDATE documents SET pages = 3 WHERE name = '0.txt'")
+        connection.commit()
+    await move.run(resume=True)
+    assert sums(empty) == sums(installation.place)
 
 
 async def test_an_older_schema_and_an_unreachable_server_are_told(installation: Installation, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Schedules on a clock of our own: once each, late ones together, none beside a run that goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session, col, select, update
 
 from terrace.accounts.tables import TenantRow
@@ -20,7 +20,7 @@ from terrace.schedules.service import Schedules
 from terrace.schedules.tables import RunRow, ScheduleRow
 from terrace.settings import Jobs as JobOptions
 from terrace.settings import Schedules as Options
-from terrace.storage import Database, SQLiteDatabase
+from terrace.storage import Database
 from terrace.types import Scope, now
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
@@ -161,19 +161,18 @@ async def test_a_clock_that_goes_back_runs_nothing_twice(house: House, scope: Sc
     assert len(await house.states(scope, schedule)) == 2
 
 
-async def test_any_number_of_processes_run_it_once(house: House, scope: Scope, tmp_path: Path) -> None:
+async def test_any_number_of_processes_run_it_once(
+    house: House, scope: Scope, elsewhere: Callable[[], Database]
+) -> None:
     """Each with its own connection, all looking at the same moment, over and over."""
     schedule = await house.schedules.create(scope, name="often", action="work", payload={"of": "x"}, every=60)
-    databases = [SQLiteDatabase(tmp_path / "terrace.db", durability="normal") for _ in range(3)]
-    houses = [house, *(House(database, house.clock) for database in databases)]
+    houses = [house, *(House(elsewhere(), house.clock) for _ in range(3))]
     for _ in range(10):
         house.clock.at += 60
         await asyncio.gather(*(each.schedules.look() for each in houses for _ in range(2)))
         await house.end(scope)
     assert await house.count(scope) == 10
     assert len(await house.states(scope, schedule)) == 10
-    for database in databases:
-        await database.close()
 
 
 async def test_beside_a_run_that_goes_on_there_is_no_other(house: House, scope: Scope) -> None:
@@ -215,7 +214,7 @@ async def test_a_job_that_is_gone_does_not_block_its_schedule(house: House, scop
     schedule = await house.daily(scope)
     run = await house.schedules.run_now(scope, schedule.id)
     await house.database.write(
-        lambda session: session.connection().exec_driver_sql("DELETE FROM jobs WHERE id = ?", (run.job_id,))
+        lambda session: session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": run.job_id})
     )
     await house.schedules.run_now(scope, schedule.id)
     await house.schedules.look()
@@ -433,3 +432,23 @@ async def test_leaving(house: House, scope: Scope, other: Scope) -> None:
     assert mine.id not in await house.database.read(owners)
     left = await house.database.read(lambda session: set(session.exec(select(RunRow.tenant_id))))
     assert left == {other.tenant}
+
+
+async def test_what_another_process_changes_is_seen_soon(
+    database: Database, elsewhere: Callable[[], Database], scope: Scope
+) -> None:
+    """Not only at the next look, which may be half a minute away."""
+    theirs = elsewhere()
+    house = House(database, now)
+    schedule = await house.daily(scope)
+    await house.schedules.start()
+
+    def make_due(session: Session) -> None:
+        session.execute(update(ScheduleRow).where(col(ScheduleRow.id) == schedule.id).values(next_at=now() - 1))
+
+    await database.write(lambda session: None)  # from now on it hears of others
+    await theirs.write(make_due)
+    async with asyncio.timeout(20):
+        while not await house.states(scope, schedule):  # noqa: ASYNC110 its own doing
+            await asyncio.sleep(0.05)
+    await house.schedules.close()

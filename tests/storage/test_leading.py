@@ -107,9 +107,9 @@ async def test_a_silent_leaders_lease_ends(any_database: Database) -> None:
 async def test_who_cannot_renew_stops_before_another_may_begin(database: Database) -> None:
     work = Work()
     cut = Cut(database)
-    first = asyncio.create_task(leadership(cut, lease=0.4).forever(work.of("cut off")))
+    first = asyncio.create_task(leadership(cut, lease=3.0).forever(work.of("cut off")))
     assert await work.next() == "cut off"
-    second = asyncio.create_task(leadership(database, lease=0.4).forever(work.of("second")))
+    second = asyncio.create_task(leadership(database, lease=3.0).forever(work.of("second")))
     cut.away = True
     assert await work.next() == "second"
     assert work.most == 1

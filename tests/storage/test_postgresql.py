@@ -102,8 +102,8 @@ async def test_text_is_ordered_by_its_bytes(ours: PostgreSQLDatabase) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("postgresql://postgres@127.0.0.1:1/x", "cannot be reached"),
-        ("postgresql://postgres@127.0.0.1:{port}/nowhere", "cannot be reached"),
+        ("postgresql://postgres@127.0.0.1:1/x", "reached: .*refused"),
+        ("postgresql://postgres@127.0.0.1:{port}/nowhere", 'reached: .*"nowhere" does not exist'),
     ],
 )
 async def test_a_database_that_is_not_there_is_told_at_the_start(

@@ -4,6 +4,7 @@ Tried as the application role, and as an ordinary user who owns the tables.
 """
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -115,11 +116,6 @@ def ids(session: Session, scope: Scope | None = None) -> list[str]:
     return list(session.execute(text("SELECT id FROM collections ORDER BY id")).scalars())
 
 
-class Caller:
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-
-
 @pytest.fixture(params=["superuser", "visitor"])
 async def walled(request: pytest.FixtureRequest, login: str) -> AsyncIterator[PostgreSQLDatabase]:
     url = login if request.param == "visitor" else login.replace("visitor@", "postgres@")
@@ -133,7 +129,7 @@ async def test_a_work_sees_the_rows_of_the_scope_it_is_given(walled: PostgreSQLD
     for way in (walled.read, walled.write):
         assert await way(ids, ACME) == ["col_acme"]
         assert await way(ids, scope=GLOBEX) == ["col_globex"]
-        assert await way(lambda session, caller: ids(session), Caller(ACME)) == ["col_acme"]
+        assert await way(partial(ids, scope=ACME)) == ["col_acme"]
         assert await way(lambda session: ids(session, GLOBEX)) == ["col_acme", "col_globex"]
         assert await way(lambda session: ids(session, scope)) == ["col_acme"]
         assert await way(every_tenant(lambda session, scope: ids(session)), ACME) == ["col_acme", "col_globex"]

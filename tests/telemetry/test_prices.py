@@ -3,16 +3,15 @@
 import asyncio
 import math
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import date
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from terrace.errors import Invalid, Missing
-from terrace.storage import Database, SQLiteDatabase
+from terrace.storage import Database
 from terrace.telemetry import prices as module
 from terrace.telemetry.calls import PICODOLLARS, Usage
 from terrace.telemetry.prices import FREE, TABLE, Price, Prices, cost
@@ -137,8 +136,8 @@ async def test_what_belongs_to_a_change_is_all_or_nothing(prices: Prices) -> Non
     assert (prices.of("openai", "acme", "own") or FREE).input == 1_000_000
 
 
-async def test_what_another_process_sets_is_seen(prices: Prices, tmp_path: Path) -> None:
-    database = SQLiteDatabase(tmp_path / "terrace.db", durability="normal")
+async def test_what_another_process_sets_is_seen(prices: Prices, elsewhere: Callable[[], Database]) -> None:
+    database = elsewhere()
     other = Prices(database)
     assert prices.of("openai", "acme", "own") is None
     await other.set("acme/own", input=1, output=1, by="usr_ada")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.webhooks.conftest import Room, Rooms, caller, eventually
 from tests.webhooks.receiver import OK, Received, hang, leave, receiving
 
 from terrace import settings
-from terrace.storage import SQLiteDatabase
+from terrace.storage import Database
 from terrace.types import Scope
 from terrace.webhooks.base import Delivery
 from terrace.webhooks.courier import AT_ONCE
@@ -343,12 +344,14 @@ async def test_where_nobody_listens_nothing_is_read_or_written(room: Room, scope
     assert await room.database.write(twice) == 0
 
 
-async def test_an_endpoint_made_by_another_process_is_heard_of(room: Room, scope: Scope, tmp_path: Any) -> None:
-    elsewhere = Room(SQLiteDatabase(tmp_path / "terrace.db", durability="normal"), settings.Webhooks())
+async def test_an_endpoint_made_by_another_process_is_heard_of(
+    room: Room, scope: Scope, elsewhere: Callable[[], Database]
+) -> None:
+    theirs = Room(elsewhere(), settings.Webhooks())
     room.webhooks.start()
     await room.emit(scope)  # remembers that there is none
     async with receiving() as receiver:
-        endpoint, _ = await elsewhere.add(scope, receiver.url)
+        endpoint, _ = await theirs.add(scope, receiver.url)
 
         async def told() -> bool:
             await room.emit(scope)
@@ -356,8 +359,7 @@ async def test_an_endpoint_made_by_another_process_is_heard_of(room: Room, scope
 
         await eventually(told)
     room.webhooks.close()
-    await elsewhere.close()
-    await elsewhere.database.close()
+    await theirs.close()
 
 
 async def test_too_much_is_cut_down_to_what_is_short(room: Room, scope: Scope) -> None:

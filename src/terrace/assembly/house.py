@@ -288,7 +288,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
             )
         )
 
-        rooms = leaving.rooms(database, blobs, index, jobs, intake, ledger, limits, usage)
+        rooms = leaving.rooms(database, blobs, index, jobs, intake, ledger, limits, usage, settings.data / "imports")
         accounts = open_accounts(
             settings,
             database,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from sqlmodel import Session
 
@@ -23,6 +24,7 @@ from terrace.knowledge.base import Index
 from terrace.knowledge.generations.store import forget_tenant as forget_queries
 from terrace.knowledge.health import leaving as health_leaving
 from terrace.knowledge.sources import leaving as sources_leaving
+from terrace.moving.mongo_qdrant import leaving as imports_leaving
 from terrace.schedules import leaving as schedules_leaving
 from terrace.storage import Blobs, Database
 from terrace.telemetry.ledger import Ledger
@@ -50,6 +52,7 @@ def rooms(
     ledger: Ledger,
     limits: MemoryLimits,
     usage: UsageReport,
+    imports: Path,
 ) -> list[Room]:
     """Every room that keeps something. The ledger is erased after those whose calls it holds."""
 
@@ -60,6 +63,7 @@ def rooms(
     documents = knowledge_leaving.Leaving(database, blobs, index)
     batches = batches_leaving.Leaving(database, blobs)
     contacts = contacts_leaving.Leaving(database, intake)
+    imported = imports_leaving.Leaving(database, imports)
     return [
         *(
             Room(room.adopt, room.erase_user, room.erase_tenant, partial(room.export, database))
@@ -76,6 +80,7 @@ def rooms(
         Room(batches_leaving.adopt, batches_leaving.erase_user, batches_leaving.erase_tenant, batches.export),
         Room(contacts_leaving.adopt, contacts_leaving.erase_user, contacts.erase_tenant, contacts.export),
         Room(jobs_leaving.adopt, erase_jobs, jobs_leaving.erase_tenant),
+        Room(None, None, imported.erase_tenant, imported.export),
         Room(knowledge_leaving.adopt, knowledge_leaving.erase_user, documents.erase_tenant, documents.export),
         Room(None, None, health_leaving.erase_tenant, partial(health_leaving.export, database)),
         Room(None, None, webhooks_leaving.erase_tenant, partial(webhooks_leaving.export, database)),

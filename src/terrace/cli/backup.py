@@ -56,9 +56,7 @@ async def _backup(settings: Settings, file: Path, no_secret: bool, json: bool) -
     if made.secret:
         say("It holds the secret that signs tokens: whoever has this file is you. Keep it as safe as the data folder.")
     else:
-        say(
-            "The secret that signs tokens is not in it: without it everybody logs in anew, and nothing sealed opens."
-        )
+        say("The secret that signs tokens is not in it: without it everybody logs in anew, and nothing sealed opens.")
 
 
 def restore(file: File, resume: Resume = False, trust: Trust = False, json: JSONFlag = False) -> None:

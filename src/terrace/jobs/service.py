@@ -20,7 +20,8 @@ from terrace.jobs.tail import LOOKBACK_SECONDS, Tail
 from terrace.storage import Database
 from terrace.types import Scope, now
 
-FOLLOW_SECONDS = 5.0  # read the table this often even when nobody tells us anything
+FOLLOW_SECONDS = 60.0  # a follower reads the table itself this often; the tail does for all of them, much oftener
+CHANGES_SECONDS = 5.0  # the same for changes of a tenant's jobs
 COALESCE_SECONDS = 0.1  # changes of a tenant's jobs are told this often at most
 TAIL_SECONDS = 0.02  # what others wrote is read this often at most
 CARRIED_SECONDS = 0.5  # the same while a carrier brings it
@@ -225,7 +226,7 @@ class JobService:
                         yield job
                 since = max([since, *(moment for moment, _ in changed)])
                 told = {job_id: moment for job_id, moment in told.items() if moment >= since - LOOKBACK_SECONDS}
-                await following.news(FOLLOW_SECONDS)
+                await following.news(CHANGES_SECONDS)
                 await asyncio.sleep(COALESCE_SECONDS)
 
     # -- for engines

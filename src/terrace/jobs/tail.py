@@ -7,6 +7,7 @@ many follow: a thousand streams over one job table ask one question.
 import asyncio
 import logging
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 
 import msgspec
 from sqlalchemy import text
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 2000  # events of one read
 JOBS = 500  # asked about in one statement
+NET_SECONDS = 5.0  # looked this often even when nobody wakes us
 RETRY_SECONDS = 0.5  # after the database refused
 LOOKBACK_SECONDS = 2.0  # a transaction may commit this long after it looked at the clock
 
@@ -75,7 +77,9 @@ class Tail:
 
     async def _forever(self) -> None:
         while True:
-            await self._woken.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NET_SECONDS):
+                    await self._woken.wait()
             self._woken.clear()
             try:
                 await self._read()

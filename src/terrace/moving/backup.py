@@ -23,6 +23,7 @@ from terrace.errors import Conflict, Missing, Unavailable
 from terrace.moving.databases import checked_schema
 from terrace.moving.manifest import Manifest, encode, signed
 from terrace.moving.places import Place, open_side
+from terrace.moving.sides.failing import guarded
 from terrace.moving.sums import Sum, Told, sums_of
 from terrace.moving.syncing import Syncing
 from terrace.moving.texts import NoTexts
@@ -100,7 +101,7 @@ class Backing:
             self._entries[SECRET] = await asyncio.to_thread(_add_bytes, archive, SECRET, content)
         await self._add_files(archive)
         copy = folder / DATABASE
-        tables = await asyncio.to_thread(self._copy_database, copy)
+        tables = await asyncio.to_thread(guarded, self._copy_database, copy)
         self._told("database written", 0, 1)
         self._entries[DATABASE] = await asyncio.to_thread(_add_file, archive, DATABASE, copy)
         copy.unlink()

@@ -18,6 +18,7 @@ from terrace.moving.backup import DATABASE, FILES, FORMAT, MANIFEST, PIECE, SECR
 from terrace.moving.databases import DatabaseMove
 from terrace.moving.manifest import Manifest, decode, is_genuine, read
 from terrace.moving.places import Place, open_index, open_side
+from terrace.moving.sides.failing import guarded
 from terrace.moving.state import empty_of_rows
 from terrace.moving.sums import Sum, Told, sums_of
 from terrace.moving.texts import Texts
@@ -88,7 +89,7 @@ class Restoring:
             return
         async for blob in self._blobs.list():
             raise Conflict(f"This installation is not empty: it has files, such as {blob.key}.", code="not_empty")
-        await asyncio.to_thread(self._check_no_rows)
+        await asyncio.to_thread(guarded, self._check_no_rows)
 
     def _check_no_rows(self) -> None:
         if self._database.kind == "postgresql" or self._database.path.is_file():
@@ -127,7 +128,7 @@ class Restoring:
         copy = Place(f"sqlite:///{folder / DATABASE}", "sqlite")
         await asyncio.to_thread(_extract, archive, members[DATABASE], copy.path)
         async with open_index(copy) as (_, index):
-            await asyncio.to_thread(self._prepare, copy, manifest, index)
+            await asyncio.to_thread(guarded, self._prepare, copy, manifest, index)
         if self._database.kind == "sqlite":
             await asyncio.to_thread(_settle, copy.path, self._database.path)
         else:

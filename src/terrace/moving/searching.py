@@ -20,6 +20,7 @@ ALIKE = 0.01  # passages whose scores are as near as this may change places
 @dataclass(frozen=True, slots=True)
 class Probe:
     tenant: str
+    chunk_id: str  # the passage it is made of
     query: str
     model: str | None
     vector: bytes  # float16, little-endian
@@ -30,6 +31,7 @@ class Searched:
     queries: int
     equal: int  # with the same passages in both, but for those that score alike
     shared: float  # of the best ten, how many were the same
+    lost: int  # that found the passage they are made of here, and not there
 
 
 def probes(side: Side) -> list[Probe]:
@@ -48,14 +50,15 @@ def probes(side: Side) -> list[Probe]:
 
 
 async def compare(here: InspectedIndex, there: InspectedIndex, asked: Sequence[Probe]) -> Searched:
-    equal, shared, most = 0, 0, 0
+    equal, shared, most, lost = 0, 0, 0, 0
     for probe in asked:
         ours, theirs = await _search(here, probe), await _search(there, probe)
-        ids = {each.chunk_id for each in ours[:TOP]}
-        shared += len(ids & {each.chunk_id for each in theirs[:TOP]})
+        one, other = ({each.chunk_id for each in found[:TOP]} for found in (ours, theirs))
+        shared += len(one & other)
+        lost += probe.chunk_id in one - other
         most += max(len(ours[:TOP]), len(theirs[:TOP]))
         equal += _alike(ours, theirs) and _alike(theirs, ours)
-    return Searched(len(asked), equal, shared / most if most else 1.0)
+    return Searched(len(asked), equal, shared / most if most else 1.0, lost)
 
 
 def _alike(ours: Sequence[Scored], theirs: Sequence[Scored]) -> bool:
@@ -75,11 +78,12 @@ async def _search(index: InspectedIndex, probe: Probe) -> list[Scored]:
 
 
 def _probe(side: Side, tenant: str, number: int) -> Probe:
-    number, text = side.run(
-        "SELECT number, text FROM chunks WHERE tenant_id = ? AND number >= ? ORDER BY number LIMIT 1", (tenant, number)
+    number, chunk_id, text = side.run(
+        "SELECT number, id, text FROM chunks WHERE tenant_id = ? AND number >= ? ORDER BY number LIMIT 1",
+        (tenant, number),
     )[0]
     table = next(each for each in side.tables() if each.name == "chunk_vectors")
     names = [each.name for each in table.columns]
     vectors = side.rows(table, 'WHERE "number" = ? ORDER BY "model" LIMIT 1', (number,))
     model, vector = (vectors[0][names.index("model")], vectors[0][names.index("vector")]) if vectors else (None, b"")
-    return Probe(tenant, " ".join(content_words(text)[:WORDS]), model, vector)
+    return Probe(tenant, chunk_id, " ".join(content_words(text)[:WORDS]), model, vector)

@@ -17,6 +17,7 @@ from terrace.types import Scope
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 30.0  # at least so often: another process may have changed a schedule, or somebody the clock
+SOON_SECONDS = 1.0
 FAILED = "schedule.failed"
 
 
@@ -40,12 +41,16 @@ class Runner:
         self._clock = clock
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._forever(), name="schedules")
 
     async def close(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -53,6 +58,15 @@ class Runner:
 
     def wake(self) -> None:
         """A schedule has changed: look anew at when the next one is due."""
+        self._news.set()
+
+    def wake_soon(self) -> None:
+        """Another process has written something, perhaps a schedule: look within a second, however often it writes."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_SECONDS, self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._soon = None
         self._news.set()
 
     async def _forever(self) -> None:

@@ -54,6 +54,7 @@ class Schedules:
         self._clock = clock
         self._actions: dict[str, Action] = {}
         self._built_in: list[BuiltIn] = []
+        self._unwatch: Callable[[], None] | None = None
         self._runner = Runner(database, self._actions, emitter=emitter, keep_runs=options.keep_runs, clock=clock)
 
     # -- what assembly says
@@ -69,9 +70,13 @@ class Schedules:
         """Begin to look at the clock."""
         for each in self._built_in:
             await self._database.write(self._install, each)
+        self._unwatch = self._database.watch(self._runner.wake_soon)
         self._runner.start()
 
     async def close(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
         await self._runner.close()
 
     async def look(self) -> float:

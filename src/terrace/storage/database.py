@@ -63,7 +63,8 @@ def callbacks(session: Session) -> list[Callable[[], None]]:
 def own_locks(work: W) -> W:
     """This work is right at READ COMMITTED: each statement alone decides, or rows and advisory locks are taken.
 
-    It is never run again for a race it lost, and costs PostgreSQL less. On SQLite it changes nothing.
+    It waits where others would be run again (save for a deadlock), and costs PostgreSQL less. On SQLite it changes
+    nothing.
     """
     work.__terrace_own_locks__ = True  # type: ignore[attr-defined]
     return work
@@ -93,14 +94,14 @@ def says(work: Callable[..., Any], what: str) -> bool:
 def tenant_of(work: Callable[..., Any], args: Iterable[object], kwargs: dict[str, Any]) -> str:
     """Whose rows `work` may see: the tenant of the first Scope it was given, however; else everybody's.
 
-    A Scope is looked for among the arguments (or as their `scope`), then in what a lambda closed over.
+    A Scope is looked for among the arguments, then in what a lambda closed over. A Caller is none: whoever signs in
+    may belong to several tenants, and an operator looks after all of them.
     """
     if says(work, "every_tenant"):
         return EVERY_TENANT
     for given in (*args, *kwargs.values()):
-        scope = given if isinstance(given, Scope) else getattr(given, "scope", None)
-        if isinstance(scope, Scope):
-            return _checked(scope)
+        if isinstance(given, Scope):
+            return _checked(given)
     if isinstance(work, partial):
         return tenant_of(work.func, work.args, work.keywords)
     for cell in getattr(work, "__closure__", None) or ():

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LEASE = 30.0  # seconds; a machine whose clock is further off than this leads too long, or never
 RENEW = 10.0
+SURE = 5 / 6  # of the lease: who has not renewed it by then stops, before another may begin
 LOOK = 5.0  # seconds between two looks at another's lease
 
 RENEWED = text("UPDATE leaders SET until = :until WHERE name = :name AND holder = :holder")
@@ -80,7 +81,8 @@ class Leadership:
 
     async def _hold(self, working: "asyncio.Future[None]") -> None:
         """Returns when the lease is lost, may be lost, or the work has ended."""
-        held_until = time.monotonic() + self._lease
+        held = self._lease * SURE
+        held_until = time.monotonic() + held
         while not working.done():
             await asyncio.wait([working], timeout=min(self._renew, max(0.0, held_until - time.monotonic())))
             began = time.monotonic()
@@ -97,7 +99,7 @@ class Leadership:
             if not kept:
                 log.warning("another process leads now: %s", self._name)
                 return
-            held_until = began + self._lease
+            held_until = began + held
 
     async def _tried(self, work: Callable[[], Awaitable[bool]]) -> bool:
         try:

@@ -48,6 +48,7 @@ async def _sqlite(settings: Settings, path: Path) -> Database:
 
 async def _postgresql(settings: Settings) -> Database:
     from terrace.storage.postgresql import PostgreSQLDatabase
+    from terrace.storage.postgresql.errors import reason
     from terrace.storage.postgresql.migrating import migrate_once
 
     database = PostgreSQLDatabase(
@@ -56,7 +57,14 @@ async def _postgresql(settings: Settings) -> Database:
         listen_url=settings.storage.listen_url,
         row_security=settings.storage.row_security,
     )
-    return await _migrated(database, migrate_once)
+    try:
+        return await _migrated(database, migrate_once)
+    except Unavailable as error:
+        if error.code != "database_unreachable":
+            raise
+        raise Unavailable(
+            f"The database of storage.url cannot be reached: {reason(error)}", code=error.code, retry_after=1
+        ) from error
 
 
 async def _migrated(database: Database, work: Callable[[Session], None]) -> Database:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,7 @@ ADDRESS = "server.json"
 def announced(data: Path, url: str, token: str) -> Iterator[None]:
     """Leave our address in the data folder while we serve; nobody else may read it."""
     path = data / ADDRESS
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.unlink(missing_ok=True)
+    aside = path.with_suffix(f".{secrets.token_hex(8)}")  # containers that share the folder may share pids
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump({"url": url, "pid": os.getpid(), "token": token}, file)
     os.replace(aside, path)

@@ -157,7 +157,7 @@ class Town:
             rows = session.execute(
                 text(
                     "SELECT state, COUNT(*) AS n, SUM(cost) AS cost, SUM(reserved) AS reserved, "
-                    "SUM(approved_at IS NOT NULL) AS approved FROM campaign_messages WHERE campaign_id = :id "
+                    "COUNT(approved_at) AS approved FROM campaign_messages WHERE campaign_id = :id "
                     "GROUP BY state"
                 ),
                 {"id": campaign.id},

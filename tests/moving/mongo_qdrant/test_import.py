@@ -1,6 +1,7 @@
 """From a source to documents that are found, and back again."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.knowledge import store
 from terrace.knowledge.tables import ChunkRow, DocumentRow
 from terrace.moving.mongo_qdrant.base import Plan
+from terrace.moving.mongo_qdrant.leaving import Leaving
 from terrace.types import Scope
 
 
@@ -308,13 +310,8 @@ async def test_a_mapping_that_needs_what_was_not_named(home: Home, scope: Scope,
 # -- what verification is worth
 
 
-async def test_a_difference_is_found(home: Home, scope: Scope, places: tuple[Path, Path]) -> None:
-    """Somebody changes a passage between the last document and the verification."""
-
-    def spoil(session: Session) -> None:
-        row = session.exec(select(ChunkRow).limit(1)).one()
-        row.text = "Something else."
-        session.add(row)
+async def spoiled(home: Home, scope: Scope, places: tuple[Path, Path], spoil: Callable[[Session], None]) -> list[str]:
+    """What is told when somebody changes something between the last document and the verification."""
 
     class Spoiled(type(home.generations)):  # type: ignore[misc]
         async def refresh(self) -> None:
@@ -323,4 +320,57 @@ async def test_a_difference_is_found(home: Home, scope: Scope, places: tuple[Pat
     home.generations.__class__ = Spoiled
     report = await home.imports.run(scope, home.source(*places))
     assert report.state == "differs"
-    assert [each.name for each in report.checks if not each.good] == ["content"]
+    return [each.name for each in report.checks if not each.good]
+
+
+async def test_another_text_is_found(home: Home, scope: Scope, places: tuple[Path, Path]) -> None:
+    def spoil(session: Session) -> None:
+        row = session.exec(select(ChunkRow).limit(1)).one()
+        row.text = "Something else."
+        session.add(row)
+
+    assert await spoiled(home, scope, places, spoil) == ["content"]
+
+
+async def test_vectors_that_changed_places_are_found(home: Home, scope: Scope, places: tuple[Path, Path]) -> None:
+    def spoil(session: Session) -> None:
+        first, second = session.exec(select(ChunkRow).order_by(ChunkRow.number).limit(2)).all()
+        known = home.index.known_vectors(session, scope, "first", [first.text_sha256, second.text_sha256])
+        swapped = [known[second.text_sha256], known[first.text_sha256]]
+        home.index.add_vectors(session, scope, "first", [first.id, second.id], swapped)
+
+    assert await spoiled(home, scope, places, spoil) == ["vectors"]
+
+
+# -- other tenants
+
+
+async def test_vectors_do_not_serve_while_another_tenant_lacks_them(
+    home: Home, scope: Scope, other: Scope, tmp_path: Path
+) -> None:
+    mine, theirs = await Records.made(3), await Records.made(3, model="second")
+    (tmp_path / "b").mkdir()
+    await home.imports.run(scope, home.source(mine.dump(tmp_path / "a"), mine.lines(tmp_path / "points.jsonl")))
+    mapping = {**MAPPING, "vectors": {"collection": "points", "model": "second"}}
+    source = home.source(theirs.dump(tmp_path / "c"), theirs.lines(tmp_path / "b" / "points.jsonl"), mapping)
+    report = await home.imports.run(other, source)
+    assert (report.fit.model, report.waiting) == ("second", 3)
+    assert {each.key: each.state for each in await home.generations.list()} == {"first": "serving", "second": "ready"}
+
+
+async def test_a_tenant_that_leaves_takes_its_imports_along(
+    home: Home, scope: Scope, other: Scope, places: tuple[Path, Path]
+) -> None:
+    report = await home.imports.run(scope, home.source(*places))
+    kept = await home.imports.run(other, home.source(*places))
+    staged = home.folder / report.id / "staging.db"
+    staged.parent.mkdir(parents=True)
+    staged.touch()
+    leaving = Leaving(home.database, home.folder)
+    files = {path: b"".join([piece async for piece in content]) async for path, content in leaving.export(scope)}
+    assert [*files] == [f"imports/{report.id}.jsonl"]
+    assert files[f"imports/{report.id}.jsonl"].count(b'"Ada"') == 12
+    await home.database.write(leaving.erase_tenant, scope)
+    assert await home.imports.every(scope) == []
+    assert [row.id for row in await home.imports.every(other)] == [kept.id]
+    assert not staged.exists()

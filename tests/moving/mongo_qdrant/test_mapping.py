@@ -14,7 +14,8 @@ from terrace.errors import Invalid, Missing
 from terrace.moving.mongo_qdrant import fields
 from terrace.moving.mongo_qdrant.binding import bind
 from terrace.moving.mongo_qdrant.guessing import guess
-from terrace.moving.mongo_qdrant.mapping import checked, load, written
+from terrace.moving.mongo_qdrant.mapping import ChunkFields, DocumentFields, VectorFields, checked, load, written
+from terrace.moving.mongo_qdrant.settling import TOLD
 from terrace.moving.mongo_qdrant.sources.opening import open_documents, open_points
 
 
@@ -132,6 +133,12 @@ async def test_points_as_langchain_leaves_them(tmp_path: Path) -> None:
     assert mapping.documents.name == "metadata.source"
 
 
+async def test_a_mongodb_of_other_things_is_left_alone(records: Records, tmp_path: Path) -> None:
+    dump = Records(documents=[{"_id": 1, "name": "Ada", "email": "ada@example.org"}]).dump(tmp_path / "dump")
+    mapping = await guess(open_documents(str(dump)), open_points(str(records.lines(tmp_path / "points.jsonl"))))
+    assert (mapping.documents.collection, mapping.chunks.source) == ("", "qdrant")
+
+
 async def test_lists_within_documents_are_seen(records: Records, tmp_path: Path) -> None:
     for each in records.documents:
         each["chunks"] = [{"text": "a", "page": 1}]
@@ -143,3 +150,17 @@ async def test_nothing_to_guess(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(Missing):
         await guess(None, open_points(str(tmp_path / "empty.jsonl")))
+
+
+def test_the_mapping_in_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text()
+    told = tomllib.loads(page.split("```toml\n")[1].split("```")[0])
+    checked(told, "docs/importing.md")
+    assert set(told["documents"]) == set(DocumentFields.model_fields)
+    assert set(told["chunks"]) == set(ChunkFields.model_fields)
+    assert set(told["vectors"]) == set(VectorFields.model_fields)
+
+
+def test_every_problem_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text()
+    assert [code for code in TOLD if f"`{code}`" not in page] == []

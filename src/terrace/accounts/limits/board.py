@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ROOMS = 50_000  # callers remembered
+WATCH_BEGINS = 1.0  # seconds until the database's watch surely looks: what was written before woke nobody
 REFRESH_SECONDS = 1.0  # what another process changed is looked for this often at most
 
 UNLIMITED = Room()
@@ -49,6 +50,7 @@ class Board:
         self._others_wrote = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
+        self._later: asyncio.TimerHandle | None = None
         self.sharing: Sharing | None = None
         """Set where other processes count against the same limits."""
         self.rooms: dict[tuple[str, str | None, str | None], Room] = {}
@@ -59,12 +61,15 @@ class Board:
     async def start(self) -> None:
         await self.refresh()
         self._unwatch = self._database.watch(self.stir)
+        self._later = asyncio.get_running_loop().call_later(WATCH_BEGINS, self.stir)
         self._watching = asyncio.create_task(self._watch(), name="limits that others set")
 
     async def close(self) -> None:
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+        if self._later is not None:
+            self._later.cancel()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)

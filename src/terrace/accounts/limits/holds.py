@@ -15,7 +15,8 @@ class Holds:
         self._clock = clock
         self._freed = freed
         self.park: Callable[[Kept, str], None] | None = None
-        """Keeps it where every process finds it, if that is to be."""
+        """Keeps it where every process finds it, if that is to be; `unpark` gives it back."""
+        self.unpark: Callable[[str], None] | None = None
         self._all: dict[Kept, None] = {}  # oldest first
         self._jobs: dict[str, Kept] = {}
 
@@ -60,6 +61,8 @@ class Holds:
             kept.settle(self._clock(), 0, 0)
             self.gone(kept)
             self._freed()
+        elif self.unpark is not None and kept.job is not None:
+            self.unpark(kept.job)
 
     def end(self, job_id: str) -> None:
         """The job is over."""

@@ -19,7 +19,7 @@ from terrace.accounts.limits.line import Line
 from terrace.accounts.limits.meters import Gauge, Meter
 from terrace.accounts.limits.refusals import NoRoom, amount, price_unknown
 from terrace.accounts.limits.reservations import Kept, Open, Reservation
-from terrace.accounts.limits.room import SOON, Need, Refusal, Room
+from terrace.accounts.limits.room import SOON, Asked, Need, Refusal, Room
 from terrace.accounts.limits.seeding import Ledger
 from terrace.errors import Denied, Unavailable
 from terrace.storage import Database, after_commit
@@ -120,7 +120,8 @@ class MemoryLimits:
         for window in room.requests:
             window.expire(moment)
         if any(window.used >= window.limit for window in room.requests):
-            raise NoRoom(Room(room.requests).refusals(moment, Need(requests=1)))
+            need, counting = Need(requests=1), Room(room.requests)
+            raise NoRoom(counting.refusals(moment, need), asked=Asked(counting, need, need))
         for window in room.requests:
             window.take(1, moment)
 
@@ -242,7 +243,7 @@ class MemoryLimits:
                 bound = _most(LEAST_ANSWER, bound, answer_fits)
         wanted = need(bound)
         if refusals := room.refusals(moment, wanted):
-            raise NoRoom(refusals, demand, least=least)
+            raise NoRoom(refusals, demand, asked=Asked(room, wanted, least or wanted))
         return wanted, bound
 
     def _take_over(self, kept: Kept, scope: Scope, demand: Demand, room: Room, *, whole: bool) -> Open:

@@ -4,7 +4,7 @@ from math import ceil
 
 from terrace.accounts.limits.base import LimitName, SubjectKind
 from terrace.accounts.limits.meters import Rule
-from terrace.accounts.limits.room import Need, Refusal
+from terrace.accounts.limits.room import Asked, Refusal
 from terrace.errors import Denied, Limited
 from terrace.telemetry.calls import PICODOLLARS, Demand
 
@@ -34,12 +34,11 @@ class NoRoom(Exception):
         demand: Demand | None = None,
         *,
         queued: bool = False,
-        least: Need | None = None,
+        asked: Asked | None = None,
     ) -> None:
-        """`least`: what would do too, with a shorter answer."""
         super().__init__("no room")
         self.refusals = refusals
-        self.least = least
+        self.asked = asked
         self.worst = max(refusals, key=lambda each: NEVER if each.wait is None else each.wait)
         self.wait = self.worst.wait
         self._demand = demand

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from terrace.accounts.limits.meters import SOON, Bucket, Gauge, Meter, Total, Window
 from terrace.telemetry.calls import Demand
 
-__all__ = ["SOON", "Need", "Refusal", "Room"]
+__all__ = ["SOON", "Asked", "Need", "Refusal", "Room"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,15 @@ class Refusal:
     amount: int
     wait: float | None
     firm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What there was no room for, in all: others may have it. `least` would do too, with a shorter answer."""
+
+    room: "Room"
+    need: Need
+    least: Need
 
 
 class Room:

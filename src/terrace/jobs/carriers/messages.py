@@ -49,8 +49,12 @@ class Outbox:
 
     def take(self) -> bytes | None:
         """One message of all that waits; None when nothing does."""
-        message = self._encoded()
-        if message is not None and len(message) > MAX_BYTES:
+        try:
+            message = self._encoded()
+            carried = message is None or len(message) <= MAX_BYTES
+        except (OverflowError, TypeError, ValueError):  # JSON takes numbers of any size, MessagePack does not
+            carried = False
+        if not carried:
             self._drop_events()
             message = self._encoded()
         self.clear()

@@ -89,12 +89,14 @@ class RedisCarrier:
         while True:
             await self._some.wait()
             self._some.clear()
-            message = self._outbox.take()
-            if message is not None and self.carries:
-                try:
+            try:
+                message = self._outbox.take()
+                if message is not None and self.carries:
                     await self._add(message)
-                except AWAY as error:
-                    self._gone(error, ears)
+            except AWAY as error:
+                self._gone(error, ears)
+            except Exception:  # followers elsewhere read the table; this task must live on
+                log.exception("telling other processes through Redis failed")
 
     async def _add(self, message: bytes) -> bytes:
         """Returns its place in the stream."""

@@ -22,6 +22,7 @@ from terrace.knowledge.generations.building import PIECE, Builder
 from terrace.knowledge.generations.serving import Keyed, ServingEmbedder, waiting
 from terrace.knowledge.generations.tables import GenerationRow
 from terrace.storage import Database, after_commit
+from terrace.storage.database import every_tenant
 from terrace.types import DEFAULT_TENANT, Scope, moment, new_id, now
 
 log = logging.getLogger(__name__)
@@ -176,6 +177,7 @@ class Generations:
         await self.refresh()
         return await self.get(made)
 
+    @every_tenant
     def start_one(self, session: Session, scope: Scope, payload: dict[str, Any]) -> str:
         """What a schedule starts: as `create`; the job. While one is being made, that job.
 
@@ -193,6 +195,7 @@ class Generations:
         self._after(session)
         return str(row.job_id)
 
+    @every_tenant
     def _create(self, session: Session, scope: Scope, automatic: bool, bound: float) -> str:
         state = self._embedder.configured.state()
         if state.state == "absent":
@@ -222,6 +225,7 @@ class Generations:
     async def switch(self, scope: Scope, generation_id: str) -> Generation:
         """Have it serve: at once when all its vectors are there, else as soon as its job has made them."""
 
+        @every_tenant
         def write(session: Session) -> None:
             row = store.get(session, generation_id)
             if row.state == "serving":

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Dialect, Index, LargeBinary
+from sqlalchemy import DDL, Column, Dialect, Index, LargeBinary, event
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 from sqlmodel import Field, SQLModel
 
@@ -87,3 +87,11 @@ class VectorRemovalRow(SQLModel, table=True):
     model: str
     vector_id: int = Field(sa_type=BIG)
     removed_at: float
+
+
+# Where tables are made from these declarations alone, as tests do.
+event.listen(
+    VectorRow.__table__,  # type: ignore[attr-defined]
+    "before_create",
+    DDL("CREATE EXTENSION IF NOT EXISTS vector").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+)

@@ -25,7 +25,7 @@ async def finish(house: House, scope: Scope, import_id: str, fit: Fit) -> int:
 
     Returns how many documents wait for a job.
     """
-    if fit.kind == "generation" and not await house.database.write(_serve, scope, import_id, fit.key):
+    if fit.kind == "generation" and not await house.database.write(_serve, fit.key):
         after = ""
         while page := await house.database.read(store.page, scope, import_id, after, PAGE):
             ids = [each.document_id for each in page if each.document_id and each.chunks]
@@ -35,8 +35,9 @@ async def finish(house: House, scope: Scope, import_id: str, fit: Fit) -> int:
     return await house.database.read(_waiting, scope, import_id)
 
 
-def _serve(session: Session, scope: Scope, import_id: str, key: str) -> bool:
-    """Whether the generation serves now: only one that has every passage there is can."""
+def _serve(session: Session, key: str) -> bool:
+    """Whether the generation serves now: only one that has every passage of every tenant can. (With a scope it would
+    see but one of them.)"""
     row = next((each for each in generation_rows.every(session) if each.key == key), None)
     if row is None or row.state == "building" or not generation_rows.complete(session, key):
         return False

@@ -1,6 +1,5 @@
 """A mapping proposed by looking: names that are usual for each part, and ids that are found where they should be."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +37,7 @@ async def guess(documents: Documents | None, points: Points | None) -> Mapping:
     largest = max(qdrant, key=lambda each: each.count or 0, default=None)
     payloads = await _payloads(points, largest.name) if points and largest else []
     whose = _owned(mongo, payloads)
-    parents = _parents(mongo, whose)
+    parents = _parents(mongo, whose, payloads)
     vectors = _vectors(largest, payloads, mongo, whose)
     if whose is None and not parents:
         raise Missing("Nothing here looks like documents or passages; write the mapping by hand.", code="nothing_found")
@@ -81,12 +80,13 @@ def _owned(mongo: Records, payloads: Sequence[Record]) -> str | None:
     return next(iter([*usual, *ranked]), None)
 
 
-def _parents(mongo: Records, whose: str | None) -> str:
+def _parents(mongo: Records, whose: str | None, payloads: Sequence[Record]) -> str:
     """The collection that passages name: most of whose ids they know; else the one that looks like documents."""
     if whose and whose.startswith("*"):
         return whose[1:]
     others = {name: records for name, records in mongo.items() if name != whose}
-    owners = Counter(fields.key(fields.find(each, path)) for each in mongo.get(whose or "", []) for path in OWNERS)
+    passages = payloads if whose == "" else mongo.get(whose or "", [])
+    owners = {fields.key(fields.find(each, path)) for each in passages for path in OWNERS} - {""}
     if owners:
         scored = {
             name: sum(fields.key(each.get("_id")) in owners for each in records) for name, records in others.items()
@@ -94,6 +94,8 @@ def _parents(mongo: Records, whose: str | None) -> str:
         best = max(scored, key=lambda name: scored[name], default="")
         if best and scored[best]:
             return best
+        if whose == "":
+            return ""  # payloads that name nothing of MongoDB's tell themselves all there is
     usual = [name for name in others if any(part in name.lower() for part in ("document", "doc", "file", "article"))]
     return next(
         (name for name in [*usual, *others] if _has(others[name], TITLES) or _has(others[name], WHOLE_TEXTS)), ""

@@ -36,7 +36,6 @@ TOLD = {
     "vector_width": "Vectors of another width than most: their passages are embedded anew.",
     "vector_missing": "Passages without a vector: embedded anew.",
 }
-LOST = tuple(code for code, told in TOLD.items() if "left out" in told)
 
 
 def settle(staging: Staging, mapping: Mapping) -> None:

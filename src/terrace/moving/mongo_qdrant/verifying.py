@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from terrace.errors import Missing
 from terrace.knowledge import texts
@@ -23,11 +23,13 @@ from terrace.moving.mongo_qdrant.tables import ImportedRow
 from terrace.storage import Blobs, Database
 from terrace.types import Scope
 
-PAGE = 200  # documents looked at in one transaction
+PAGE = 100  # documents looked at in one transaction
 QUESTIONS = 50  # vectors whose neighbours are compared
 NEAREST = 10
 TIE = 0.002  # cosines this close may change places: vectors are kept in half precision
-ENOUGH = 0.98  # of the neighbours there must be neighbours here
+ENOUGH = 0.9  # of the neighbours there must be neighbours here: searches are not exact, and odd vectors odder
+ALIKE = 0.999  # cosine of a vector here to the one that came
+HASHES = 2000  # of texts in one question to the database
 PIECE = 20_000  # vectors compared at a time
 EXAMPLES = 5
 
@@ -96,6 +98,7 @@ class Verifier:
         return texts.decode(await self._blobs.read(kept.row.text_blob), texts.width_in(kept.row.text_blob))
 
     async def _vectors(self, scope: Scope, import_id: str, key: str) -> Check:
+        """As many for each document, and each the one that came (but for half precision)."""
         here: Counter[str] = Counter()
         after = 0
         while True:
@@ -103,11 +106,40 @@ class Verifier:
             if not documents:
                 break
             here.update(documents)
-        wanted = {each.document_id: each.vectors async for each in self._rows(scope, import_id) if each.document_id}
-        short = [document for document, count in wanted.items() if here[document] < count]
-        if short:
-            return Check("vectors", False, f"{len(short):,} documents lack vectors, such as {short[0]}.")
-        return Check("vectors", True, f"{sum(wanted.values()):,} vectors are kept as {key}.")
+        wrong: list[str] = []
+        total = 0
+        async for page in self._pages(scope, import_id):
+            mine = [each for each in page if each.document_id]
+            total += sum(each.vectors for each in mine)
+            short = {each.source_id for each in mine if here[each.document_id] < each.vectors}
+            wrong += sorted(short | await self._turned(scope, key, mine))
+        if wrong:
+            return Check("vectors", False, f"{len(wrong):,} documents lack vectors or have others, such as {wrong[0]}.")
+        return Check("vectors", True, f"{total:,} vectors are those that came, kept as {key}.")
+
+    async def _turned(self, scope: Scope, key: str, page: Sequence[ImportedRow]) -> set[str]:
+        """Documents of which a vector is another one than came. A text that stands here twice may have either's."""
+        kept = await self._database.read(self._vectors_here, scope, key, [each.document_id for each in page])
+        there = await asyncio.to_thread(lambda: [self._staging.whole(each.source_id).vectors for each in page])
+        return {
+            each.source_id for each, came in zip(page, there, strict=True) if not _alike(kept[each.document_id], came)
+        }
+
+    def _vectors_here(self, session: Session, scope: Scope, key: str, documents: Sequence[str]) -> dict[str, list[Any]]:
+        """By document, its passages in their order; None for those whose text is here more than once."""
+        query = select(ChunkRow.document_id, ChunkRow.text_sha256).where(
+            ChunkRow.tenant_id == scope.tenant, col(ChunkRow.document_id).in_(documents)
+        )
+        rows = session.exec(query.order_by(col(ChunkRow.document_id), col(ChunkRow.ordinal))).all()
+        known: dict[str, Any] = {}
+        hashes = sorted({digest for _, digest in rows})
+        for at in range(0, len(hashes), HASHES):
+            single = _once(session, scope, hashes[at : at + HASHES])
+            known |= self._index.known_vectors(session, scope, key, single)
+        found: dict[str, list[Any]] = {document: [] for document in documents}
+        for document, digest in rows:
+            found[document].append(known.get(digest))
+        return found
 
     # -- neighbours
 
@@ -183,6 +215,29 @@ def _nearest(staging: Staging, questions: Sequence[bytes]) -> list[list[tuple[st
             found = best[place] + [(piece[at][0], float(cosines[place, at])) for at in top]
             best[place] = sorted(found, key=lambda pair: -pair[1])[:NEAREST]
     return best
+
+
+def _once(session: Session, scope: Scope, hashes: Sequence[str]) -> list[str]:
+    """Those of the texts that one passage alone has."""
+    query = select(ChunkRow.text_sha256).where(
+        ChunkRow.tenant_id == scope.tenant, col(ChunkRow.text_sha256).in_(hashes)
+    )
+    return list(session.exec(query.group_by(col(ChunkRow.text_sha256)).having(func.count() == 1)))
+
+
+def _alike(kept: Sequence[Any], came: Sequence[bytes | None]) -> bool:
+    """Passage by passage, where both have one."""
+    import numpy as np
+
+    pairs = [
+        (mine, theirs) for mine, theirs in zip(kept, came, strict=False) if mine is not None and theirs is not None
+    ]
+    if not pairs:
+        return True
+    mine = np.stack([each for each, _ in pairs])
+    theirs = units([each for _, each in pairs])
+    cosines = np.sum(mine * theirs, axis=1) / np.linalg.norm(mine, axis=1)
+    return bool(cosines.min() > ALIKE)
 
 
 def _kept(session: Session, scope: Scope, ids: Sequence[str]) -> dict[str, Kept]:

@@ -46,6 +46,7 @@ SELECT t.relname, a.attname, coalesce(pg_sequence_last_value(s.oid), 0) FROM pg_
 JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i') AND d.classid = 'pg_class'::regclass
 JOIN pg_class t ON t.oid = d.refobjid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 WHERE s.relkind = 'S' AND t.relnamespace = current_schema()::regnamespace"""
+IDLE = 0  # libpq's PQTRANS_IDLE
 OPEN = "SET LOCAL terrace.tenant = '*'; SET LOCAL idle_in_transaction_session_timeout = 0; "
 
 
@@ -88,7 +89,7 @@ class PostgreSQLSide:
             yield
 
     def stamp(self) -> object:
-        """Every transaction that writes takes a number; two moments with the same next one, and none open, are equal."""
+        """Transactions that write take numbers: moments with the same next one, and none open, are equal."""
         oldest, following = self.run(
             "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() s"
         )[0]
@@ -156,6 +157,9 @@ class PostgreSQLSide:
         migrate.migrate(self._connection, target)
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        if self._driver.info.transaction_status == IDLE:  # rows are seen only where a transaction says whose
+            with self._transaction("ISOLATION LEVEL READ COMMITTED READ ONLY"):
+                return self.run(statement, parameters)
         if not parameters:
             cursor = self._driver.execute(statement)
         else:

@@ -95,7 +95,10 @@ class PostgreSQLDatabase:
             if beginning.writes:
                 self._watch.tell()
         except BaseException as error:
-            work.fail(errors.told(error))
+            told = errors.told(error)
+            if told is not error:
+                told.__cause__ = error
+            work.fail(told)
         hand_over([work])
 
     def _patiently(self, attempt: Callable[[], None]) -> None:

@@ -61,6 +61,14 @@ def is_away(error: BaseException) -> bool:
     return isinstance(original(error), (psycopg.OperationalError, psycopg.InterfaceError))
 
 
+def reason(error: BaseException) -> str:
+    """What the driver said when it could not connect, for whoever starts us: never a password."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(original(error)).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).removeprefix("connection failed: ")
+
+
 def told(error: BaseException) -> BaseException:
     import psycopg
 

@@ -147,6 +147,7 @@ def pools(session: Session, wanted: Collection[Key], at: float) -> dict[Key, tup
     missing = [key for key in wanted if key not in found]
     made = {key: _booked(session, key) for key in missing}
     _each(session, MAKE, [_at(key, booked=booked, ends=ends) for key, (booked, ends) in made.items()])
+    _ghosts(session, recently(session, missing, at).items(), at + MINUTE)
     return found | {key: (booked, False) for key, (booked, _) in made.items()}
 
 
@@ -180,7 +181,7 @@ def _lines(session: Session, trip: Trip, at: float) -> dict[Key, Found]:
     for line in trip.lines:
         (spent, asked), (held, idle) = booked[line.key], others.get(line.key, (0, 0))
         granted = share_of(line, spent, held, wanted=asked)
-        if granted < line.least and idle:
+        if granted < line.wish and idle:
             short.append(line.key)
         over = spent + held + line.held > line.value
         found[line.key] = Found(granted, spent, held, idle, asked or over)
@@ -244,6 +245,15 @@ def _booked(session: Session, key: Key) -> tuple[int, float]:
     first, last, ends = span
     tokens, cost = ledger.spent(session, tenant, first, last, **({kind: id} if id else {}))
     return (tokens if limit == "tokens_per_day" else cost), ends
+
+
+def recently(session: Session, wanted: Sequence[Key], at: float) -> dict[Key, int]:
+    """What came in the last minute of limits that are new."""
+    minutes = [key for key in wanted if keys.named(key[1])[1].endswith("minute")]
+    if not minutes:
+        return {}
+    calls = ledger.recent(session, at - MINUTE)
+    return {key: amount for key in minutes if (amount := sum(keys.part(key, call) for call in calls))}
 
 
 def _existing(session: Session, wanted: Collection[Key]) -> Iterable[tuple[Key, int]]:

@@ -8,6 +8,7 @@ from terrace.accounts.limits import store
 from terrace.accounts.limits.base import LimitName, Subject
 from terrace.accounts.limits.meters import Meter, Total, period
 from terrace.accounts.limits.shared.base import Key
+from terrace.telemetry.store import Recent
 from terrace.types import Scope
 
 FAR = 1e12  # the end of what has none
@@ -47,6 +48,15 @@ def span(key: str) -> tuple[str, str, float] | None:
     return _day(first), _day(ends - DAY), ends
 
 
+def part(key: Key, call: Recent) -> int:
+    """What a call that ended counts towards a limit of the minute."""
+    tenant, name = key
+    whose, limit, _ = named(name)
+    if call.tenant != tenant or whose not in ("tenant", f"user:{call.user}", f"key:{call.key}"):
+        return 0
+    return 1 if limit == "requests_per_minute" else call.tokens
+
+
 def amounts(days: Days) -> dict[Key, int]:
     """What calls come to on every limit that there may be of them."""
     found: dict[Key, int] = defaultdict(int)
@@ -59,6 +69,16 @@ def amounts(days: Days) -> dict[Key, int]:
             if cost:
                 found[tenant, _key(subject, "money_per_day", begins)] += cost
                 found[tenant, _key(subject, "money_per_month", begins)] += cost
+    return found
+
+
+def minutes(days: Days) -> dict[Key, int]:
+    """What calls that just ended count towards limits of the minute."""
+    found: dict[Key, int] = defaultdict(int)
+    for (tenant, _, user, key, _), sums in days.items():
+        for subject in store.subjects(Scope(tenant, user or None, key or None)):
+            found[tenant, _key(subject, "requests_per_minute", None)] += sums[0]
+            found[tenant, _key(subject, "tokens_per_minute", None)] += sums[3] + sums[5]
     return found
 
 

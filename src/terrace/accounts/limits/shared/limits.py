@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from terrace import settings
 from terrace.accounts.limits import store
 from terrace.accounts.limits.base import Limit, Subject
+from terrace.accounts.limits.board import WATCH_BEGINS
 from terrace.accounts.limits.memory import MemoryLimits, PriceList
 from terrace.accounts.limits.refusals import NoRoom
 from terrace.accounts.limits.reservations import Kept, Open
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIDY = 60.0  # seconds
+RECALL = 1.0  # seconds that others get to hand back what they have idle
+PAUSE = 0.05  # between two questions meanwhile
 NOTICE = 0.2  # between two looks at where all meet
 COMING = 10.0  # seconds a process that counted alone gets to say what it holds
 
@@ -60,6 +64,7 @@ class SharedLimits(MemoryLimits):
         self._dead: set[int] = set()
         self._minding: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     @property
     def shared(self) -> bool:  # type: ignore[override]
@@ -88,12 +93,15 @@ class SharedLimits(MemoryLimits):
             self._share()
         await super().start()
         self._unwatch = self._database.watch(self._stirred.set)
+        self._later = asyncio.get_running_loop().call_later(WATCH_BEGINS, self._stirred.set)
         self._minding = asyncio.create_task(self._mind(), name="who shares limits")
 
     async def close(self) -> None:
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+        if self._later is not None:
+            self._later.cancel()
         if self._minding is not None:
             self._minding.cancel()
             await asyncio.gather(self._minding, return_exceptions=True)
@@ -107,18 +115,28 @@ class SharedLimits(MemoryLimits):
     # -- as MemoryLimits, and the others are asked
 
     async def wait(self, scope: Scope, demand: Demand, patience: float) -> Open:
-        if self._sharing is not None and scope.job is not None and self._board.room(scope).bounded:
-            await self._sharing.claim(scope.job)
-        return await super().wait(scope, demand, patience)
+        sharing = self._sharing
+        if sharing is None or scope.job is None or not self._board.room(scope).bounded:
+            return await super().wait(scope, demand, patience)
+        amounts = await sharing.claim(scope.job)
+        try:
+            return await super().wait(scope, demand, patience)
+        except BaseException:
+            sharing.park_again(scope.job, amounts)
+            raise
 
     async def hold_waiting(self, scope: Scope, demand: Demand) -> Kept:
         if self._sharing is None:
             return self.hold(scope, demand)
+
+        def attempt(*, whole: bool) -> Kept:
+            return self._hold(scope, demand, whole=whole)
+
         try:
-            return self._hold(scope, demand, whole=True)
+            kept: Kept = await self._drawn(self._sharing, attempt)
         except NoRoom as why:
-            await self._sharing.draw(why)
-        return self.hold(scope, demand)
+            raise why.told() from None
+        return kept
 
     def release(self, job_id: str) -> None:
         super().release(job_id)
@@ -136,11 +154,7 @@ class SharedLimits(MemoryLimits):
         sharing = self._sharing
         if sharing is None:
             return await super()._patiently(scope, attempt, patience, undo)
-        try:
-            return attempt(whole=True)
-        except NoRoom as why:
-            await sharing.draw(why)
-        asked = False
+        asked = True
 
         def again(*, in_turn: bool = False, whole: bool = False) -> Any:
             """Of who waits: a shorter answer only when the others had no room for a whole one."""
@@ -152,7 +166,27 @@ class SharedLimits(MemoryLimits):
                 sharing.ask(why)
                 raise
 
-        return await super()._patiently(scope, again, patience, undo)
+        try:
+            return await self._drawn(sharing, attempt)
+        except NoRoom:
+            return await super()._patiently(scope, again, patience, undo)
+
+    async def _drawn(self, sharing: Sharing, attempt: Callable[..., Any]) -> Any:
+        """What `attempt` returns, as soon as the others have room for it. With a shorter answer only when they have
+        none for a whole one. Raises NoRoom."""
+        loop = asyncio.get_running_loop()
+        until, whole = loop.time() + RECALL, True
+        while True:
+            try:
+                return attempt(whole=whole)
+            except NoRoom as why:
+                if not whole:
+                    raise
+                whole = await sharing.draw(why) and loop.time() < until
+            if whole:
+                with suppress(NoRoom):
+                    return attempt(whole=True)
+                await asyncio.sleep(PAUSE)
 
     # -- who else there is
 
@@ -165,7 +199,7 @@ class SharedLimits(MemoryLimits):
             meeting.moved = self._sharing.again
         self._board.sharing = self._sharing
         self._freed = self._sharing.ended
-        self._holds.park = self._sharing.park
+        self._holds.park, self._holds.unpark = self._sharing.park, self._sharing.release
         self._booking.shared = True
         self._sharing.start()
 
@@ -184,7 +218,8 @@ class SharedLimits(MemoryLimits):
             if loop.time() > until:
                 log.warning("another process on this database doesn't say what it uses of limits; it counts alone")
                 return
-            await asyncio.sleep(0.05)
+            await self._database.write(members.knock, self._books.id)  # what was written before it looked woke nobody
+            await asyncio.sleep(0.1)
 
     async def _others(self) -> Sequence[tuple[int, bool]]:
         return await self._database.read(members.others, self._books.id)
@@ -251,7 +286,7 @@ class SharedLimits(MemoryLimits):
         self._share()
         sharing = self._board.sharing
         assert sharing is not None
-        await sharing.join(self._board.meters)
+        await sharing.join(self._board.meters, known=True)
         await self._database.write(members.not_alone, self._books.id)
         log.info("another process counts against the same limits: from now on they are shared")
 

@@ -41,6 +41,12 @@ def others(session: Session, me: int) -> list[tuple[int, bool]]:
     return [(row.id, row.alone) for row in rows]
 
 
+def knock(session: Session, me: int) -> None:
+    """Have the others look who there is."""
+    here = update(LimitMemberRow).where(col(LimitMemberRow.id) == me)
+    session.execute(here.values(beat=database.moment(session)))
+
+
 def not_alone(session: Session, me: int) -> None:
     session.execute(update(LimitMemberRow).where(col(LimitMemberRow.id) == me).values(alone=False))
 

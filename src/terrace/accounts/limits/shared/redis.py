@@ -121,7 +121,10 @@ class RedisStore:
             answer = await self._told(TRADE, said)
             if answer["state"] == "ok":
                 return _reply(answer)
-            booked |= await self._database.write(_booked, [_key(name) for name in answer["keys"]])
+            known, recent = await self._database.write(_booked, [_key(name) for name in answer["keys"]])
+            if recent:
+                await self.keep(trip.holder, {}, recent, whole=False)
+            booked |= known
 
     async def leave(self, holder: int, lines: Sequence[Line], minutes: Sequence[Line]) -> None:
         await self.keep(
@@ -159,10 +162,12 @@ class RedisStore:
 
 
 @own_locks
-def _booked(session: Any, wanted: Sequence[Key]) -> dict[Key, int]:
-    """From the ledger, for limits that Redis doesn't know yet."""
+def _booked(session: Any, wanted: Sequence[Key]) -> tuple[dict[Key, int], dict[Key, int]]:
+    """From the ledger, for limits that Redis doesn't know yet: what is booked, and what came in the last minute."""
     tables.lock(session, {tenant for tenant, _ in wanted})
-    return {key: booked for key, (booked, _) in tables.pools(session, wanted, tables.moment(session)).items()}
+    at = tables.moment(session)
+    booked = {key: booked for key, (booked, _) in tables.pools(session, wanted, at).items()}
+    return booked, tables.recently(session, wanted, at)
 
 
 def _line(line: Line, booked: Mapping[Key, int]) -> dict[str, str]:

@@ -103,7 +103,7 @@ for _, line in ipairs(trip.lines) do
       redis.call('HINCRBY', P .. 'idle', key, spare)
     end
   end
-  if granted < least and idle > 0 then redis.call('HSET', P .. 'wanted', key, text(at + 1)) end
+  if granted < wish and idle > 0 then redis.call('HSET', P .. 'wanted', key, text(at + 1)) end
   local over = num(spent) + num(sum) > value
   found[#found + 1] = {key, text(granted), spent, text(num(sum) - num(line.held)), text(idle), wanted or over}
 end

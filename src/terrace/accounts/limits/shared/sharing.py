@@ -25,8 +25,7 @@ LOOK = 0.2  # seconds between two looks at what lies idle
 GATHER = 0.02  # what is handed back within this goes together
 STILL = 5  # looks after which what nobody used is handed back
 AHEAD = 32  # calls like the one that asks, for which there is slack
-RECALL = 0.6  # seconds that others get to hand back what they have idle
-PAUSE = 0.05  # between two questions meanwhile
+PAUSE = 0.05  # before it is said again what could not be said
 PARKED = 900.0  # seconds room is kept for a job
 CLAIMED = 10_000  # jobs remembered whose room was claimed
 
@@ -69,7 +68,7 @@ class Share:
         meter.limit = max(meter.limit, meter.used)  # a call came to more than was reserved for it
         idle = meter.limit - meter.used
         least, wish = max(0, self.least - idle), max(0, self.wish - idle)
-        if not wish and (given := self._spare(idle)):
+        if not wish and (given := self._spare(idle - self.wish)):
             meter.limit -= given
             idle -= given
         key = keys.key_of(meter)
@@ -80,7 +79,7 @@ class Share:
         return Line(key, meter.rule.value, meter.limit, min(idle, meter.limit), least, wish, slack, self.booked)
 
     def _spare(self, idle: int) -> int:
-        """What is to be handed back."""
+        """What of it is to be handed back."""
         self.still = self.still + 1 if self.meter.used == self.used else 0
         self.used = self.meter.used
         if self.wanted or not self.keep or self.still >= STILL:
@@ -90,7 +89,7 @@ class Share:
     def heard(self, line: Line, found: Found) -> None:
         meter = self.meter
         self.wanted = found.wanted
-        self.short = found.granted < line.least and found.idle > 0
+        self.short = found.granted < line.wish and found.idle > 0
         if line.wish:
             self.keep = max(0, found.granted - line.wish)
         elif found.wanted:
@@ -119,8 +118,9 @@ class Sharing:
         self._parks: list[Park] = []
         self._claims: list[str] = []
         self._releases: list[str] = []
-        self._claimed: dict[str, None] = {}
+        self._claimed: dict[str, dict[Key, int]] = {}
         self._asking: asyncio.Future[None] | None = None  # the next trip
+        self._under_way: asyncio.Future[None] | None = None  # this one
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -133,8 +133,9 @@ class Sharing:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self._asking is not None and not self._asking.done():
-            self._asking.set_exception(Unavailable("The server is shutting down.", code="shutting_down"))
+        for asked in (self._asking, self._under_way):
+            if asked is not None and not asked.done():
+                asked.set_exception(Unavailable("The server is shutting down.", code="shutting_down"))
         shares = [each for each in self._live.values() if each.meter.used > 0]
         totals = [_holding(each) for each in shares if isinstance(each.meter, Total)]
         minutes = [_holding(each) for each in shares if isinstance(each.meter, Window)]
@@ -145,15 +146,18 @@ class Sharing:
 
     # -- meters come and go
 
-    async def join(self, fresh: Callable[[], Iterable[Meter]]) -> None:
-        """From now on these are shared. They hold what is reserved here, and what has ended and is not booked."""
+    async def join(self, meters: Callable[[], Iterable[Meter]], *, known: bool = False) -> None:
+        """From now on these are shared. They hold what is reserved here, and what has ended and is not booked; those
+        of the minute hold that already where they are `known`."""
 
         def work(days: Days) -> None:
-            unbooked = keys.amounts(days)
-            for meter in fresh():
+            unbooked, minutes = keys.amounts(days), keys.minutes(days)
+            for meter in meters():
                 if isinstance(meter, Total):
                     meter.shared = True
                     meter.used = meter.held + unbooked.get(keys.key_of(meter), 0)
+                elif isinstance(meter, Window) and not known and (amount := minutes.get(keys.key_of(meter), 0)):
+                    meter.take(amount, self._clock())
                 meter.limit = meter.used
                 share = self._shares[meter] = Share(meter)
                 self._live.pop(meter, None)
@@ -179,16 +183,11 @@ class Sharing:
 
     # -- what calls need
 
-    async def draw(self, why: NoRoom) -> None:
-        """Ask for what is missing; if others have it idle, until they hand it back. Raises Unavailable."""
-        loop = asyncio.get_running_loop()
+    async def draw(self, why: NoRoom) -> bool:
+        """Ask for what is missing; whether others have more of it idle, and hand it back soon. Raises Unavailable."""
         asked = self._want(why)
         await self._tell()
-        until = loop.time() + RECALL
-        while loop.time() < until and any(each.short for each in asked):
-            await asyncio.sleep(PAUSE)
-            asked = self._want(why)
-            await self._tell()
+        return any(each.short for each in asked)
 
     def ask(self, why: NoRoom) -> None:
         """As `draw`, for whoever looks again by themselves."""
@@ -239,36 +238,78 @@ class Sharing:
             self._parks.append(Park(job_id, amounts, PARKED))
             self._stir()
 
-    async def claim(self, job_id: str) -> None:
+    async def claim(self, job_id: str) -> dict[Key, int]:
         """A call of this job begins here: have what is parked for it."""
         if job_id in self._claimed:
-            return
+            return {}
         if len(self._claimed) >= CLAIMED:
             self._claimed.clear()
-        self._claimed[job_id] = None
+        self._claimed[job_id] = {}
+        if (amounts := self._leaving(job_id)) is not None:
+            self._have(amounts)
+            return amounts
         self._claims.append(job_id)
         await self._tell()
+        return self._claimed.get(job_id, {})
+
+    def park_again(self, job_id: str, amounts: dict[Key, int]) -> None:
+        """The call did not come about: what is left of its room is the job's again."""
+        self._claimed.pop(job_id, None)
+        mine = self._mine()
+        left = {}
+        for key, amount in amounts.items():
+            if key in mine and (idle := min(amount, mine[key].meter.limit - mine[key].meter.used)) > 0:
+                mine[key].meter.limit -= idle
+                left[key] = idle
+        if left:
+            self._parks.append(Park(job_id, left, PARKED))
+            self._stir()
 
     def release(self, job_id: str) -> None:
-        """The job is over."""
-        if self._claimed.pop(job_id, self) is self and self._shares:
+        """The job is over, or not to be."""
+        if (amounts := self._leaving(job_id)) is not None:
+            self._have(amounts)
+        elif self._claimed.pop(job_id, None) is None and self._shares:
             self._releases.append(job_id)
             self._news.set()
+
+    def _leaving(self, job_id: str) -> dict[Key, int] | None:
+        """What is about to be parked for a job, and now is not."""
+        found = [park for park in self._parks if park.job == job_id]
+        self._parks = [park for park in self._parks if park.job != job_id]
+        return found[-1].amounts if found else None
+
+    def _have(self, amounts: dict[Key, int]) -> None:
+        """These are granted already; of limits that there are no more, they are to be handed back."""
+        mine = self._mine()
+        for key, amount in amounts.items():
+            if key not in mine:
+                self._gone.append(key)
+                continue
+            share = mine[key]
+            share.meter.limit += amount
+            share.told = None
+            self._live[share.meter] = share
+
+    def _mine(self) -> dict[Key, Share]:
+        return {keys.key_of(meter): share for meter, share in self._shares.items()}
 
     # -- trips
 
     def _want(self, why: NoRoom) -> list[Share]:
-        asked = []
-        for refusal in why.refusals:
-            meter = refusal.meter
-            share = self._shares.get(meter)
-            if share is None or (refusal.amount > meter.rule.value and why.least is None):
-                continue
-            least = refusal.amount if why.least is None else min(refusal.amount, _part(why.least, meter))
-            share.ask(least, refusal.amount)
-            self._live[meter] = share
-            asked.append(share)
-        return asked
+        """All that the call needs, so that none of it is handed back while the rest is asked for."""
+        if (asked := why.asked) is None:
+            return []
+        if any(_part(asked.least, meter) > meter.rule.value for meter in asked.room):
+            return []  # it can never fit
+        found = []
+        for meter in asked.room:
+            share, wish = self._shares.get(meter), _part(asked.need, meter)
+            if share is not None and wish:
+                share.ask(min(wish, _part(asked.least, meter)), wish)
+                self._live[meter] = share
+                found.append(share)
+        return found
 
     def _stir(self) -> None:
         if self._asking is None:
@@ -296,7 +337,8 @@ class Sharing:
             await self._go()
 
     async def _go(self) -> None:
-        asked, self._asking = self._asking, None
+        self._under_way = asked = self._asking
+        self._asking = None
         lines = self._lines()
         parks, self._parks = self._parks, []
         claims, self._claims = self._claims, []
@@ -362,16 +404,10 @@ class Sharing:
         for share, line in lines:
             if line.key in reply.found:
                 share.heard(line, reply.found[line.key])
-        mine = {keys.key_of(meter): share for meter, share in self._shares.items()} if reply.claimed else {}
-        for amounts in reply.claimed.values():
-            for key, amount in amounts.items():
-                if key not in mine:
-                    self._gone.append(key)
-                    continue
-                share = mine[key]
-                share.meter.limit += amount
-                share.told = None
-                self._live[share.meter] = share
+        for job_id, amounts in reply.claimed.items():
+            self._have(amounts)
+            if job_id in self._claimed:
+                self._claimed[job_id] = amounts
 
 
 def _part(need: Need, meter: Meter) -> int:

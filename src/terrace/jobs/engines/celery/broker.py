@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 SCHEMES = ("redis://", "rediss://", "amqp://", "amqps://", "redis+socket://", "sentinel://")
 CONNECT_SECONDS = 5.0
-CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 
 
 def require() -> None:
@@ -54,36 +53,23 @@ class Broker:
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._publish, messages)
 
-    async def check(self) -> None:
-        """Raises Unavailable when the broker cannot be reached."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._reach)
-
     async def close(self) -> None:
         """The connection, once what is being published is; it would open again."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
-
-    def _reach(self) -> None:
-        from kombu.exceptions import OperationalError
-
-        try:
-            with self._app.connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
-                connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
-        except (OperationalError, OSError) as error:
-            raise _away(error) from error
 
     def _publish(self, messages: Sequence[tuple[str, Lane, float]]) -> None:
         from kombu.exceptions import KombuError, OperationalError
 
         errors: tuple[type[BaseException], ...] = (OperationalError, OSError, KombuError)
+        if self._producer is None:
+            connection = self._app.connection_for_write(connect_timeout=CONNECT_SECONDS)
+        else:
+            connection = self._producer.connection
+        errors = (*errors, *connection.recoverable_connection_errors, *connection.recoverable_channel_errors)
         try:
             if self._producer is None:
-                connection = self._app.connection_for_write(connect_timeout=CONNECT_SECONDS)
-                errors = (*errors, *connection.recoverable_connection_errors, *connection.recoverable_channel_errors)
                 connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
                 self._producer = self._app.amqp.Producer(connection, auto_declare=False)
-            else:
-                connection = self._producer.connection
-                errors = (*errors, *connection.recoverable_connection_errors, *connection.recoverable_channel_errors)
             for job_id, lane, limit in messages:
                 self._send(job_id, lane, limit)
         except errors as error:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps
+from celery.signals import celeryd_init
 from celery.worker.components import Pool
 from kombu.entity import Exchange, Queue
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 TASK = "terrace.run"
 ROOM = "terrace.jobs.engines.celery"
-QUIET = {"task_ignore_result": True, "result_backend": None, "worker_send_task_events": False}  # Flower turns them on
 
 
 class JobApp(Celery):  # type: ignore[misc]
@@ -34,6 +34,7 @@ class JobApp(Celery):  # type: ignore[misc]
         self.task(run, name=TASK, bind=True, throws=(JobFailed,), shared=False)
         self.steps["worker"].add(Slots)
         self.steps["worker"].add(Drain)
+        celeryd_init.connect(self._before_working)
 
     @cached_property
     def terrace(self) -> Settings:
@@ -58,26 +59,33 @@ class JobApp(Celery):  # type: ignore[misc]
     def lane_of(self, queue: str) -> Lane:
         return "cpu" if queue == self.job_queues["cpu"].name else "io"
 
+    def _before_working(self, instance: Any = None, conf: Any = None, **_: Any) -> None:
+        """A worker's connection only: Flower tells by the usual one what it talks to."""
+        if getattr(instance, "app", None) is self and url_of(self.terrace).startswith("redis"):
+            conf.broker_transport = f"{ROOM}.transport:Transport"
+
     def _configuration(self) -> dict[str, Any]:
         settings = self.terrace
         return {
             "broker_url": url_of(settings),
             "broker_connection_retry_on_startup": True,
             "broker_connection_max_retries": None,  # a worker outlives its broker
-            **_transport(url_of(settings)),
+            "broker_transport_options": _transport(url_of(settings)),
             "task_queues": tuple(self.job_queues.values()),
             "task_default_queue": self.job_queues["io"].name,
             "task_create_missing_queues": False,
             "task_acks_late": False,  # once it is begun, the row alone says what becomes of a job
             "worker_cancel_long_running_tasks_on_connection_loss": False,
             "worker_pool": f"{ROOM}.pool:LoopPool",
-            "worker_concurrency": settings.jobs.cpu_slots,  # of `-P prefork`; on one loop the settings' slots count
+            "worker_concurrency": settings.jobs.cpu_slots,  # of prefork children; on one loop the settings' slots count
             "worker_prefetch_multiplier": 1,
             "worker_proc_alive_timeout": 60.0,
             "worker_hijack_root_logger": False,
             "accept_content": ["json"],
             "task_serializer": "json",
-            **QUIET,
+            "task_ignore_result": True,
+            "result_backend": None,
+            "worker_send_task_events": False,  # Flower turns them on
         }
 
 
@@ -117,9 +125,8 @@ class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
 
 def _transport(url: str) -> dict[str, Any]:
     if url.startswith("amqp"):
-        return {"broker_transport_options": {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}}
+        return {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
     # A message is gone once it is fetched: what acknowledging late would bring back, the row does. It saves Redis three
     # commands a message.
     patience = {"socket_connect_timeout": 5.0, "socket_timeout": 30.0, "health_check_interval": 10}
-    own = {} if url.startswith("sentinel") else {"broker_transport": f"{ROOM}.transport:Transport"}
-    return {"broker_transport_options": {"ack_emulation": False, **patience}, **own}
+    return {"ack_emulation": False, **patience}

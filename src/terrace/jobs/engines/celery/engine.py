@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from terrace.jobs.base import JobKind, Lane
 from terrace.jobs.claims import Claimed
 from terrace.jobs.endings import Outcome
 from terrace.jobs.engines.celery import serving
+from terrace.jobs.engines.celery.serving import Workers
 from terrace.jobs.engines.celery.window import Plan, Window
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.engines.local.engine import CLAIM_BATCH, POLL_SECONDS
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 LEADS = "celery"  # one of all processes that share the database
 PAUSE_SECONDS = 0.01  # between two rounds of publishing: what comes meanwhile goes together
+FULL_SECONDS = 0.05  # after one that found jobs, and no room for them
 GRACE_SECONDS = 30.0  # a handler past its time is asked to stop for so long before its process is killed
 MAX_ID_CHARS = 100
 
@@ -107,6 +109,7 @@ class CeleryJobs(LocalJobs):
             database, LEADS, lease=options.lease, renew=min(options.heartbeat, options.lease / 3), look=POLL_SECONDS
         )
         self._news = asyncio.Event()  # there may be something to publish
+        self._pause = PAUSE_SECONDS
         self._away = ""  # why nothing can be published
         self._brought: dict[str, _Brought] = {}  # messages whose rows are not claimed yet
         self._borne: dict[Run, _Brought] = {}
@@ -170,7 +173,7 @@ class CeleryJobs(LocalJobs):
         while True:
             self._news.clear()
             wait = await self._published()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._pause)
             try:
                 async with asyncio.timeout(wait):
                     await self._news.wait()
@@ -195,14 +198,15 @@ class CeleryJobs(LocalJobs):
         return random.uniform(0.2, 1.0)
 
     async def _publish(self) -> float:
-        waiting, due, slots = await self.database.read(self._ahead)
+        waiting, due, workers = await self.database.read(self._ahead)
         if not waiting:
             self._window.lose()
+            self._pause = PAUSE_SECONDS
             return _until(due)
 
         @own_locks
         def work(session: Session) -> Plan:
-            return self._window.plan(session, self.journal(session), slots, time.monotonic())
+            return self._window.plan(session, self.journal(session), workers, time.monotonic())
 
         plan = await self.database.write(work)
         try:
@@ -215,40 +219,39 @@ class CeleryJobs(LocalJobs):
             self._window.lose()
             raise
         self._window.keep(plan)
+        self._pause = PAUSE_SECONDS if plan.publish else FULL_SECONDS
         return _until(plan.due)
 
-    def _ahead(self, session: Session) -> tuple[bool, float | None, Mapping[Lane, int]]:
-        """Whether there may be anything to publish, when the next delayed job is due, and what the workers can take."""
-        slots = serving.slots(session, self._slots, self.settings.lease)
-        return claims.waiting(session, slots), claims.next_due(session), slots
+    def _ahead(self, session: Session) -> tuple[bool, float | None, Workers]:
+        """Whether there may be anything to publish, when the next delayed job is due, and who runs them."""
+        workers = serving.workers(session, self._slots, self.settings.lease)
+        return claims.waiting(session, self._slots), claims.next_due(session), workers
 
     # -- running what is brought
 
     async def _claim(self) -> float:
         fitting = self._fitting()
-
-        @own_locks
-        def work(session: Session) -> tuple[dict[str, Claimed | None], list[str]]:
-            journal = self.journal(session)
-            cap, lease = self.settings.tenant_cap, self.settings.lease
-            claimed = {
-                each.job_id: claims.claim_one(
-                    session, journal, each.job_id, worker=self.worker_id, cap=cap, lease=lease
-                )
-                for each in fitting
-            }
-            return claimed, claims.cancelling(session, self.worker_id)
-
-        if fitting or self._runs:
-            claimed, cancelling = await self.database.write(work)
+        if fitting:
+            claimed = await self.database.write(self._take_these, [each.job_id for each in fitting])
             for each in fitting:
                 self._begin(each, claimed[each.job_id])
-            for job_id in cancelling:
+        if self._runs:
+            for job_id in await self.database.read(claims.cancelling, self.worker_id):
                 if job_id in self._runs:
                     self._runs[job_id].halt("cancel")
         if len(fitting) == CLAIM_BATCH:
             self._wake.set()
         return POLL_SECONDS
+
+    @own_locks
+    def _take_these(self, session: Session, ids: Sequence[str]) -> dict[str, Claimed | None]:
+        journal, rules = self.journal(session), self.settings
+        return {
+            each: claims.claim_one(
+                session, journal, each, worker=self.worker_id, cap=rules.tenant_cap, lease=rules.lease
+            )
+            for each in ids
+        }
 
     def _fitting(self) -> list[_Brought]:
         """Messages for whose jobs there are free slots, as they came."""

@@ -1,5 +1,6 @@
 """Celery's pool of our own: every job it is brought runs on the one event loop of the process."""
 
+import logging
 import os
 import threading
 import time
@@ -17,9 +18,11 @@ from terrace.jobs.engines.celery.engine import Ended, JobFailed
 if TYPE_CHECKING:
     from terrace.jobs.engines.celery.building import JobApp
 
+log = logging.getLogger(__name__)
+
 
 class LoopPool(BasePool):  # type: ignore[misc]
-    """Takes as many jobs as the settings have slots; `-c` is for the prefork pool."""
+    """Takes as many jobs as the settings have slots; `-c` is for prefork children."""
 
     app: "JobApp"
     signal_safe = False
@@ -84,7 +87,10 @@ class LoopPool(BasePool):  # type: ignore[misc]
     def _call(self) -> None:
         with self._calling:
             while self._calls:
-                self._calls.popleft()()
+                try:
+                    self._calls.popleft()()
+                except Exception:  # the broker could not be told; the job goes on, and the other messages too
+                    log.exception("Celery could not be told what became of a message")
 
 
 class _Message:

@@ -5,7 +5,7 @@ may be lost with the broker or a worker; then its row stays queued, and it is pu
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, text
@@ -14,12 +14,13 @@ from sqlmodel import Session
 from terrace.jobs import claims
 from terrace.jobs.base import Lane
 from terrace.jobs.claims import Turns
+from terrace.jobs.engines.celery.serving import Workers
 from terrace.jobs.journal import Journal
 from terrace.types import now
 
 DEPTH = 2  # published jobs for each slot
 AGAIN_FACTOR = 2.0  # a message may only wait behind others: each time it is given longer before it counts as lost
-AGAIN_MAX = 10  # times the first wait
+AGAIN_MAX = 60  # times the first wait
 SLICE = 500  # ids in one statement
 
 STILL = text("SELECT id, attempt FROM jobs WHERE id IN :ids AND state = 'queued'").bindparams(
@@ -68,21 +69,22 @@ class Window:
         """The broker was away: whatever it held may be gone."""
         self._on_way = {}
 
-    def plan(self, session: Session, journal: Journal, slots: Mapping[Lane, int], at: float) -> Plan:
-        """What to publish now, with so many slots of all workers: what seems lost, then what comes next.
+    def plan(self, session: Session, journal: Journal, workers: Workers, at: float) -> Plan:
+        """What to publish now: what seems lost, then what comes next. Where nobody serves a lane, messages only wait.
 
         Delayed jobs whose time has come are queued first.
         """
         claims.promote(session, journal, now())
         still = _still(session, self._on_way)
         on_way = {each: message for each, message in self._on_way.items() if still.get(each) == message.attempt}
-        publish = [self._again(message, at) for message in on_way.values() if message.lost_at <= at]
+        late = [each for each in on_way.values() if each.lost_at <= at and each.lane in workers.serve]
+        publish = [self._again(message, at) for message in late]
         on_way.update((message.job_id, message) for message in publish)
         running = Counter({row.tenant_id: row.n for row in session.execute(claims.RUNNING)})
         bulk = Counter({row.lane: row.n for row in session.execute(RUNNING_BULK)})
         running.update(message.tenant for message in on_way.values())
         bulk.update(message.lane for message in on_way.values() if message.bulk)
-        for lane, count in slots.items():
+        for lane, count in workers.slots.items():
             most = claims.bulk_share(count) - bulk[lane]
             publish += self._next(session, lane, count, most, running, on_way, at)
         return Plan(publish, on_way, claims.next_due(session))

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,7 +35,6 @@ GROUP_RUNS = 200  # in one transaction
 GROUP_WORKS = 25  # in one transaction, of those with which rooms write rows of their own
 RETRY_SECONDS = 0.5  # after the database refused
 CLOSE_SECONDS = 2.0  # for what is being written when we close
-CLOSE_LOOKS = 200
 
 PROGRESS = text("UPDATE jobs SET progress = :progress, updated_at = :now WHERE id = :id")
 FAMILY = text(
@@ -69,7 +69,8 @@ class Recorder:
         self._last = 0.0
         self._waiting: deque[Entry] = deque()  # those that write what others write too
         self._waits = asyncio.Event()
-        self._settling = False
+        self._quiet = asyncio.Event()  # none of them waits or is being written
+        self._quiet.set()
         loop = asyncio.get_running_loop()
         self._tasks = (
             loop.create_task(self._forever(), name="job-recorder"),
@@ -117,10 +118,9 @@ class Recorder:
             if not self._dirty:
                 break
             await self._flush()
-        for _ in range(CLOSE_LOOKS):
-            if not self._waiting and not self._settling:
-                break
-            await asyncio.sleep(CLOSE_SECONDS / CLOSE_LOOKS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._quiet.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -170,6 +170,7 @@ class Recorder:
         plain = [entry for entry in taken if not self._shares(entry)]
         self._waiting.extend(entry for entry in taken if self._shares(entry))
         if self._waiting:
+            self._quiet.clear()
             self._waits.set()
         try:
             return await self._record([entry for entry in plain if entry.events or entry.progress or entry.outcome])
@@ -182,7 +183,6 @@ class Recorder:
             await self._waits.wait()
             self._waits.clear()
             while self._waiting:
-                self._settling = True
                 group = [self._waiting.popleft() for _ in range(min(GROUP_WORKS, len(self._waiting)))]
                 try:
                     stored = await self._record(group)
@@ -191,10 +191,9 @@ class Recorder:
                     stored = self._refused(group)
                 finally:
                     self._written(group)
-                    self._settling = False
                 if not stored:
                     await asyncio.sleep(RETRY_SECONDS)
-                    self._go.set()
+            self._quiet.set()
 
     def _written(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -219,16 +218,17 @@ class Recorder:
             if len(entries) > 1 and not isinstance(error, Unavailable):
                 return all([await self._record([entry]) for entry in entries])
             return self._refused(entries, error)
+        stored = True
         for entry in entries:
             if entry.run in failed:
-                self._refused([entry], failed[entry.run])
+                stored &= self._refused([entry], failed[entry.run])
                 continue
             if (entry.run.job_id, entry.run.attempt) not in held:
                 entry.run.halt("lost")
             if entry.outcome is not None:
                 entry.run.outcome = None
                 self._settled(entry.run)
-        return True
+        return stored
 
     def _shares(self, entry: Entry) -> bool:
         """Its end writes more than its own rows: its parent's, or those of a room."""

@@ -110,6 +110,10 @@ class PostgresIndex:
         """Leave what goes on beside the searches; another process, or the next start, does it."""
         for task in list(self._tasks.values()):
             task.cancel()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait for what goes on beside the searches now."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     # -- what is done now and then, after a commit, on the event loop

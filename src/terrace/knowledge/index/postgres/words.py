@@ -3,6 +3,9 @@
 A row of `chunk_words` holds one chunk's words as numbers (hashes of tenant and stem, so that each tenant has lists of
 its own in the shared index) and how often it has each. How many chunks hold a word is kept by `counts`.
 
+The table has no wall of row security: behind one PostgreSQL would not use the GIN index, as it doesn't know `&&` to
+keep secrets. There is nothing to read in it but hashes; the passages come from `chunks`, which has its wall.
+
 A word also has a second, shorter list of the chunks it weighs most in (a champion list: Manning, Raghavan & Schütze,
 2008, "Introduction to Information Retrieval", 7.1.3). Where the full lists of a question would be too long, its
 commonest words bring in their champions only. All words count in the scores.
@@ -69,8 +72,7 @@ def put(
         for (number, document_id), bag in zip(places, found, strict=True)
     ]
     session.connection().exec_driver_sql(
-        "INSERT INTO chunk_words (number, tenant_id, document_id, length, words, times) "
-        "VALUES (%s, %s, %s, %s, %s, %s)",
+        "INSERT INTO chunk_words (number, tenant, document_id, length, words, times) VALUES (%s, %s, %s, %s, %s, %s)",
         rows,
     )
     holding: Counter[int] = Counter()
@@ -85,7 +87,7 @@ def remove(session: Session, scope: Scope, document_id: str) -> None:
 
 def take(session: Session, scope: Scope, condition: str, *parameters: Any) -> None:
     gone = session.connection().exec_driver_sql(
-        f"DELETE FROM chunk_words WHERE tenant_id = %s AND {condition} RETURNING length, words",
+        f"DELETE FROM chunk_words WHERE tenant = %s AND {condition} RETURNING length, words",
         (scope.tenant, *parameters),
     ).all()  # fmt: skip
     holding: Counter[int] = Counter()
@@ -112,7 +114,7 @@ def search(
     rows = session.connection().exec_driver_sql(
         f"SELECT number, score FROM (SELECT number, {' + '.join([_WEIGHT] * len(asked))} AS score FROM ("
         "SELECT number, words, times, %s + %s * length AS norm FROM chunk_words "
-        f"WHERE tenant_id = %s AND {condition} OFFSET 0) c OFFSET 0) s "
+        f"WHERE tenant = %s AND {condition} OFFSET 0) c OFFSET 0) s "
         "WHERE score > 0 ORDER BY score DESC, number LIMIT %s",
         (*weights, K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens), scope.tenant, *parameters, k),
     )
@@ -120,16 +122,14 @@ def search(
 
 
 def count(session: Session, scope: Scope) -> int:
-    found = session.connection().exec_driver_sql(
-        "SELECT count(*) FROM chunk_words WHERE tenant_id = %s", (scope.tenant,)
-    )
+    found = session.connection().exec_driver_sql("SELECT count(*) FROM chunk_words WHERE tenant = %s", (scope.tenant,))
     return int(found.scalar_one())
 
 
 def strays(session: Session, scope: Scope) -> tuple[int, int]:
     """(texts without a chunk, chunks without a text)."""
     run = session.connection().exec_driver_sql
-    extra = run(f"SELECT count(*) FROM chunk_words WHERE tenant_id = %s AND {_NO_CHUNK}", (scope.tenant,))
+    extra = run(f"SELECT count(*) FROM chunk_words WHERE tenant = %s AND {_NO_CHUNK}", (scope.tenant,))
     missing = run(f"SELECT count(*) FROM chunks WHERE tenant_id = %s AND {_NO_TEXT}", (scope.tenant,))
     return int(extra.scalar_one()), int(missing.scalar_one())
 

@@ -1,0 +1,137 @@
+"""What an import costs: `python -m benchmarks.importing [CHUNKS]`.
+
+Passages with vectors of 384 dimensions, twenty to a document, from a dump of MongoDB and points as JSON lines into
+SQLite: the wait, the processor's time and the memory, verification included. Reference in the same run: reading the
+same source, every record decoded and thrown away. Ends with 1 if the budget is missed.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bson import ObjectId, encode
+
+from terrace import settings
+from terrace.jobs.engines.local import LocalJobs
+from terrace.knowledge.embedding.hashing import HashEmbedder
+from terrace.knowledge.generations.service import Generations
+from terrace.knowledge.generations.serving import ServingEmbedder
+from terrace.knowledge.index import SQLiteIndex
+from terrace.moving.mongo_qdrant.house import House, Source
+from terrace.moving.mongo_qdrant.mapping import checked
+from terrace.moving.mongo_qdrant.service import Imports
+from terrace.moving.mongo_qdrant.sources.opening import open_documents, open_points
+from terrace.storage import FolderBlobs, SQLiteDatabase
+from terrace.storage.migrate import migrate
+from terrace.types import Scope
+
+CHUNKS = 100_000
+EACH = 20  # passages of a document
+DIMENSIONS = 384
+BUDGET = 180.0  # s of processor for 100,000 passages
+MAPPING: dict[str, Any] = {
+    "documents": {"collection": "app.documents"},
+    "chunks": {"source": "mongo", "collection": "app.chunks", "order": "n"},
+    "vectors": {"collection": "points"},
+}
+
+
+class Drawn(HashEmbedder):
+    """Draws a vector for each text, always the same one."""
+
+    async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
+        return np.stack([vector_of(text) for text in texts])
+
+
+def vector_of(text: str) -> Any:
+    """Near those of the same document, as passages about one thing are, and far from the rest."""
+    vector = 0.8 * drawn(text.partition(".")[0]) + 0.6 * drawn(text)
+    return vector / np.linalg.norm(vector)
+
+
+def drawn(text: str) -> Any:
+    seed = int.from_bytes(sha256(text.encode()).digest()[:8], "little")
+    vector = np.random.default_rng(seed).standard_normal(DIMENSIONS, np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def write_source(folder: Path, chunks: int) -> tuple[Path, Path]:
+    (folder / "dump" / "app").mkdir(parents=True)
+    words = [f"word{number}" for number in range(5000)]
+    choose = np.random.default_rng(1)
+    with (
+        (folder / "dump" / "app" / "documents.bson").open("wb") as documents,
+        (folder / "dump" / "app" / "chunks.bson").open("wb") as parts,
+        (folder / "points.jsonl").open("w") as points,
+    ):
+        for number in range(chunks // EACH):
+            id = ObjectId(f"{number:024x}")
+            documents.write(encode({"_id": id, "title": f"Document {number}", "kind": "report"}))
+            for part in range(EACH):
+                text = f"{number}.{part}: " + " ".join(words[at] for at in choose.integers(0, 5000, 80))
+                point = number * EACH + part
+                parts.write(encode({"_id": point, "document_id": id, "text": text, "n": part}))
+                vector = [round(float(each), 6) for each in vector_of(text)]
+                points.write(json.dumps({"id": point, "vector": vector, "payload": {"document_id": str(id)}}) + "\n")
+    return folder / "dump", folder / "points.jsonl"
+
+
+@contextmanager
+def measured(name: str, chunks: int, spent: dict[str, float]) -> Any:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    spent[name] = time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rate = chunks / spent[name]
+    print(f"{name:34}{spent[name]:10.1f}{time.perf_counter() - wall:10.1f}{rate:12,.0f}{peak:10.0f}")
+
+
+async def main(chunks: int) -> bool:
+    spent: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        dump, points = await asyncio.to_thread(write_source, folder, chunks)
+        print(f"{chunks:,} passages\n{'':34}{'CPU s':>10}{'wait s':>10}{'/ CPU s':>12}{'peak MB':>10}")
+        with measured("reading alone (reference)", chunks, spent):
+            async for _ in open_documents(str(dump)).read("app.chunks"):
+                pass
+            async for _ in open_points(str(points)).read("points"):
+                pass
+        database = SQLiteDatabase(folder / "terrace.db")
+        await database.write(lambda session: migrate(session.connection()))
+        index, jobs, model = SQLiteIndex(database), LocalJobs(database, settings.Jobs()), Drawn(DIMENSIONS)
+        options = settings.Embedding(model="random")
+        generations = Generations(database, jobs, index, ServingEmbedder(model), options, lambda _: model)
+        await generations.start()
+        blobs = FolderBlobs(folder / "blobs")
+        imports = Imports(
+            House(database, blobs, index, jobs, generations, lambda *_: model, "random", folder / "imports")
+        )
+        source = Source(checked(MAPPING, "mapping"), open_documents(str(dump)), open_points(str(points)), {})
+        with measured("dry run", chunks, spent):
+            await imports.plan(Scope(), source)
+        with measured("import, verified", chunks, spent):
+            report = await imports.run(Scope(), source)
+        with measured("rollback", chunks, spent):
+            await imports.rollback(Scope(), report.id)
+        print(*(f"{each.name}: {each.told}" for each in report.checks), sep="\n")
+        await generations.close()
+        await jobs.close()
+        await database.close()
+    bound = BUDGET * chunks / CHUNKS
+    good = report.state == "verified" and spent["import, verified"] <= bound
+    print(f"budget {bound:.0f} s of CPU: {'held' if good else 'MISSED'}")
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(0 if asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else CHUNKS)) else 1)

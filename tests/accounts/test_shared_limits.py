@@ -1,0 +1,242 @@
+"""Limits over several processes: each of these has a journal and a connection of its own, as a process has."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from tests.accounts.limits_house import ACME, ADA, Bench, demand, done, people, shared, unused
+from tests.redis_server import RedisServer, redis_server
+
+from terrace.accounts.limits.shared.base import Line, Park, Trip
+from terrace.accounts.limits.shared.database import DatabaseStore, bury
+from terrace.errors import Limited
+from terrace.storage import Database, SQLiteDatabase
+from terrace.storage.postgresql import PostgreSQLDatabase
+from terrace.types import now
+
+Houses = Callable[[int], Awaitable[list[Bench]]]
+DAY_KEY = ("acme", "tenant|tokens_per_day|2026-11-21")
+PLACES = ["file", "database", "redis"]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+def opener(request: pytest.FixtureRequest, kind: str) -> Callable[[], Database]:
+    """Opens the same database again and again."""
+    if kind != "file":
+        url: str = request.getfixturevalue("postgres_url")
+        return lambda: PostgreSQLDatabase(url, connections=2)
+    path: Path = request.getfixturevalue("tmp_path") / "terrace.db"
+    shutil.copy(request.getfixturevalue("migrated"), path)
+    return lambda: SQLiteDatabase(path, durability="normal")
+
+
+@asynccontextmanager
+async def town(opens: Callable[[], Database], folder: Path, url: str = "") -> AsyncIterator[Houses]:
+    make = shared(url)
+    async with AsyncExitStack() as stack:
+
+        async def build(count: int) -> list[Bench]:
+            benches = []
+            for number in range(count):
+                bench = Bench(opens(), folder, make, clock=now)  # type: ignore[arg-type]
+                stack.push_async_callback(bench.database.close)
+                if number == 0:
+                    await bench.database.write(people)
+                await bench.open()
+                stack.push_async_callback(bench.close)
+                benches.append(bench)
+            return benches
+
+        yield build
+
+
+@pytest.fixture(params=PLACES)
+async def houses(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Houses]:
+    kind: str = request.param
+    url = request.getfixturevalue("redis").url if kind == "redis" else ""
+    async with town(opener(request, kind), tmp_path, url) as build:
+        yield build
+
+
+async def until(true: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    """There is no event for what another process notices."""
+    async with asyncio.timeout(seconds):
+        while not await true():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def limit(benches: list[Bench], **values: float | None) -> None:
+    """Set, and known by all."""
+    await benches[0].limits.change(ACME, values, "terminal")  # type: ignore[arg-type]
+    wanted = sorted(name for name, value in values.items() if value is not None)
+
+    async def known() -> bool:
+        return all([sorted(each.name for each in await bench.limits.show(ACME)) == wanted for bench in benches])
+
+    await until(known)
+
+
+async def spend(benches: list[Bench], calls: int, tokens: int = 100, seconds: float = 0.02) -> int:
+    """How many of so many calls at once were let pass; each comes to what it reserved."""
+
+    async def one(bench: Bench) -> bool:
+        try:
+            call = await bench.limits.wait(ADA, demand(tokens), 0.0)
+        except Limited:
+            return False
+        await asyncio.sleep(seconds)
+        call.end(done(tokens))
+        return True
+
+    return sum(await asyncio.gather(*(one(benches[number % len(benches)]) for number in range(calls))))
+
+
+async def booked(bench: Bench) -> int:
+    work = "SELECT COALESCE(SUM(input_tokens + output_tokens), 0) FROM usage_days"
+    return int(await bench.database.read(lambda session: session.execute(text(work)).scalar_one()))
+
+
+async def test_a_budget_is_used_up_by_all_together_and_never_passed(houses: Houses) -> None:
+    benches = await houses(3)
+    await limit(benches, tokens_per_day=3000)
+    assert await spend(benches, 90) == 30
+    for bench in benches:
+        await bench.ledger.flush()
+    assert await booked(benches[0]) == 3000
+    assert [each.used for bench in benches for each in await bench.limits.show(ACME)] == [3000, 3000, 3000]
+
+
+async def test_one_gets_what_lies_idle_with_the_others(houses: Houses) -> None:
+    benches = await houses(3)
+    await limit(benches, tokens_per_day=25_000)
+    assert await spend(benches, 30) == 30, "each has some slack now"
+    assert await spend(benches[:1], 220) == 220
+    assert await spend(benches, 3) == 0
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "money_per_month"])
+async def test_every_kind_of_limit_is_one_for_all(houses: Houses, name: str) -> None:
+    benches = await houses(2)
+    await limit(benches, **{name: {"requests_per_minute": 7, "tokens_per_minute": 700}.get(name, 0.0007)})
+    if name == "requests_per_minute":
+        asked = [bench.limits.count_waiting(ADA, 0.0) for bench in benches * 10]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(answer is None for answer in answers) == 7
+        assert all(isinstance(answer, Limited) for answer in answers if answer is not None)
+    else:
+        assert await spend(benches, 20) == 7
+
+
+async def test_so_many_at_a_time_over_all_and_a_place_goes_to_whoever_waits(houses: Houses) -> None:
+    first, second = await houses(2)
+    await limit([first, second], concurrent_requests=2)
+    calls = [await bench.limits.wait(ADA, demand(), 0.0) for bench in (first, second)]
+    with pytest.raises(Limited):
+        await first.limits.wait(ADA, demand(), 0.0)
+    waiting = asyncio.create_task(first.limits.wait(ADA, demand(), 20.0))
+    await asyncio.sleep(0.05)
+    calls[1].end(unused())
+    (await asyncio.wait_for(waiting, 5)).end(unused())
+    calls[0].end(unused())
+
+
+async def test_room_kept_for_a_job_is_found_by_whichever_process_runs_it(houses: Houses) -> None:
+    asked_at, run_by = await houses(2)
+    await limit([asked_at, run_by], tokens_per_day=1000)
+    (await asked_at.limits.hold_waiting(ADA, demand(800))).bind("job_1")
+    (await asked_at.limits.hold_waiting(ADA, demand(100))).bind("job_2")
+    await asyncio.sleep(0.1)
+    with pytest.raises(Limited):
+        await run_by.limits.wait(ADA, demand(101), 0.0)
+    job = type(ADA)("acme", "usr_ada", None, "job_1")
+    call = await run_by.limits.wait(job, demand(900), 0.0)
+    call.end(done(300))
+    for bench in (run_by, asked_at):
+        bench.limits.release("job_1")
+        bench.limits.release("job_2")
+    await asyncio.sleep(0.1)
+    assert await spend([asked_at], 8) == 7
+
+
+async def test_who_goes_leaves_what_it_spent_and_nothing_else(houses: Houses) -> None:
+    benches = await houses(2)
+    await limit(benches, tokens_per_day=1000, tokens_per_minute=1000)
+    assert await spend(benches[:1], 4) == 4
+    call = await benches[0].limits.wait(ADA, demand(500), 0.0)
+    call.end(done(100))
+    await benches[0].close()
+    assert await spend(benches[1:], 10) == 5
+    await benches[0].open()
+
+
+async def test_what_a_dead_process_may_have_spent_counts_until_it_is_booked(houses: Houses) -> None:
+    alive, dead = await houses(2)
+    await limit([alive, dead], tokens_per_day=1000)
+    await dead.limits.wait(ADA, demand(400), 0.0)
+    shares = await alive.database.read(lambda session: session.execute(text("SELECT * FROM limit_shares")).all())
+    await alive.database.write(lambda session: bury(session, dead.ledger.id, booked=False, until=now() + 60))
+    assert await spend([alive], 10) == 5, "its call, and what it had drawn ahead"
+    assert len(shares) <= 2
+
+
+async def test_a_changed_limit_holds_everywhere_within_seconds(houses: Houses) -> None:
+    benches = await houses(2)
+    await limit(benches, tokens_per_day=100_000)
+    assert await spend(benches, 4) == 4
+    await benches[0].limits.change(ACME, {"tokens_per_day": 500}, "terminal")
+
+    async def lowered() -> bool:
+        return [each.value for each in await benches[1].limits.show(ACME)] == [500]
+
+    async def gone() -> bool:
+        return not await benches[0].limits.show(ACME)
+
+    await until(lowered)
+    assert await spend(benches, 10) == 1
+    await benches[1].limits.change(ACME, {"tokens_per_day": None}, "terminal")
+    await until(gone)
+    assert await spend(benches, 10) == 10
+
+
+async def test_redis_goes_and_comes_and_nothing_is_granted_twice(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str
+) -> None:
+    with redis_server() as server:
+        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
+            benches = await build(3)
+
+            async def through_redis() -> bool:
+                return [bench.limits.state for bench in benches] == ["ok: through Redis"] * 3  # type: ignore[attr-defined]
+
+            await until(through_redis)
+            await limit(benches, tokens_per_day=5000)
+            assert await spend(benches, 15) == 15
+            server.kill()
+            assert await spend(benches, 15, seconds=0.5) == 15
+            assert all("Redis is away since" in bench.limits.state for bench in benches)  # type: ignore[attr-defined]
+            server.start()
+            await until(through_redis, 20)
+            assert await spend(benches, 60) == 20
+            for bench in benches:
+                await bench.ledger.flush()
+            assert await booked(benches[0]) == 5000
+
+
+async def test_a_hold_lapses_and_a_lost_answer_is_put_right(any_database: Database) -> None:
+    store = DatabaseStore(any_database)
+    await store.trade(Trip(1, parks=[Park("job_1", {DAY_KEY: 900}, seconds=0.0)]))
+    reply = await store.trade(Trip(2, [Line(DAY_KEY, 1000, held=0, least=1000, wish=1000)]))
+    assert reply.found[DAY_KEY].granted == 1000, "the hold has lapsed"
+    reply = await store.trade(Trip(2, [Line(DAY_KEY, 1000, held=0, least=600, wish=600)]))
+    assert reply.found[DAY_KEY].granted == 600, "it never heard of the first answer, and says that it holds nothing"
+    reply = await store.trade(Trip(3, [Line(DAY_KEY, 1000, held=0, least=100, wish=500, slack=500)]))
+    assert reply.found[DAY_KEY].granted == 400, "all that is left, and no slack"
