@@ -31,6 +31,8 @@ class Everybody:
 
 
 class NoLimits(Counting):
+    shared = False
+
     def count(self, scope: Scope) -> None: ...
 
     async def count_waiting(self, scope: Scope, patience: float) -> None: ...

