@@ -25,6 +25,8 @@ OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "autovacuum": "off",
 }
+# Ends the server when the tests are killed: it reads from them until they are gone.
+GUARD = 'cat >/dev/null; kill -QUIT "$0"; rm -rf "$1"'
 
 
 def free_port() -> int:
@@ -43,6 +45,7 @@ class Postgres:
 
         self.data, self.port = folder / "data", free_port()
         self._numbers = itertools.count()
+        self._guard: subprocess.Popen[bytes] | None = None
         server = get_server(self.data, cleanup_mode=None, start=False)  # for the programs, and whom to run them as
         self.bin, self.user = Path(server.bin_path), server.system_user
         server.ensure_pgdata_inited()
@@ -57,8 +60,16 @@ class Postgres:
         options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
         where = f"-p {self.port} -k {self.data} {options}"
         self.run("pg_ctl", "-w", "-D", str(self.data), "-l", f"{self.data}/log", "-o", where, "start")
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, str(self.pid), str(self.data.parent)],
+            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
 
     def stop(self, how: str = "immediate") -> None:
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
         self.run("pg_ctl", "-w", "-D", str(self.data), "-m", how, "stop")
 
     @property

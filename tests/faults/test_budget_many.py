@@ -127,6 +127,7 @@ async def test_one_of_them_is_killed(town: Town, billing: Billing) -> None:
     await asyncio.sleep(16)  # its heart has stopped, its journal is taken over, and what it had drawn is free again
     await town.rest(left)
     assert billing.tokens * DOLLARS_A_TOKEN <= BUDGET
+    await asyncio.sleep(1)
     total = await spent(left[0], town.owner)
     # What was under way when it died counts with its reservation, which is never less than what it cost.
     assert billing.tokens * DOLLARS_A_TOKEN <= total["cost"] <= BUDGET + 1e-12
