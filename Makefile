@@ -3,21 +3,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip
-JOBS ?= 2
+JOBS ?= 3
 TARGET ?= terrace
 # What the images hold, in the versions that are tested.
 IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
 
-.PHONY: airflow image nginx run test test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
+.PHONY: airflow image nginx run test test-page test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
-test: .venv/installed-dev browser curl tesseract mariadb pgbouncer ## the whole suite but the long fault runs
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults"
+test: .venv/installed-dev curl tesseract mariadb pgbouncer ## the suite, but for what has a target of its own
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" --ignore=tests/journeys
+
+test-page: .venv/installed-dev browser ## a person's ways through the page, in a real browser
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" tests/journeys
 
 test-faults: .venv/installed-dev browser nginx rabbitmq ## kills things for real; takes minutes
-	$(BIN)/pytest -m faults
+	$(BIN)/pytest -n $(JOBS) --dist load -m faults
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -29,7 +32,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts start gateway postgres; do \
+	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts importing moving start gateway postgres; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

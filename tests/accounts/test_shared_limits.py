@@ -119,7 +119,14 @@ async def test_one_gets_what_lies_idle_with_the_others(houses: Houses) -> None:
     benches = await houses(3)
     await limit(benches, tokens_per_day=25_000)
     assert await spend(benches, 30) == 30, "each has some slack now"
-    assert await spend(benches[:1], 220) == 220
+    left = 220
+
+    async def all_spent() -> bool:
+        nonlocal left
+        left -= await spend(benches[:1], left)
+        return not left
+
+    await until(all_spent)  # on a busy machine others may take longer to hand back than a call waits for
     assert await spend(benches, 3) == 0
 
 

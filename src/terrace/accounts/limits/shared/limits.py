@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIDY = 60.0  # seconds
-RECALL = 1.0  # seconds that others get to hand back what they have idle
+RECALL = 2.0  # seconds that others get to hand back what they have idle
 PAUSE = 0.05  # between two questions meanwhile
 NOTICE = 0.2  # between two looks at where all meet
 COMING = 10.0  # seconds a process that counted alone gets to say what it holds
