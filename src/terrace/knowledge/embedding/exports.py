@@ -8,12 +8,12 @@ config.json, 1_Pooling/config.json, sentence_bert_config.json, config_sentence_t
 
 import hashlib
 import json
-import os
 import shutil
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex  # containers that share a folder may share numbers of processes, too
 from typing import Any, Literal
 
 from terrace.knowledge.embedding.base import EmbeddingAbsent
@@ -105,8 +105,7 @@ def from_hub(model: str, hub: str, data: Path) -> Path:
     folder = data / "models" / model.replace("/", "--")
     if folder.is_dir():
         return folder
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.{token_hex(8)}.part")
     try:
         _fetch_all(f"{hub.rstrip('/')}/{model}/resolve/main", partial)
         partial.replace(folder)

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex  # containers that share a folder may share numbers of processes, too
 from typing import Any
 
 from terrace.knowledge.embedding.base import EmbeddingAbsent
@@ -46,7 +47,7 @@ def prepared(folder: Path, stem: str, make: Callable[[], bytes]) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f"{path.name}.{token_hex(8)}.part")
     try:
         with partial.open("wb") as file:
             file.write(content)
