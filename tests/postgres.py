@@ -57,6 +57,7 @@ class Postgres:
         )  # fmt: skip
 
     def start(self) -> None:
+        self._dismiss()
         options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
         where = f"-p {self.port} -k {self.data} {options}"
         self.run("pg_ctl", "-w", "-D", str(self.data), "-l", f"{self.data}/log", "-o", where, "start")
@@ -66,11 +67,15 @@ class Postgres:
         )  # fmt: skip
 
     def stop(self, how: str = "immediate") -> None:
+        self._dismiss()
+        self.run("pg_ctl", "-w", "-D", str(self.data), "-m", how, "stop")
+
+    def _dismiss(self) -> None:
+        """The guard of a server that was stopped, or killed."""
         if self._guard is not None:
             self._guard.kill()
             self._guard.communicate()
             self._guard = None
-        self.run("pg_ctl", "-w", "-D", str(self.data), "-m", how, "stop")
 
     @property
     def pid(self) -> int:

@@ -162,7 +162,7 @@ async def test_workers_killed_at_random_lose_no_job(installation: Installation, 
         await end(workers[victim])
         workers[victim] = await installation.worker()
 
-    await installation.until_all_succeeded(kill, times=3, every=2.0)
+    await installation.until_all_succeeded(kill, times=3, every=1.0)
     await assert_each_once(installation, scope, ids)
 
 
