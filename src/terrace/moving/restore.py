@@ -27,6 +27,7 @@ from terrace.storage import Blobs
 from terrace.types import moment
 
 MARK = "restoring"  # in the data folder, with the backup's id, until it is done
+DONE = "restored"  # from then on
 MAX_MANIFEST = 512 * 1024 * 1024
 
 
@@ -61,6 +62,9 @@ class Restoring:
             await asyncio.to_thread(_check_entries, archive, members, manifest, self._told)
             secret = _secret_in(archive, members)
             _check_signature(manifest, secret, given, trust)
+            if resume and self._is_done(manifest):  # killed after its last step
+                files = sum(name.startswith(FILES) for name in manifest["entries"])
+                return _restored(manifest, files, secret, began)
             await self._check_empty(manifest, resume)
             if secret is not None:
                 self._check_secret(secret, given)
@@ -69,15 +73,12 @@ class Restoring:
                 write_private(self._data / SECRET, secret)
             files = await self._put_files(archive, members, manifest)
             await self._put_database(archive, members, manifest, resume)
-            (self._data / MARK).unlink()
-        return Restored(
-            str(manifest["id"]),
-            float(manifest["made_at"]),
-            rows=sum(each["rows"] for each in manifest["tables"].values()),
-            files=files,
-            secret=secret is not None,
-            seconds=time.monotonic() - began,
-        )
+            (self._data / MARK).replace(self._data / DONE)
+        return _restored(manifest, files, secret, began)
+
+    def _is_done(self, manifest: Manifest) -> bool:
+        done = self._data / DONE
+        return done.exists() and done.read_text().strip() == manifest["id"]
 
     async def _check_empty(self, manifest: Manifest, resume: bool) -> None:
         mark = self._data / MARK
@@ -147,6 +148,17 @@ class Restoring:
                 side.migrate()
             Texts(side, index).write(self._told)
             side.run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _restored(manifest: Manifest, files: int, secret: bytes | None, began: float) -> Restored:
+    return Restored(
+        str(manifest["id"]),
+        float(manifest["made_at"]),
+        rows=sum(each["rows"] for each in manifest["tables"].values()),
+        files=files,
+        secret=secret is not None,
+        seconds=time.monotonic() - began,
+    )
 
 
 @dataclass(frozen=True, slots=True)
