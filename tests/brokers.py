@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-class Server:
+class Server(ABC):
     """A process that answers on a port; `start` again after `kill`."""
 
     def __init__(self, folder: Path, port: int) -> None:
@@ -27,11 +28,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def url(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def url(self) -> str: ...
 
-    def command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self) -> list[str]: ...
 
     def environment(self) -> Mapping[str, str]:
         return os.environ
@@ -66,8 +67,8 @@ class Server:
         except OSError:
             return False
 
-    def greets(self, connection: socket.socket) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def greets(self, connection: socket.socket) -> bool: ...
 
 
 class RedisServer(Server):

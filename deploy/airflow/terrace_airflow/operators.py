@@ -4,6 +4,7 @@ A retry is harmless: Terrace answers what is under way already (a run of a sourc
 file twice is one document.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -46,8 +47,9 @@ class TerraceOperator(BaseOperator):
     def hook(self) -> TerraceHook:
         return TerraceHook(self.terrace_conn_id)
 
+    @abstractmethod
     def start(self, context: Any) -> list[str]:
-        raise NotImplementedError
+        """Begin; the ids of the jobs to wait for."""
 
     def result(self, jobs: Sequence[Mapping[str, Any]]) -> Any:
         return {"jobs": len(jobs)}
