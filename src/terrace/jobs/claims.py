@@ -77,7 +77,7 @@ HELD = Locking(
 
 
 class Claimed(NamedTuple):
-    """A job that is ours to run until its lease ends."""
+    """A job that is ours to run until its lease ends; its fields are HEAD's."""
 
     id: str
     tenant: str
@@ -91,6 +91,7 @@ class Claimed(NamedTuple):
     run_at: float
     parent_id: str | None
     payload: str
+    priority: int = 0
 
     @property
     def scope(self) -> Scope:
@@ -190,7 +191,7 @@ def claim_one(
     row = session.execute(NAMED.on(session), {"id": job_id}).first()
     if row is None or session.execute(RUNNING_OF, {"tenant": row.tenant_id}).scalar_one() >= cap:
         return None
-    moment, job = now(), _claimed(row)
+    moment, job = now(), Claimed._make(row)
     _take(session, [job], worker, moment + lease, moment)
     _announce(journal, [job])
     return job
@@ -256,11 +257,7 @@ def _without_bulk(rows: Sequence[Row[Any]], most: int) -> tuple[list[Claimed], i
     """A tenant's next jobs, and how many of them are bulk: they come last, and no more than `most`."""
     urgent = sum(row.priority >= 0 for row in rows)
     rows = rows[: urgent + most]
-    return [_claimed(row) for row in rows], max(0, len(rows) - urgent)
-
-
-def _claimed(row: Row[Any]) -> Claimed:
-    return Claimed._make(row[:-1])  # as HEAD has them, without the priority
+    return [Claimed._make(row) for row in rows], max(0, len(rows) - urgent)
 
 
 def _take(session: Session, jobs: Sequence[Claimed], worker: str, lease_until: float, moment: float) -> None:

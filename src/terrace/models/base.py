@@ -48,7 +48,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
+    """`pieces`: in how many the upstream sent it, each a token or more."""
+
     text: str
+    pieces: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,12 @@ def own_locks(work: W) -> W:
     return work
 
 
+def in_bulk(work: W) -> W:
+    """Nobody waits for this work, and there are many like it: where one writer serves all, the others go first."""
+    work.__terrace_in_bulk__ = True  # type: ignore[attr-defined]
+    return work
+
+
 def every_tenant(work: W) -> W:
     """This work may see rows of every tenant, though it is given a Scope."""
     work.__terrace_every_tenant__ = True  # type: ignore[attr-defined]

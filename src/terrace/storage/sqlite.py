@@ -1,13 +1,16 @@
 """SQLite in WAL mode: one writer thread with group commit, a few reader threads.
 
 Each writer's work runs in its own savepoint, and all that is waiting shares one commit: a commit
-with FULL sync costs about 200 us, a savepoint about 20.
+with FULL sync costs about 200 us, a savepoint about 20. Works in bulk are long; they come one at a time, in turn with
+all others that wait, so that whoever asks something waits for one of them at most.
 """
 
 import asyncio
+import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,11 +24,13 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from terrace.errors import Invalid, Unavailable
-from terrace.storage.database import callbacks
+from terrace.storage.database import callbacks, says
 from terrace.storage.works import Work, call_soon, hand_over
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 GROUP = 512  # most works in one commit
 BUSY_MS = 15_000  # how long to wait for another process's writer
@@ -102,7 +107,7 @@ class SQLiteDatabase:
             raise Unavailable("The database is closed: the server is shutting down.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._queue.put(Work(lambda session: work(session, *args, **kwargs), future, loop))
+        self._queue.put(Work(lambda session: work(session, *args, **kwargs), future, loop, says(work, "in_bulk")))
         return await future
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -156,26 +161,30 @@ class SQLiteDatabase:
 
     def _write_forever(self) -> None:
         connection: Connection | None = None
+        bulk: deque[Work] = deque()
         seen, watched = -1, 0.0
         while True:
-            batch, closing = self._next_batch(WATCH_SECONDS if self._watchers else None)
-            try:
-                connection = connection or self._engine.connect()
-                if batch:
-                    self._commit(connection, batch)
-                if self._watchers and (moment := time.monotonic()) >= watched + WATCH_SECONDS:
-                    seen, watched = self._look(connection, seen), moment
-            except Exception as error:  # it could not even be opened; this thread must live on
-                for work in batch:
-                    work.fail(_told(error))
-            hand_over(batch)
+            arrived, closing = self._arrived(0.0 if bulk else WATCH_SECONDS if self._watchers else None)
+            bulk.extend(work for work in arrived if work.bulk)
+            urgent = [work for work in arrived if not work.bulk]
+            for batch in (urgent, [bulk.popleft() for _ in range(len(bulk) if closing else min(1, len(bulk)))]):
+                try:
+                    connection = connection or self._engine.connect()
+                    if batch:
+                        self._commit(connection, batch)
+                except Exception as error:  # it could not even be opened; this thread must live on
+                    for work in batch:
+                        work.fail(_told(error))
+                hand_over(batch)
+            if connection and self._watchers and (moment := time.monotonic()) >= watched + WATCH_SECONDS:
+                seen, watched = self._look(connection, seen), moment
             if closing:
                 if connection is not None:
                     connection.close()
                 return
 
-    def _next_batch(self, timeout: float | None) -> tuple[list[Work], bool]:
-        """What waits (empty after `timeout`), and whether the end was asked for."""
+    def _arrived(self, timeout: float | None) -> tuple[list[Work], bool]:
+        """What came (nothing after `timeout`), and whether the end was asked for."""
         batch: list[Work] = []
         try:
             work = self._queue.get(timeout=timeout)
@@ -215,8 +224,12 @@ class SQLiteDatabase:
 
     def _look(self, connection: Connection, seen: int) -> int:
         """data_version changes when another connection commits, which here means another process."""
-        with connection.begin():
-            version = int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+        try:
+            with connection.begin():
+                version = int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+        except (DBAPIError, sqlite3.Error) as error:
+            log.warning("what other processes wrote could not be looked for, and is in a moment: %s", error)
+            return seen
         if version != seen and seen >= 0:
             for wake, loop in self._watchers.items():
                 call_soon(loop, wake)

@@ -18,6 +18,7 @@ class Work:
     run: Callable[[Session], Any]
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
+    bulk: bool = False
     result: Any = None
     error: BaseException | None = None
     callbacks: list[Callable[[], None]] = field(default_factory=list)

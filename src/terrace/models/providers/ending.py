@@ -1,7 +1,8 @@
-"""How every answer ends: one Usage, then one Finish, whether or not the upstream said them."""
+"""How an answer goes on, and how every answer ends: one Usage, then one Finish, said by the upstream or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from terrace.errors import TerraceError
 from terrace.models.base import (
     ChatRequest,
     Delta,
@@ -34,3 +35,23 @@ class Ending:
     def deltas(self) -> Iterator[Delta]:
         yield self.usage or Usage(estimate_messages(self._request.messages), self._output, estimated=True)
         yield Finish(self.reason or "stop")
+
+
+def joined(deltas: Iterable[Delta]) -> Iterator[Delta]:
+    """Text that came together as one delta: each goes through many hands. A failure comes after what preceded it."""
+    texts: list[str] = []
+    try:
+        for delta in deltas:
+            if isinstance(delta, TextDelta):
+                texts.append(delta.text)
+                continue
+            if texts:
+                yield TextDelta("".join(texts), len(texts))
+                texts.clear()
+            yield delta
+    except TerraceError:
+        if texts:
+            yield TextDelta("".join(texts), len(texts))
+        raise
+    if texts:
+        yield TextDelta("".join(texts), len(texts))

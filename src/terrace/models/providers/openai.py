@@ -6,7 +6,7 @@ and without `[DONE]` counts as broken off.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from terrace.models.base import (
 )
 from terrace.models.decoding import decode
 from terrace.models.names import is_chat, is_embedding, sees
-from terrace.models.providers.ending import Ending
+from terrace.models.providers.ending import Ending, joined
 from terrace.models.providers.parts import count, dicts
 from terrace.models.providers.upstream import Upstream
 from terrace.models.sse import Parser
@@ -122,35 +122,39 @@ class OpenAI:
         if "html" in media:
             raise self.upstream.nonsense("it sent a web page; its base_url usually ends in /v1")
         chunks = self._whole(response) if "application/json" in media else self._chunks(response, ending)
-        async for chunk in chunks:
+        async for group in chunks:
+            for delta in joined(self._read(group, ending)):
+                yield delta
+        if ending.reason is None:
+            raise self.upstream.broke()
+
+    def _read(self, chunks: Sequence[dict[str, Any]], ending: Ending) -> Iterator[Delta]:
+        for chunk in chunks:
             if chunk.get("error"):
                 raise self.upstream.reported(chunk["error"])
             ending.usage = _usage(chunk.get("usage")) or ending.usage
             for choice in dicts(chunk.get("choices")):
                 if choice.get("index") in (0, None):
-                    for delta in _choice_deltas(choice):
-                        yield delta
+                    yield from _choice_deltas(choice)
                     if reason := choice.get("finish_reason"):
                         ending.reason = FINISH.get(str(reason), "stop")
-        if ending.reason is None:
-            raise self.upstream.broke()
 
-    async def _whole(self, response: Response) -> AsyncGenerator[dict[str, Any], None]:
+    async def _whole(self, response: Response) -> AsyncGenerator[list[dict[str, Any]], None]:
         """A server that does not stream: its answer as one chunk."""
         chunk = _json(await response.read())
         if chunk is None or not (chunk.get("error") or dicts(chunk.get("choices"))):
             raise self.upstream.nonsense()
         for choice in dicts(chunk.get("choices")):
             choice["finish_reason"] = choice.get("finish_reason") or "stop"
-        yield chunk
+        yield [chunk]
 
-    async def _chunks(self, response: Response, ending: Ending) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(self, response: Response, ending: Ending) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Those that came together, in one list."""
         good, bad = 0, 0
-        async for data in _data(response, ending):
-            found = [chunk for chunk in map(_json, (data,) if _json(data) else data.split("\n")) if chunk]
-            good, bad = good + len(found), bad + (not found)
-            for chunk in found:
-                yield chunk
+        async for events in _data(response, ending):
+            chunks = [_chunks_of(data) for data in events]
+            good, bad = good + sum(map(len, chunks)), bad + chunks.count([])
+            yield [chunk for each in chunks for chunk in each]
             if bad > MAX_NONSENSE and not good:
                 raise self.upstream.nonsense()
         if not good and ending.reason is None:
@@ -185,24 +189,34 @@ def _vision(model: dict[str, Any]) -> bool | None:
     return sees(model["id"])
 
 
-async def _data(response: Response, ending: Ending) -> AsyncGenerator[str, None]:
-    """The data of each event, until [DONE], the body's end, or silence after a finish reason."""
+async def _data(response: Response, ending: Ending) -> AsyncGenerator[list[str], None]:
+    """The data of the events that came together, until [DONE], the body's end, or silence after a finish reason."""
     parser, pieces = Parser(), aiter(response)
-    while True:
-        try:
-            async with asyncio.timeout(GRACE_SECONDS if ending.reason else None):
-                piece = await anext(pieces, None)
-        except (TimeoutError, TerraceError):
-            if ending.reason is None:
-                raise
-            return  # the answer itself was complete
-        if piece is None:
+    while (piece := await _next(pieces, ending)) is not None:
+        events = [event.data for event in parser.feed(piece)]
+        end = next((place for place, data in enumerate(events) if data.strip() == "[DONE]"), None)
+        if events:
+            yield events[:end]
+        if end is not None:
+            ending.reason = ending.reason or "stop"
             return
-        for event in parser.feed(piece):
-            if event.data.strip() == "[DONE]":
-                ending.reason = ending.reason or "stop"
-                return
-            yield event.data
+
+
+async def _next(pieces: AsyncIterator[bytes], ending: Ending) -> bytes | None:
+    """The next piece; None when the answer has ended."""
+    if ending.reason is None:
+        return await anext(pieces, None)
+    try:
+        async with asyncio.timeout(GRACE_SECONDS):
+            return await anext(pieces, None)
+    except (TimeoutError, TerraceError):
+        return None  # the answer itself was complete
+
+
+def _chunks_of(data: str) -> list[dict[str, Any]]:
+    """Of one event: as a rule one; some servers put several into it, a line each."""
+    whole = _json(data)
+    return [whole] if whole else [chunk for chunk in map(_json, data.split("\n")) if chunk]
 
 
 def _choice_deltas(choice: dict[str, Any]) -> Iterator[Delta]:

@@ -18,7 +18,6 @@ from terrace.models.base import (
     Meter,
     OpenCall,
     Provider,
-    ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     Usage,
@@ -130,7 +129,8 @@ class _Watch:
         self._started = self._clock()
         self._first: float | None = None
         self._sent = False
-        self._pieces: list[str] = []
+        self._texts: list[str] = []
+        self._pieces = 0
         self.abandoned = False  # its reader went before its end
         self._spared = False  # it failed in a way that used nothing
         self.outcome: Outcome = "cancelled"
@@ -149,10 +149,8 @@ class _Watch:
             return
         if self._first is None:
             self._first = self._clock() - self._started
-        if isinstance(delta, TextDelta | ReasoningDelta):
-            self._pieces.append(delta.text)
-        elif isinstance(delta, ToolCallDelta):
-            self._pieces.append(str(delta.call.get("function", "")))
+        self._pieces += delta.pieces if isinstance(delta, TextDelta) else 1
+        self._texts.append(str(delta.call.get("function", "")) if isinstance(delta, ToolCallDelta) else delta.text)
 
     async def left(self, deltas: AsyncIterator[Delta]) -> None:
         """Nobody reads on; what has come by now was written all the same."""
@@ -192,7 +190,7 @@ class _Watch:
 
     def _seen(self) -> int:
         """Tokens of the answer by our count, and what may be on its way when its reader went."""
-        seen = max(len(self._pieces), estimate("".join(self._pieces)))
+        seen = max(self._pieces, estimate("".join(self._texts)))
         if not self.abandoned or self._first is None or self.usage is not None:
             return seen
         since = self._clock() - self._started - self._first

@@ -24,7 +24,7 @@ from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import Stored
 from terrace.jobs.service import JobService
 from terrace.jobs.store import insert
-from terrace.storage import after_commit
+from terrace.storage import after_commit, in_bulk
 from terrace.storage.database import callbacks, own_locks
 from terrace.types import now
 
@@ -67,7 +67,8 @@ class Recorder:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires, in the loop's time
         self._last = 0.0
-        self._waiting: deque[Entry] = deque()  # those that write what others write too
+        # Those that write what others write too; bulk apart, so that nobody waits for it.
+        self._waiting: dict[bool, deque[Entry]] = {False: deque(), True: deque()}
         self._waits = asyncio.Event()
         self._quiet = asyncio.Event()  # none of them waits or is being written
         self._quiet.set()
@@ -168,8 +169,10 @@ class Recorder:
         if self._dirty:
             self._go.set()
         plain = [entry for entry in taken if not self._shares(entry)]
-        self._waiting.extend(entry for entry in taken if self._shares(entry))
-        if self._waiting:
+        for entry in taken:
+            if self._shares(entry):
+                self._waiting[_is_bulk(entry)].append(entry)
+        if any(self._waiting.values()):
             self._quiet.clear()
             self._waits.set()
         try:
@@ -182,8 +185,8 @@ class Recorder:
         while True:
             await self._waits.wait()
             self._waits.clear()
-            while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(GROUP_WORKS, len(self._waiting)))]
+            while waiting := self._waiting[False] or self._waiting[True]:
+                group = [waiting.popleft() for _ in range(min(GROUP_WORKS, len(waiting)))]
                 try:
                     stored = await self._record(group)
                 except Exception:
@@ -211,7 +214,9 @@ class Recorder:
         """Entries that share a transaction; False when the database refused."""
         if not entries:
             return True
-        work = self._settle if self._shares(entries[0]) else self._plain_work
+        work: Callable[..., tuple[set[tuple[str, int]], Failed]] = self._plain_work
+        if self._shares(entries[0]):
+            work = in_bulk(partial(self._settle)) if _is_bulk(entries[0]) else self._settle
         try:
             held, failed = await self._jobs.database.write(work, entries)
         except Exception as error:
@@ -336,6 +341,10 @@ class Recorder:
 def _entry(run: Run) -> Entry:
     events, progress = run.take(last=run.outcome is not None)
     return Entry(run, events, progress, run.outcome, run.next_seq)
+
+
+def _is_bulk(entry: Entry) -> bool:
+    return entry.run.job.priority < 0
 
 
 def _apart(session: Session, work: Callable[[], R]) -> R:
