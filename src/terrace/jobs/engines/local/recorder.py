@@ -25,7 +25,7 @@ from terrace.jobs.journal import Stored
 from terrace.jobs.service import JobService
 from terrace.jobs.store import insert
 from terrace.storage import after_commit, in_bulk
-from terrace.storage.database import callbacks, own_locks
+from terrace.storage.database import callbacks, own_locks, says
 from terrace.types import now
 
 log = logging.getLogger(__name__)
@@ -327,7 +327,7 @@ class Recorder:
                 return work(session)
 
             try:
-                return await self._jobs.database.write(fenced)
+                return await self._jobs.database.write(in_bulk(fenced) if says(work, "in_bulk") else fenced)
             except LostLease:
                 run.halt("lost")
                 raise
