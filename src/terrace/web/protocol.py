@@ -32,13 +32,11 @@ from terrace.web.head import (
     short_target,
     split_target,
 )
-from terrace.web.repeated import Head
 
 if TYPE_CHECKING:
     from terrace.web.server import Serving
 
 MAX_PIPELINED = 16  # requests that came before the one before them was answered
-LESSONS = 4  # heads that are learnt of a connection without one of them coming again
 MAX_LEFT_OVER = 64 * 1024 * 1024  # bytes of a body that nobody wants, read so that the client reads its answer
 
 HEAD_SECONDS = 15.0  # for a whole head
@@ -63,8 +61,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_before", "_body_begun", "_client", "_count", "_current", "_drained", "_fed", "_fresh", "_got", "_headers",
-        "_incoming", "_latest", "_lessons", "_parser", "_paused", "_phase", "_refused", "_server", "_target",
-        "_transport", "_unsent", "_usual", "deadline", "full", "last", "loop", "serving",
+        "_incoming", "_parser", "_paused", "_phase", "_refused", "_server", "_target", "_transport", "_unsent",
+        "deadline", "full", "last", "loop", "serving",
     )  # fmt: skip
 
     def __init__(self, serving: "Serving") -> None:
@@ -81,9 +79,6 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._refused: Refusal | None = None
         self._paused = False
-        self._latest: dict[str, Any] | None = None  # the scope of a request that was parsed just now
-        self._usual: Head | None = None  # how its requests begin
-        self._lessons = LESSONS
         self._fresh = True  # nothing of a request has come yet
         self._phase = BETWEEN
         self._fed = self._got = self._count = self._unsent = 0
@@ -109,18 +104,6 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.last and self._incoming is None:
             return  # after a farewell
-        if self._phase == BETWEEN and self._current is None:
-            if self._usual is not None and (parted := self._usual.parted(data)) is not None:
-                self._again(self._usual, *parted)
-                return
-            self._parse(data)
-            if self._latest is not None:
-                self._learn(data)
-        else:
-            self._parse(data)
-            self._latest = None
-
-    def _parse(self, data: bytes) -> None:
         self._fed += len(data)
         assert self._parser is not None
         try:
@@ -131,23 +114,6 @@ class Connection(asyncio.Protocol):
             self._cannot_go_on(error)
         if self._phase != BETWEEN:
             self._hold_to_bounds()
-
-    def _learn(self, data: bytes) -> None:
-        """Its next request may look the same."""
-        latest, self._latest = self._latest, None
-        if self._lessons and latest is not None:
-            self._lessons -= 1
-            self._usual = Head.learnt(data, latest)
-
-    def _again(self, head: Head, digits: bytes, body: bytes) -> None:
-        """What the parser's callbacks do, for a whole request that begins as the one before."""
-        self._fresh = False
-        self._lessons = LESSONS
-        exchange = Exchange(self, bare=False, old=False, keep_alive=not self.serving.leaving)
-        exchange.feed(body)
-        exchange.received = True
-        self._start(exchange, head.scope(digits, exchange))
-        self._wait_for_next()
 
     def eof_received(self) -> None:
         """The transport closes itself: whoever sends no more reads no more."""
@@ -175,7 +141,7 @@ class Connection(asyncio.Protocol):
         for exchange in (self._current, self._incoming, *(each for each, _ in self._before or ())):
             if exchange is not None:
                 exchange.leave()
-        self._current = self._incoming = self._before = self._latest = None
+        self._current = self._incoming = self._before = None
         self.resume_writing()
         self.deadline = inf
 
@@ -229,7 +195,6 @@ class Connection(asyncio.Protocol):
             "client": self._client, "server": self._server, "state": {},
             "terrace.headers": by_name, "terrace.exchange": exchange,
         }  # fmt: skip
-        self._latest = asgi
         if b"expect" in by_name:
             exchange.expects = by_name[b"expect"].lower() == b"100-continue"
         self._phase = BODY
@@ -386,7 +351,6 @@ class Connection(asyncio.Protocol):
         serving.tasks.add(task)
 
     def _line_up(self, exchange: Exchange, asgi: dict[str, Any]) -> None:
-        self._latest = None
         if self._before is None:
             self._before = deque()
         if len(self._before) >= MAX_PIPELINED:

@@ -53,10 +53,6 @@ class Wire:
             body = await self._reader.readexactly(int(headers.get("content-length", 0)))
         return int(line.split()[1]), headers, body
 
-    async def head(self) -> bytes:
-        async with asyncio.timeout(5):
-            return await self._reader.readuntil(b"\r\n\r\n")
-
     async def exactly(self, count: int) -> bytes:
         async with asyncio.timeout(5):
             return await self._reader.readexactly(count)
