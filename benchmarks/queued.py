@@ -39,10 +39,10 @@ class Foretold:
     wait: float
 
 
-async def put_in(house: House, folder: Path) -> tuple[list[str], list[str]]:
+async def put_in(house: House, paths: list[Path]) -> tuple[list[str], list[str]]:
     """Documents and their jobs."""
     documents, job_ids = [], []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in paths:
         document, job_id = await house.knowledge.upload(SCOPE, path.name, pieces(path))
         documents.append(document.id)
         if job_id is not None:
@@ -61,9 +61,9 @@ async def ask(house: House, job_ids: list[str], over: asyncio.Event) -> list[For
     return told
 
 
-async def run(folder: Path, data: Path) -> bool:
+async def run(paths: list[Path], data: Path) -> bool:
     async with opened(Settings(data=data)) as house:
-        documents, job_ids = await put_in(house, folder)
+        documents, job_ids = await put_in(house, paths)
         over = asyncio.Event()
         with Meter() as cost:
             begun = time.perf_counter()
@@ -108,7 +108,8 @@ def main() -> None:
             generate(folder, seed)
         for name, content in BROKEN.items():
             (Path(made) / name).write_bytes(content)
-        sys.exit(0 if asyncio.run(run(Path(made), Path(data))) else 1)
+        paths = sorted(path for path in Path(made).rglob("*") if path.is_file())
+        sys.exit(0 if asyncio.run(run(paths, Path(data))) else 1)
 
 
 if __name__ == "__main__":
