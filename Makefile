@@ -32,7 +32,7 @@ fmt: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed-dev ## every benchmark, each with its reference in the same run
-	@for name in jobs jobs_celery ledger limits login parsing embedding rendering retrieval quality ingest contacts importing moving start gateway postgres; do \
+	@for name in jobs jobs_celery ledger limits login parsing embedding retrieval quality ingest queued contacts campaign rendering importing moving health start gateway postgres; do \
 		echo; echo "== python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

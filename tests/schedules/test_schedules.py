@@ -56,7 +56,7 @@ class House:
         self.jobs.register(JobKind("work", self.work, shared=True))
         self.schedules = Schedules(database, Options(**options), emitter=self.ear, clock=clock)
         self.schedules.register(Action("work", "Work", self.begin, needs=("of",)))
-        self.schedules.register(Action("all", "For everybody", self.begin, operator=True))
+        self.schedules.register(Action("all", "For everybody", self.begin, permission="operator"))
 
     def begin(self, session: Session, scope: Scope, payload: dict[str, Any]) -> str:
         job_id = self.jobs.enqueue(session, scope, "work", payload)
@@ -319,7 +319,7 @@ async def test_what_is_refused_at_the_door(house: House, scope: Scope, database:
             await house.daily(scope, **given)
     with pytest.raises(Invalid, match="There are: work"):
         await house.schedules.create(scope, name="b", action="nothing", payload={}, every=60)
-    with pytest.raises(Denied, match="only operators"):
+    with pytest.raises(Denied, match="the permission `operator`"):
         await house.schedules.create(scope, name="b", action="all", payload={}, every=60)
     few = House(database, house.clock, most=1)
     with pytest.raises(Invalid, match="at most 1"):
@@ -327,15 +327,17 @@ async def test_what_is_refused_at_the_door(house: House, scope: Scope, database:
 
 
 async def test_what_concerns_everybody_is_for_operators(house: House, scope: Scope) -> None:
-    made = await house.schedules.create(scope, name="all", action="all", payload={}, every=60, operator=True)
-    assert [each.name for each in house.schedules.actions(operator=False)] == ["work"]
+    made = await house.schedules.create(
+        scope, name="all", action="all", payload={}, every=60, permissions=("operator",)
+    )
+    assert [each.name for each in house.schedules.actions(())] == ["work"]
     with pytest.raises(Denied):
         await house.schedules.change(scope, made.id, {"enabled": False})
     with pytest.raises(Denied):
         await house.schedules.run_now(scope, made.id)
     with pytest.raises(Denied):
         await house.schedules.remove(scope, made.id)
-    await house.schedules.remove(scope, made.id, operator=True)
+    await house.schedules.remove(scope, made.id, permissions=("operator",))
 
 
 async def test_nobody_sees_anothers(house: House, scope: Scope, other: Scope) -> None:
@@ -375,12 +377,12 @@ async def test_a_built_in_one_is_made_once_and_stays_as_the_operator_left_it(dat
     [schedule] = (await house.schedules.list(Scope()))[0]
     assert (schedule.every, schedule.built_in, schedule.enabled) == (3600, True, True)
     for refused in (
-        house.schedules.remove(Scope(), schedule.id, operator=True),
-        house.schedules.change(Scope(), schedule.id, {"name": "x"}, operator=True),
+        house.schedules.remove(Scope(), schedule.id, permissions=("operator",)),
+        house.schedules.change(Scope(), schedule.id, {"name": "x"}, permissions=("operator",)),
     ):
         with pytest.raises(Conflict, match="built in"):
             await refused
-    await house.schedules.change(Scope(), schedule.id, {"enabled": False, "cron": "@daily"}, operator=True)
+    await house.schedules.change(Scope(), schedule.id, {"enabled": False, "cron": "@daily"}, permissions=("operator",))
     await house.schedules.start()
     await house.schedules.close()
     [schedule] = (await house.schedules.list(Scope()))[0]

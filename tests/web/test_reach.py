@@ -136,6 +136,53 @@ async def test_a_key_made_for_asking_reads_no_jobs_of_documents(owner: Person) -
         assert (await owner.client.get(f"/api/jobs/{job_id}/events", headers=headers)).status_code == status
 
 
+async def test_a_key_for_campaigns_reaches_no_other_room_and_no_other_room_campaigns(owner: Person) -> None:
+    upload = (await owner.upload("quay.txt", b"The quay is seven metres deep."))["job_id"]
+    await owner.post("/api/contacts", {"key": "1", "name": "Bo", "lists": ["Clients"]})
+    template = (
+        await owner.post("/api/templates", {"name": "t", "body": "Dear {{contact.name}}", "mode": "fill"})
+    ).json()
+    made = await owner.post("/api/campaigns", {"list_id": "Clients", "template_id": template["id"]})
+    campaign = made.json()["id"]
+    started = (await owner.post(f"/api/campaigns/{campaign}/start")).json()["job_id"]
+    writing, sending = await key_of(owner, "documents:write"), await key_of(owner, "campaigns")
+    for job_id, headers, status, permission in (
+        (started, writing, 403, "campaigns"), (started, sending, 200, None),
+        (upload, sending, 403, "documents:write"), (upload, writing, 200, None),
+    ):  # fmt: skip
+        job = (await owner.client.get(f"/api/jobs/{job_id}", headers=headers)).json()
+        assert bool(job["payload"]) == (status == 200)
+        told = await owner.client.post(f"/api/jobs/{job_id}/cancel", headers=headers)
+        assert (told.status_code, told.json().get("permission")) == (status, permission)
+    said = (await owner.post("/api/chat", {"message": SECRET})).json()["conversation_id"]
+    contact = (await owner.get("/api/contacts")).json()["items"][0]["id"]
+    body = {"conversation_id": said}
+    refused = await owner.client.post(f"/api/contacts/{contact}/history", json=body, headers=sending)
+    assert (refused.status_code, refused.json()["permission"]) == (403, "chat")
+    both = await key_of(owner, "campaigns", "chat")
+    copied = await owner.client.post(f"/api/contacts/{contact}/history", json=body, headers=both)
+    assert SECRET in copied.text
+
+
+async def test_a_schedule_is_no_way_to_a_model_that_its_maker_may_not_use(owner: Person) -> None:
+    await owner.post("/api/contacts", {"key": "1", "name": "Bo", "lists": ["Clients"]})
+    template = (await owner.post("/api/templates", {"name": "t", "body": "Write to {{contact.name}}."})).json()
+    wanted = {"list_id": "Clients", "template_id": template["id"], "model": "quote"}
+    made = await owner.post("/api/campaigns", wanted)
+    body = {
+        "name": "later", "action": "campaign.start", "payload": {"campaign_id": made.json()["id"]}, "every": 3600,
+    }  # fmt: skip
+    refused = await owner.client.post("/api/schedules", json=body, headers=await key_of(owner, "sources"))
+    assert (refused.status_code, refused.json()["permission"]) == (403, "campaigns")
+    for models, status in ((["openai/*"], 403), (["quote"], 201)):
+        scopes = {"name": "k", "scopes": ["campaigns", "sources"], "models": models}
+        key = (await owner.post("/api/keys", scopes)).json()["secret"]
+        told = await owner.client.post("/api/schedules", json=body, headers={"authorization": f"Bearer {key}"})
+        assert told.status_code == status, told.text
+        if status == 403:
+            assert told.json()["code"] == "model_not_allowed"
+
+
 def test_what_a_key_needs_is_said_of_routes_open_to_anyone() -> None:
     assert {RULES[name] for name in KEYS} == {"anyone"}
 

@@ -261,9 +261,9 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         schedules = Schedules(database, settings.schedules, emitter=webhooks)
         schedules.register(Action(CHECK, "Look through the corpus", health.begin))
         schedules.register(
-            Action(CHECK_ALL, "Look through everybody's corpus", job_starter(jobs, CHECK_ALL), operator=True)
+            Action(CHECK_ALL, "Look through everybody's corpus", job_starter(jobs, CHECK_ALL), permission="operator")
         )
-        schedules.register(Action(TIDY, "Tidy the library", job_starter(jobs, TIDY), operator=True))
+        schedules.register(Action(TIDY, "Tidy the library", job_starter(jobs, TIDY), permission="operator"))
         schedules.build_in(BuiltIn("Corpus health", CHECK_ALL, HOUR))
 
         keeper = Keeper(database, blobs, jobs, index, Door(blobs, processes, settings.knowledge), limits)
@@ -271,7 +271,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         jobs.register(Runner(database, processes, outbound, keeper, settings.schedules, visitor).kind())
         sources = DocumentSources(database, blobs, jobs, keeper, outbound, settings.schedules, Scheduled(schedules))
         schedules.register(source_action(sources))
-        schedules.register(Action(REEMBED, "Make all vectors anew", generations.start_one, operator=True))
+        schedules.register(Action(REEMBED, "Make all vectors anew", generations.start_one, permission="operator"))
 
         campaigns = open_campaigns(
             database, jobs, models, library, prices, contacts, settings.campaigns, webhooks, outbound.check
@@ -285,6 +285,10 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
                 "Start a campaign",
                 lambda session, scope, payload: campaigns.campaigns.begin(session, scope, payload["campaign_id"])[1],
                 needs=("campaign_id",),
+                permission="campaigns",
+                check=lambda session, scope, payload: campaigns.campaigns.check_start(
+                    session, scope, payload["campaign_id"]
+                ),
             )
         )
 

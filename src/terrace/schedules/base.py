@@ -26,7 +26,7 @@ class Action:
     start: Callable[[Session, Scope, dict[str, Any]], str]
     needs: tuple[str, ...] = ()
     check: Callable[[Session, Scope, dict[str, Any]], None] | None = None
-    operator: bool = False  # it concerns all tenants: for operators alone
+    permission: str = ""  # what people need to schedule it, besides scheduling at all
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Schedules as doors use them: made, looked at, changed, run now."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -85,9 +85,9 @@ class Schedules:
 
     # -- what doors ask
 
-    def actions(self, *, operator: bool) -> Sequence[Action]:
-        """Those one may schedule, by name."""
-        return [each for _, each in sorted(self._actions.items()) if operator or not each.operator]
+    def actions(self, permissions: Collection[str]) -> Sequence[Action]:
+        """Those that people with these permissions may schedule, by name."""
+        return [each for _, each in sorted(self._actions.items()) if each.permission in ("", *permissions)]
 
     async def check(self, cron: str | None, every: int | None, timezone: str) -> Preview:
         """When such a schedule would run. Raises Invalid."""
@@ -104,15 +104,15 @@ class Schedules:
         every: int | None = None,
         timezone: str = "UTC",
         enabled: bool = True,
-        operator: bool = False,
+        permissions: Collection[str] = (),
     ) -> Schedule:
-        """`operator`: they may schedule what concerns all tenants. Raises Invalid, Denied, Conflict, and what the
-        action says of its payload."""
+        """`permissions` are those of whoever asks. Raises Invalid, Denied, Conflict, and what the action says of its
+        payload."""
         when = await asyncio.to_thread(timing, cron, every, timezone)
         name, at = _name(name), self._clock()
 
         def write(session: Session) -> Schedule:
-            self._check_action(session, scope, action, payload, operator)
+            self._check_action(session, scope, action, payload, permissions)
             store.check_name(session, scope, name)
             if store.count(session, scope) >= self._settings.most:
                 raise Invalid(f"There may be at most {self._settings.most} schedules.", code="too_many_schedules")
@@ -136,7 +136,7 @@ class Schedules:
         return await self._database.read(_get, scope, schedule_id)
 
     async def change(
-        self, scope: Scope, schedule_id: str, given: dict[str, Any], *, operator: bool = False
+        self, scope: Scope, schedule_id: str, given: dict[str, Any], *, permissions: Collection[str] = ()
     ) -> Schedule:
         """`given`: some of name, payload, cron, every, timezone, enabled. Jobs are of whoever changed it last.
 
@@ -145,10 +145,10 @@ class Schedules:
 
         def write(session: Session) -> Schedule:
             row = store.get(session, scope, schedule_id)
-            self._check_may(row, operator)
+            self._check_may(row, permissions)
             if row.built_in and not given.keys() <= {"enabled", *TIMES}:
                 raise Conflict("This schedule is built in: its times can be changed, and it can be paused.")
-            self._alter(session, scope, row, given, operator)
+            self._alter(session, scope, row, given, permissions)
             session.add(row)
             session.flush()
             after_commit(session, self._runner.wake)
@@ -156,24 +156,27 @@ class Schedules:
 
         return await self._database.write(write)
 
-    async def remove(self, scope: Scope, schedule_id: str, *, operator: bool = False) -> None:
+    async def remove(self, scope: Scope, schedule_id: str, *, permissions: Collection[str] = ()) -> None:
         """With its history; a job of it that runs goes on. Raises Missing, Denied, Conflict (it is built in)."""
 
         def write(session: Session) -> None:
             row = store.get(session, scope, schedule_id)
-            self._check_may(row, operator)
+            self._check_may(row, permissions)
             if row.built_in:
                 raise Conflict("This schedule is built in and would come back: pause it instead.", code="built_in")
             store.remove(session, scope, schedule_id)
 
         await self._database.write(write)
 
-    async def run_now(self, scope: Scope, schedule_id: str, *, operator: bool = False) -> Run:
+    async def run_now(self, scope: Scope, schedule_id: str, *, permissions: Collection[str] = ()) -> Run:
         """Besides its times; one that is paused too. Raises Conflict while a run goes on, and what the action says."""
 
         def write(session: Session) -> Run:
             row = store.get(session, scope, schedule_id)
-            self._check_may(row, operator)
+            self._check_may(row, permissions)
+            action = self._actions.get(row.action)
+            if action is not None and action.check is not None:
+                action.check(session, scope, row.payload)
             if (job := store.going(session, row)) is not None:
                 raise Conflict(f"It is running already: {job}.", code="running_already")
             at = self._clock()
@@ -195,13 +198,14 @@ class Schedules:
 
     # -- rules
 
-    def _check_action(self, session: Session, scope: Scope, name: str, payload: dict[str, Any], operator: bool) -> None:
+    def _check_action(
+        self, session: Session, scope: Scope, name: str, payload: dict[str, Any], permissions: Collection[str]
+    ) -> None:
         action = self._actions.get(name)
         if action is None:
-            known = ", ".join(each.name for each in self.actions(operator=operator))
+            known = ", ".join(each.name for each in self.actions(permissions))
             raise Invalid(f"There is no action {name[:100]!r}. There are: {known}.", code="unknown_action")
-        if action.operator and not operator:
-            raise Denied(f"{name} concerns all tenants: only operators schedule it.", code="not_permitted")
+        _check_permitted(action, permissions)
         texts = all(isinstance(value, str) and 0 < len(value) <= MAX_VALUE for value in payload.values())
         if set(payload) != set(action.needs) or not texts:
             wanted = ", ".join(action.needs)
@@ -214,19 +218,20 @@ class Schedules:
         if action.check is not None:
             action.check(session, scope, payload)
 
-    def _check_may(self, row: ScheduleRow, operator: bool) -> None:
-        action = self._actions.get(row.action)
-        if action is not None and action.operator and not operator:
-            raise Denied(f"{row.action} concerns all tenants: it is for operators.", code="not_permitted")
+    def _check_may(self, row: ScheduleRow, permissions: Collection[str]) -> None:
+        if (action := self._actions.get(row.action)) is not None:
+            _check_permitted(action, permissions)
 
-    def _alter(self, session: Session, scope: Scope, row: ScheduleRow, given: dict[str, Any], operator: bool) -> None:
+    def _alter(
+        self, session: Session, scope: Scope, row: ScheduleRow, given: dict[str, Any], permissions: Collection[str]
+    ) -> None:
         at = self._clock()
         if "name" in given:
             row.name = _name(given["name"])
             row.name_key = row.name.casefold()
             store.check_name(session, scope, row.name, row.id)
         if "payload" in given:
-            self._check_action(session, scope, row.action, given["payload"], operator)
+            self._check_action(session, scope, row.action, given["payload"], permissions)
             row.payload = given["payload"]
         if moved := bool(given.keys() & set(TIMES)):
             when = _changed(row, given)
@@ -251,6 +256,15 @@ class Schedules:
             row = _row(scope, name, built_in.action, {}, Timing(None, built_in.every, "UTC"), self._clock(), True)
             row.built_in = True
             session.add(row)
+
+
+def _check_permitted(action: Action, permissions: Collection[str]) -> None:
+    if action.permission not in ("", *permissions):
+        raise Denied(
+            f"To schedule {action.name} you need the permission `{action.permission}`.",
+            code="not_permitted",
+            permission=action.permission,
+        )
 
 
 def _preview(cron: str | None, every: int | None, timezone: str, at: float) -> Preview:

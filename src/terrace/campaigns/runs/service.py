@@ -32,6 +32,7 @@ from terrace.campaigns.templates.coverage import Coverage, People, examine
 from terrace.campaigns.templates.drafts import compile
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import FINAL, Job
+from terrace.models.walls import denied, permits
 from terrace.storage import Database
 from terrace.types import Scope, now
 
@@ -302,6 +303,12 @@ class Campaigns(Outbox):
         return self._feed.follow(scope, campaign_id, after)
 
     # -- within
+
+    def check_start(self, session: Session, scope: Scope, campaign_id: str) -> None:
+        """Whether the caller may have it started later, when nobody asks who they were. Raises Missing, Denied."""
+        row = store.find(session, scope, campaign_id)
+        if row.mode == "write" and not permits(scope, row.model):
+            raise denied(scope, row.model)
 
     async def _admitted(self, scope: Scope, campaign_id: str, instead: str | None = None) -> CampaignRow:
         """A campaign that others made is no way to a model that the caller may not use. Raises Missing, Denied."""

@@ -12,9 +12,9 @@ from terrace.campaigns.base import Contact, ContactList, Role, Turn
 from terrace.campaigns.contacts.files import FileImports, How, Upload
 from terrace.campaigns.contacts.intake import Examined
 from terrace.campaigns.contacts.service import ContactDetail
-from terrace.errors import Invalid
+from terrace.errors import Denied, Invalid
 from terrace.types import Scope
-from terrace.web.access import Who, resource
+from terrace.web.access import Me, Who, resource
 from terrace.web.api.documents import UPLOAD_BYTES
 from terrace.web.api.fields import Id
 from terrace.web.api.pages import Cursor, Limit, Page
@@ -169,10 +169,14 @@ async def delete_contact(house: House, who: Who, contact_id: str) -> None:
 
 
 @router.post("/contacts/{contact_id}/history")
-async def add_history(house: House, who: Who, contact_id: str, body: History) -> ContactDetail:
+async def add_history(house: House, me: Me, contact_id: str, body: History) -> ContactDetail:
     """What was said elsewhere, or a copy of one of your conversations. Sent twice it is kept once."""
+    if body.conversation_id is not None and "chat" not in me.permissions:
+        raise Denied(
+            "Copying a conversation needs the permission `chat`, too.", code="not_permitted", permission="chat"
+        )
     turns = [Turn(each.role, each.text, each.at) for each in body.turns]
-    return await house.contacts.add_history(who, contact_id, turns, conversation_id=body.conversation_id)
+    return await house.contacts.add_history(me.scope, contact_id, turns, conversation_id=body.conversation_id)
 
 
 @router.get("/contact-lists")

@@ -19,6 +19,9 @@ from terrace.web.api.watching import while_admitted
 from terrace.web.services import House, Services
 from terrace.web.stream import frame, job_stream, mapped, position, respond
 
+ROOMS: dict[str, Permission] = {"analysis": "analyses", "campaign": "campaigns"}
+"""What lets people begin the jobs whose kind begins so."""
+
 router = resource(prefix="/jobs", tags=["jobs"])
 short = resource(prefix="/jobs")
 
@@ -129,13 +132,14 @@ def sees_all(me: Caller) -> bool:
 
 
 def may_read(house: Services, me: Caller, job: Job) -> bool:
-    """What a job was given and what it says: who may do with documents where its kind is shared, else whom it belongs
-    to (and their keys that may `chat`). Whoever sits at this machine reads everything anyway."""
+    """What a job was given and what it says: who may do with what it is about where its kind is shared, else whom it
+    belongs to (and their keys that may begin such). Whoever sits at this machine reads everything anyway."""
     kind = kind_of(house, job)
     if me.via in ("local", "terminal"):
         return True
     if kind.shared:
-        return bool(me.permissions & FAMILIES["documents"])
+        permission = needed(kind)
+        return bool(me.permissions & FAMILIES.get(permission.partition(":")[0], {permission}))
     return job.user == me.scope.user and (me.via != "key" or needed(kind) in me.permissions)
 
 
@@ -175,7 +179,8 @@ def kind_of(house: Services, job: Job) -> JobKind:
 
 
 def needed(kind: JobKind) -> Permission:
-    """What lets people begin such jobs: public ones by POST /api/jobs, shared ones by uploading, others by asking."""
+    """What lets people begin such jobs: public ones by POST /api/jobs, those of a room in that room, other shared ones
+    by uploading, and all others by asking."""
     if kind.public:
         return "operator"
-    return "documents:write" if kind.shared else "chat"
+    return ROOMS.get(kind.name.partition(".")[0]) or ("documents:write" if kind.shared else "chat")

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from terrace.accounts.base import Caller
 from terrace.schedules.base import Run, Schedule
 from terrace.schedules.service import Preview
 from terrace.web.access import Me, Who, resource
@@ -69,7 +68,7 @@ async def list_schedules(house: House, who: Who, limit: Limit = 50, cursor: Curs
 
 @router.post("", status_code=201)
 async def create_schedule(house: House, me: Me, body: NewSchedule) -> Schedule:
-    return await house.schedules.create(me.scope, **dict(body), operator=runs_it_all(me))
+    return await house.schedules.create(me.scope, **dict(body), permissions=me.permissions)
 
 
 @router.post("/check")
@@ -81,7 +80,7 @@ async def check_times(house: House, body: Times) -> Preview:
 @router.get("/actions")
 async def list_actions(house: House, me: Me) -> Page[ActionShown]:
     """What may be scheduled."""
-    actions = house.schedules.actions(operator=runs_it_all(me))
+    actions = house.schedules.actions(me.permissions)
     return Page(items=[ActionShown(name=each.name, title=each.title, needs=each.needs) for each in actions])
 
 
@@ -94,19 +93,19 @@ async def get_schedule(house: House, who: Who, schedule_id: str) -> Schedule:
 async def change_schedule(house: House, me: Me, schedule_id: str, body: ScheduleChange) -> Schedule:
     """Its jobs are then of whoever changed it. Switched on again, it makes nothing up."""
     given: dict[str, Any] = body.model_dump(exclude_none=True)
-    return await house.schedules.change(me.scope, schedule_id, given, operator=runs_it_all(me))
+    return await house.schedules.change(me.scope, schedule_id, given, permissions=me.permissions)
 
 
 @router.delete("/{schedule_id}", status_code=204)
 async def remove_schedule(house: House, me: Me, schedule_id: str) -> None:
     """With its history. A run under way goes on."""
-    await house.schedules.remove(me.scope, schedule_id, operator=runs_it_all(me))
+    await house.schedules.remove(me.scope, schedule_id, permissions=me.permissions)
 
 
 @router.post("/{schedule_id}/run", status_code=202)
 async def run_schedule(house: House, me: Me, schedule_id: str) -> Run:
     """Now, besides its times."""
-    return await house.schedules.run_now(me.scope, schedule_id, operator=runs_it_all(me))
+    return await house.schedules.run_now(me.scope, schedule_id, permissions=me.permissions)
 
 
 @router.get("/{schedule_id}/runs")
@@ -114,8 +113,3 @@ async def list_runs(house: House, who: Who, schedule_id: str, limit: Limit = 50,
     """Newest first."""
     items, following = await house.schedules.runs(who, schedule_id, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
-
-
-def runs_it_all(me: Caller) -> bool:
-    """Whether they may schedule what concerns all tenants."""
-    return "operator" in me.permissions
