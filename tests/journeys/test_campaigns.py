@@ -266,3 +266,23 @@ def test_every_view_of_campaigns_is_accessible_and_fits(
     page.locator(".wizardsteps button", has_text="Contacts").click()
     expect(page.get_by_role("radio", name=re.compile("guests"))).to_be_checked()
     accessible_and_fitting(page, "the contacts")
+
+
+def test_a_contact_is_corrected(office: Server, campaigns: tuple[str, str], visit: Visit) -> None:
+    page = visit(f"{office.url}/contacts")
+    people = page.get_by_role("list", name="Contacts")
+    people.get_by_role("button").first.click()
+    person = page.get_by_role("dialog")
+    expect(person.get_by_text("town")).to_be_visible()
+    person.get_by_role("button", name="Edit").click()
+    dialog = page.get_by_role("dialog", name=re.compile("^Edit"))
+    dialog.get_by_label("Name").fill("Wilhelmina")
+    dialog.get_by_label("Details").fill("town: Ghent\nshoes")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_text("“shoes” is not name: value.")).to_be_visible()
+    accessible_and_fitting(page, "a contact being edited")
+    dialog.get_by_label("Details").fill("town: Ghent\nshoes: 42")
+    dialog.get_by_role("button", name="Save").click()
+    line = people.get_by_role("listitem").filter(has_text="Wilhelmina")
+    expect(line).to_contain_text("town: Ghent")
+    expect(line).to_contain_text("shoes: 42")

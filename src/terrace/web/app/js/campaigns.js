@@ -51,6 +51,7 @@ export const contacts = {
   list: (params, signal) => get("/api/contacts", params, signal),
   get: (key, signal) => get(`/api/contacts/${id(key)}`, null, signal),
   create: (body) => post("/api/contacts", body),
+  change: (key, body) => patch(`/api/contacts/${id(key)}`, body),
   remove: (key) => remove(`/api/contacts/${id(key)}`),
   fields: (list, signal) => get("/api/contacts/fields", { list }, signal),
   lists: (signal) => get("/api/contact-lists", null, signal),

@@ -207,6 +207,20 @@ class People {
       acts,
       h(
         "button",
+        {
+          type: "button",
+          class: "button",
+          onclick: () =>
+            edit(detail, async () => {
+              dialog.close();
+              await this.show();
+            }),
+        },
+        icon("edit"),
+        "Edit",
+      ),
+      h(
+        "button",
         { type: "button", class: "button quietdanger", onclick: () => this.#remove(contact, dialog) },
         icon("trash"),
         "Delete this contact",
@@ -306,3 +320,58 @@ class People {
     wanted.examine();
   }
 }
+
+// What is known of a contact, changed: `done` is called once that is kept. What stays as it is shown is not sent.
+function edit(contact, done) {
+  const shown = Object.fromEntries(
+    Object.entries(contact.fields)
+      .filter(([name]) => !name.includes(":"))
+      .map(([name, value]) => [name, value.replaceAll(/\s+/g, " ")]),
+  );
+  const details = field({
+    label: "Details",
+    name: "details",
+    required: false,
+    hint: "One on each line, as name: value. What a line is taken away of is forgotten.",
+    control: h("textarea", { class: "field", rows: 6, spellcheck: "false" }),
+    value: Object.entries(shown)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join("\n"),
+    check: (text) => {
+      const odd = linesOf(text).find((line) => !/^[^:]+:\s*\S/.test(line));
+      return odd ? `“${odd.slice(0, 60)}” is not name: value.` : "";
+    },
+  });
+  const dialog = modal(
+    `Edit ${called(contact)}`,
+    form({
+      parts: [
+        field({ label: "Name", name: "name", required: false, maxlength: 300, value: contact.name }),
+        field({ label: "Email", name: "email", type: "email", required: false, maxlength: 320, value: contact.email }),
+        details,
+      ],
+      action: "Save",
+      cancel: () => dialog.close(),
+      at: { contact_exists: "email", email_taken: "email" },
+      submit: async ({ name, email, details: text }) => {
+        const wanted = fieldsOf(text);
+        const names = Object.keys({ ...shown, ...wanted }).filter((each) => shown[each] !== wanted[each]);
+        const fields = Object.fromEntries(names.map((each) => [each, wanted[each] ?? ""]));
+        await contacts.change(contact.id, { name, email, fields });
+        dialog.close();
+        toast("Contact changed");
+        await attempt(done);
+      },
+    }),
+  );
+}
+
+const linesOf = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+
+const fieldsOf = (text) =>
+  Object.fromEntries(
+    linesOf(text).map((line) => {
+      const at = line.indexOf(":");
+      return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+    }),
+  );
