@@ -228,3 +228,20 @@ async def test_openai_itself_is_told_the_limit_by_its_new_name() -> None:
         await collect(provider, ChatRequest("gpt", [], {"max_tokens": 5}))
     assert b'"max_completion_tokens":5' in recorder.sent
     assert b'"max_tokens"' not in recorder.sent
+
+
+async def test_text_that_came_together_is_one_delta_and_comes_before_a_failure(
+    upstream: Upstream, provider: Provider
+) -> None:
+    words = b"".join(WIRE.text(word) for word in ("one ", "two ", "three"))
+    thought = WIRE.chunk({"reasoning_content": "hm"})
+    end = WIRE.chunk({}, "stop")
+    upstream.on(WIRE.chat, WIRE.reply([words + thought + WIRE.text("!") + end]))
+    deltas = await collect(provider)
+    assert deltas[:3] == [TextDelta("one two three", 3), ReasoningDelta("hm"), TextDelta("!")]
+    failing = sse({"error": {"message": "overloaded"}})
+    upstream.on(WIRE.chat, WIRE.reply([words + failing]))
+    async with aclosing(provider.stream(HELLO)) as stream:
+        assert await anext(stream) == TextDelta("one two three", 3)
+        with pytest.raises(Unavailable, match="overloaded"):
+            await anext(stream)

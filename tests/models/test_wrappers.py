@@ -182,6 +182,32 @@ async def test_a_slow_reader_is_not_the_upstreams_fault() -> None:
     assert isinstance(seen[-1], Finish)
 
 
+async def test_a_silence_is_noticed_after_a_slow_reader_and_before_others_cancel() -> None:
+    slow = Timeouts(Fake(scripts=[["a", "b", 5.0, "late"]]), 9, 0.05, 9).stream(HELLO)
+    assert await anext(slow) == TextDelta("a")
+    await asyncio.sleep(0.12)  # longer than the silence allowed
+    assert await anext(slow) == TextDelta("b")
+    with pytest.raises(Unavailable) as caught:
+        await anext(slow)
+    assert caught.value.code == "upstream_stalled"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_who_cancels_is_not_told_of_a_timeout() -> None:
+    fake = Fake(scripts=[["a", 5.0]])
+    task = asyncio.create_task(collect(Timeouts(fake, 9, 0.2, 9)))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert fake.running == 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await collect(Timeouts(Fake(scripts=[[5.0]]), 9, 9, 9))
+
+
 # Bounded
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import multiprocessing
 import sqlite3
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from terrace.errors import Invalid, Unavailable
-from terrace.storage import SQLiteDatabase, after_commit
+from terrace.storage import SQLiteDatabase, after_commit, in_bulk
 
 PUT = text("INSERT INTO notes VALUES (:id, :body)")
 
@@ -53,6 +55,36 @@ async def test_a_failing_work_takes_only_itself_back(notes: SQLiteDatabase) -> N
     results = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(each) for each in results] == [int, Invalid, int, IntegrityError, int, Invalid, int]
     assert await notes.read(ids) == [0, 2, 4, 6]
+
+
+async def test_works_in_bulk_give_way_one_at_a_time(notes: SQLiteDatabase) -> None:
+    held, done = threading.Event(), []
+
+    def hold(session: Session) -> None:
+        held.wait(5)
+
+    def note(session: Session, name: str) -> None:
+        done.append(name)
+
+    bulk = in_bulk(partial(note))
+    waiting = [asyncio.ensure_future(notes.write(hold))]
+    waiting += [asyncio.ensure_future(notes.write(bulk, f"bulk {number}")) for number in range(3)]
+    waiting += [asyncio.ensure_future(notes.write(note, f"asked {number}")) for number in range(2)]
+    await asyncio.sleep(0)
+    held.set()
+    await waiting[1]
+    await asyncio.gather(*waiting, notes.write(note, "asked later"))
+    assert done[:3] == ["asked 0", "asked 1", "bulk 0"]
+    assert sorted(done) == ["asked 0", "asked 1", "asked later", "bulk 0", "bulk 1", "bulk 2"]
+
+
+async def test_bulk_that_waits_is_written_before_the_end(tmp_path: Path) -> None:
+    database = SQLiteDatabase(tmp_path / "notes.db", durability="normal")
+    await database.write(lambda session: session.execute(text("CREATE TABLE notes (id INTEGER, body TEXT)")))
+    writes = [asyncio.ensure_future(database.write(in_bulk(partial(put)), number)) for number in range(5)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert await asyncio.gather(*writes) == list(range(5))
 
 
 async def test_a_number_too_large_to_keep_is_told(notes: SQLiteDatabase) -> None:

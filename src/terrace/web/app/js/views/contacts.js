@@ -332,7 +332,7 @@ function edit(contact, done) {
     label: "Details",
     name: "details",
     required: false,
-    hint: "One on each line, as name: value. What a line is taken away of is forgotten.",
+    hint: "One on each line, as name: value. A line you take away is forgotten.",
     control: h("textarea", { class: "field", rows: 6, spellcheck: "false" }),
     value: Object.entries(shown)
       .map(([name, value]) => `${name}: ${value}`)
