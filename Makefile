@@ -8,7 +8,7 @@ TARGET ?= terrace
 # What the images hold, in the versions that are tested.
 IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
 
-.PHONY: airflow image nginx run test test-page test-faults lint fmt bench docs lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
+.PHONY: airflow image nginx run test test-page test-faults lint fmt bench docs schema lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
@@ -46,6 +46,9 @@ deploy/airflow/.venv/installed: .venv/uv deploy/airflow/requirements.lock deploy
 	@$(UV) install -q --python deploy/airflow/.venv/bin/python --compile-bytecode --require-hashes -r deploy/airflow/requirements.lock
 	@$(UV) install -q --python deploy/airflow/.venv/bin/python --no-deps -e deploy/airflow
 	@touch $@
+
+schema: .venv/installed ## write down what the migrations make, after one was added
+	$(BIN)/python -c "from terrace.storage.snapshot import write; write()"
 
 docs: .venv/installed-dev ## check that the docs name what there is
 	$(BIN)/pytest -q tests/test_docs.py

@@ -12,7 +12,7 @@ from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Internal, Invalid
 from terrace.settings import Settings
-from terrace.storage import Database, SQLiteDatabase, migrate, open_database
+from terrace.storage import Database, SQLiteDatabase, migrate, open_database, snapshot
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.storage.postgresql.engine import engine_for
 from terrace.storage.postgresql.migrating import migrate_once
@@ -59,6 +59,18 @@ async def test_up_down_and_up_again(bare: Database) -> None:
     assert await bare.read(lambda session: tables(session.connection())) == set()
     await bare.write(migrate_once)
     assert await bare.read(lambda session: tables(session.connection())) == whole
+
+
+async def test_the_schema_that_is_written_down_is_what_the_migrations_make(
+    empty: SQLiteDatabase, tmp_path: Path
+) -> None:
+    copied = SQLiteDatabase(tmp_path / "copied.db", durability="normal")
+    await empty.write(migrate_once, migrate.head())
+    await copied.write(migrate_once)
+    written = await empty.read(lambda session: snapshot.written(session.connection()))
+    assert written == snapshot.FILE.read_text(), "`make schema` writes it anew"
+    assert await copied.read(lambda session: snapshot.written(session.connection())) == written
+    await copied.close()
 
 
 COLUMNS = """SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns

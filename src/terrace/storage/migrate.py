@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect
 
 from terrace.errors import Conflict, Internal
+from terrace.storage import snapshot
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 UNFINISHED = "moving"  # what the schema of a database calls itself while rows are being moved into it
@@ -41,6 +42,9 @@ def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGR
             "Install the newer version again, or restore the backup made before the upgrade.",
             code="schema_too_new",
         )
+    if target == "head" and _may_copy(connection, newest):
+        snapshot.make(connection)
+        return
     from alembic import command
     from alembic.config import Config
 
@@ -60,3 +64,10 @@ def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGR
         from terrace.storage.postgresql import security
 
         security.secure(connection)
+
+
+def _may_copy(connection: Connection, newest: str) -> bool:
+    """Whether the database is an empty one of SQLite, and the schema written down is this version's."""
+    if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
+        return False
+    return snapshot.revision() == newest
