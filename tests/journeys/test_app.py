@@ -369,6 +369,22 @@ def test_a_refused_answer_says_why_and_is_tried_again(slow: Server, tortoise: To
     expect(again).to_have_count(0)
 
 
+def test_what_was_asked_before_is_answered_as_then_where_one_wants_it(library: Server, visit: Visit) -> None:
+    page = visit(library.url)
+    page.get_by_role("button", name="Choose collections, tags and more").click()
+    page.get_by_role("checkbox", name="Take the answer of then").check()
+    accessible_and_fitting(page, "the options")
+    page.keyboard.press("Escape")
+    for again in (False, True):
+        ask(page, "In which order do the terraces receive water?")
+        expect(answer(page).get_by_role("button", name="Answer again")).to_be_visible()
+        expect(answer(page).get_by_text("answered just now")).to_have_count(int(again))
+        if not again:
+            page.get_by_role("link", name="New chat").click()
+    page.reload()
+    expect(answer(page).get_by_text("answered just now")).to_be_visible()
+
+
 def test_a_collection_is_made_filled_and_deleted(library: Server, visit: Visit, handbook: Path) -> None:
     note = handbook.with_name("note.md")
     note.write_text("# A note\n\nThe lower gate sticks when it rains.\n")

@@ -8,7 +8,7 @@ import { pickFiles } from "./drop.js";
 import { icon } from "./icons.js";
 import { popup } from "./menu.js";
 
-// `send(text, options)` gets `{model, use_rag, collections, tags}`; returns false when it was not taken.
+// `send(text, options)` gets `{model, use_rag, collections, tags, cache}`; returns false when it was not taken.
 export function composer({ send, stop, signal }) {
   const filters = { collections: [], tags: [] };
   let busy = false;
@@ -39,8 +39,8 @@ export function composer({ send, stop, signal }) {
     {
       type: "button",
       class: "iconbutton",
-      "aria-label": "Choose collections and tags",
-      title: "Choose collections and tags",
+      "aria-label": "Choose collections, tags and more",
+      title: "Choose collections, tags and more",
       "aria-haspopup": "dialog",
       "aria-expanded": "false",
       onclick: pick,
@@ -122,13 +122,14 @@ export function composer({ send, stop, signal }) {
       use_rag: use.checked ? undefined : false,
       collections: [...filters.collections],
       tags: [...filters.tags],
+      cache: remember.get("cache", false) || undefined,
     };
   }
 
   async function pick() {
     const box = h(
       "div",
-      { class: "menu", role: "dialog", "aria-label": "Collections and tags" },
+      { class: "menu", role: "dialog", "aria-label": "Collections, tags and more" },
       h("p", { class: "small faint" }, "Loading…"),
     );
     popup(filter, box);
@@ -171,7 +172,28 @@ export function composer({ send, stop, signal }) {
           items(tags).map((each) => each.name ?? each),
         ),
       );
-      if (!box.childElementCount) fill(box, h("p", { class: "small faint" }, "There are no collections or tags yet."));
+      box.append(
+        h(
+          "fieldset",
+          null,
+          h("legend", null, "Asked before"),
+          h(
+            "label",
+            { class: "check" },
+            h("input", {
+              type: "checkbox",
+              checked: remember.get("cache", false),
+              onchange: (event) => remember.set("cache", event.target.checked),
+            }),
+            h(
+              "span",
+              null,
+              "Take the answer of then",
+              h("span", { class: "small faint" }, "At once and for nothing, while its documents are as they were"),
+            ),
+          ),
+        ),
+      );
       box.querySelector("input")?.focus();
     } catch (error) {
       fill(box, h("p", { class: "small" }, error.message));

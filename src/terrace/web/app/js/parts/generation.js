@@ -133,6 +133,7 @@ export async function watch(message, view, { signal, sources }) {
           break;
         case "answer":
           Object.assign(message, { content: data.content, html: data.html, sources: data.sources, usage: data.usage });
+          message.cached_at = data.cached_at;
           speech.end(view.render(data.html));
           break;
         case "error":

@@ -1,7 +1,7 @@
 // One message: what a person wrote, or an answer with its tools.
 
 import { ICON, fill, h, rendered, outer } from "../dom.js";
-import { plural } from "../format.js";
+import { ago, plural } from "../format.js";
 import { icon } from "./icons.js";
 import { limitNotice } from "./limitwords.js";
 import { copy } from "./toast.js";
@@ -168,7 +168,8 @@ export function answerMessage(message, place, act) {
     rendered(prose, message.html ?? "");
     dress(prose);
     name.textContent = message.model ?? "Terrace";
-    note.textContent = message.state === "stopped" ? "stopped" : "";
+    note.textContent = message.state === "stopped" ? "stopped" : message.cached_at ? `answered ${ago(message.cached_at)}` : "";
+    note.title = message.cached_at ? "The same was asked before: this is the answer of then, and cost nothing." : "";
     const sources = message.sources ?? [];
     fill(
       after,
