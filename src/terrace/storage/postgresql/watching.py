@@ -104,13 +104,15 @@ class Watch:
         driver.execute(f"LISTEN {CHANNEL}")
         self._ready()
         told = heard = time.monotonic()
+        spoke = False
         while self._dirty or not self._closing.is_set():
             dirty = self._dirty
             wait = told + TELL_SECONDS - time.monotonic() if dirty else KNOCK_SECONDS
-            self._bell.wait(0 if self._closing.is_set() else wait, other=driver.fileno(), deaf=dirty)
+            # What came while we spoke lies in the driver already, where no wait would see it.
+            self._bell.wait(0 if spoke or self._closing.is_set() else wait, other=driver.fileno(), deaf=dirty)
             if any(word.payload != self._name for word in list(driver.notifies(timeout=0))):
                 self._wake()
-            moment = time.monotonic()
+            moment, spoke = time.monotonic(), True
             if self._dirty and (self._closing.is_set() or moment >= told + TELL_SECONDS):
                 self._dirty = False
                 driver.execute(f"NOTIFY {CHANNEL}, '{self._name}'")
@@ -118,6 +120,8 @@ class Watch:
             elif moment >= heard + KNOCK_SECONDS:
                 driver.execute("SELECT 1")
                 heard = moment
+            else:
+                spoke = False
 
     def _look(self, driver: Any) -> None:
         self._ready()
