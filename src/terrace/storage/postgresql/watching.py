@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from terrace.storage.postgresql.doubting import Doubt
 from terrace.storage.postgresql.engine import engine_for
 from terrace.storage.works import call_soon
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 CHANNEL = "terrace"
 TELL_SECONDS = 0.01  # at most one word in this time
 LOOK_SECONDS = 0.25  # how often to look where we cannot listen
-KNOCK_SECONDS = 15.0  # how often a silent connection is asked whether it is still there
+KNOCK_SECONDS = 5.0  # how often a silent connection is asked whether it is still there
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # between attempts to connect
 SEEN = "SELECT pg_current_snapshot()::text"  # changes whenever a transaction that writes begins or ends
 
@@ -30,8 +31,9 @@ SEEN = "SELECT pg_current_snapshot()::text"  # changes whenever a transaction th
 class Watch:
     """Its thread and its connection come with the first who watches or writes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, doubt: Doubt) -> None:
         self._engine = engine_for(url)
+        self._doubt = doubt
         self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
         self._name = secrets.token_hex(8)
         self._lock = threading.Lock()
@@ -81,7 +83,7 @@ class Watch:
             try:
                 with self._connected() as driver:
                     # A pooler tells another number than the process that really serves us has.
-                    pid = driver.execute("SELECT pg_backend_pid()").fetchone()[0]
+                    pid = self._say(driver, "SELECT pg_backend_pid()").fetchone()[0]
                     if pid == driver.info.backend_pid:
                         self._listen(driver)
                     else:
@@ -101,7 +103,7 @@ class Watch:
                 connection.invalidate()
 
     def _listen(self, driver: Any) -> None:
-        driver.execute(f"LISTEN {CHANNEL}")
+        self._say(driver, f"LISTEN {CHANNEL}")
         self._ready()
         told = heard = time.monotonic()
         spoke = False
@@ -115,10 +117,10 @@ class Watch:
             moment, spoke = time.monotonic(), True
             if self._dirty and (self._closing.is_set() or moment >= told + TELL_SECONDS):
                 self._dirty = False
-                driver.execute(f"NOTIFY {CHANNEL}, '{self._name}'")
+                self._say(driver, f"NOTIFY {CHANNEL}, '{self._name}'")
                 told = heard = moment
             elif moment >= heard + KNOCK_SECONDS:
-                driver.execute("SELECT 1")
+                self._say(driver, "SELECT 1")
                 heard = moment
             else:
                 spoke = False
@@ -128,11 +130,15 @@ class Watch:
         seen: str | None = None
         while not self._closing.is_set():
             self._dirty = False  # the others look too
-            found = driver.execute(SEEN).fetchone()[0]
+            found = self._say(driver, SEEN).fetchone()[0]
             if seen is not None and found != seen:
                 self._wake()
             seen = found
             self._bell.wait(LOOK_SECONDS, until=self._closing)
+
+    def _say(self, driver: Any, statement: str) -> Any:
+        with self._doubt.waiting(driver, briefly=True):
+            return driver.execute(statement)
 
     def _ready(self) -> None:
         """From now on nothing escapes us; what was written before may have."""
