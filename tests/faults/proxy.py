@@ -35,6 +35,7 @@ class Proxy:
         self._state: Literal["whole", "reset", "silent"] = "whole"
         self._lines: list[Line] = []
         self._held: list[asyncio.StreamWriter] = []
+        self._meetings: set[asyncio.Task[None]] = set()
 
     def through(self, url: str) -> str:
         return url.replace(f":{self._target}/", f":{self.port}/")
@@ -57,20 +58,26 @@ class Proxy:
         """For new connections. Those that were lost in silence stay lost, as behind a firewall that forgot them."""
         self._state = "whole"
 
-    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._state == "silent":
             self._held.append(writer)  # let in, and never answered
         elif self._state == "reset":
             _reset(writer)
         else:
-            there, to_there = await asyncio.open_connection("127.0.0.1", self._target)
-            line = Line((writer, to_there))
-            self._lines.append(line)
-            await asyncio.gather(line.carry(reader, to_there), line.carry(there, writer))
+            meeting = asyncio.create_task(self._carry(reader, writer))
+            self._meetings.add(meeting)
+            meeting.add_done_callback(self._meetings.discard)
 
-    def close(self) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to_there = await asyncio.open_connection("127.0.0.1", self._target)
+        line = Line((writer, to_there))
+        self._lines.append(line)
+        await asyncio.gather(line.carry(reader, to_there), line.carry(there, writer))
+
+    async def close(self) -> None:
         for end in (*self._held, *(end for line in self._lines for end in line.ends)):
             end.transport.abort()
+        await asyncio.gather(*self._meetings)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -87,5 +94,4 @@ async def proxy(port: int) -> AsyncIterator[Proxy]:
     made.port = server.sockets[0].getsockname()[1]
     async with server:
         yield made
-        server.close()
-        made.close()
+        await made.close()

@@ -56,7 +56,8 @@ class PostgreSQLDatabase:
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="db")
         self._refused = 0.0  # when the last attempt to connect failed; 0 when it did not
         self._knocking = threading.Lock()  # held by the one who tries whether it is back
-        self._doubt = Doubt(self._engine, self._is_away)
+        self._distrusted = 0.0  # connections older than this are not used again
+        self._doubt = Doubt(self._engine, self._distrust)
         self._watch = Watch(listen_url or url, self._doubt)
         self._role: str | None = None  # what to begin with where the wall would not hold us; None: not known yet
         self._closed = False
@@ -170,7 +171,9 @@ class PostgreSQLDatabase:
         """This thread's own connection. While the database is away one thread knocks, the others are told."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None and not connection.closed:
-            return connection
+            if self._local.since > self._distrusted:
+                return connection
+            self._drop(connection)
         refused = self._refused
         if refused and (time.monotonic() < refused + AWAY_SECONDS or not self._knocking.acquire(blocking=False)):
             raise errors.unreachable()
@@ -179,17 +182,20 @@ class PostgreSQLDatabase:
             self._refused = 0.0
         except Exception as error:
             if errors.is_away(error):
-                self._is_away()
+                self._refused = time.monotonic()
             raise
         finally:
             if refused:
                 self._knocking.release()
-        self._local.connection = connection
+        self._local.connection, self._local.since = connection, time.monotonic()
         self._open.add(connection)
         return connection
 
-    def _is_away(self) -> None:
-        self._refused = time.monotonic()
+    def _distrust(self, away: bool) -> None:
+        """A connection fell silent: whoever has another of those days would only wait by it too."""
+        self._distrusted = time.monotonic()
+        if away:
+            self._refused = self._distrusted
 
     def _become(self, driver: Any) -> str:
         """Whom to become before anything is done. The migration that makes the role may yet have to run."""

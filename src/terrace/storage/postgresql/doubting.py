@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,9 +45,9 @@ class Waiting:
 class Doubt:
     """Its thread comes with the first who waits."""
 
-    def __init__(self, engine: Engine, away: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, tell: Callable[[bool], None]) -> None:
         self._engine = engine
-        self._away = away  # called when the server could not be asked
+        self._tell = tell  # called before any is cut: whether the server could not even be asked
         self._waiting: dict[Any, Waiting] = {}  # by driver
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -81,20 +81,23 @@ class Doubt:
     def _run(self) -> None:
         doubted: Sequence[Waiting] = ()
         while not self._closing.wait(LOOK_SECONDS):
-            before = time.monotonic() - SILENT_SECONDS
-            silent = [each for each in list(self._waiting.values()) if each.since < before]
+            asked = time.monotonic()
+            silent = self._since(asked - SILENT_SECONDS)
             if not silent:
                 continue
             try:
                 dead = self._without(silent)
             except DBAPIError as error:
                 log.warning("the database is silent, and cannot be asked why: %s", type(error).__name__)
-                self._away()
-                self._cut(silent)
+                self._cut(self._since(asked), away=True)
             else:
                 # Seen twice: we may all have been stopped, and the answers lie there to be read.
-                self._cut(each for each in dead if each in doubted)
+                self._cut([each for each in dead if each in doubted], away=False)
                 doubted = dead
+
+    def _since(self, moment: float) -> list[Waiting]:
+        """Those that wait since then, or for longer."""
+        return [each for each in list(self._waiting.values()) if each.since <= moment]
 
     def _without(self, silent: Sequence[Waiting]) -> list[Waiting]:
         """Those that the server does not work for."""
@@ -111,7 +114,9 @@ class Doubt:
             pooled = own != driver.info.backend_pid  # a pooler makes up numbers: what is no moment may still go on
         return [each for each, pid in pids.items() if each.briefly or not (pooled or pid in lively)]
 
-    def _cut(self, dead: Iterable[Waiting]) -> None:
+    def _cut(self, dead: Sequence[Waiting], *, away: bool) -> None:
+        if dead:
+            self._tell(away)
         with self._lock:
             for each in dead:
                 if self._waiting.get(each.driver) is each:
