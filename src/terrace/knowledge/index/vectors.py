@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from heapq import nsmallest
 from typing import Any
 
 from sqlmodel import Session
@@ -78,20 +79,37 @@ def cosines(session: Session, scope: Scope, model: str, query: Any, column: str,
 
     Rows of another width than the query's are passed over: a provider may have changed what a name means.
     """
-    import numpy as np
-
-    from terrace.knowledge.index.bits import dots
-
     rows = session.connection().exec_driver_sql(
         "SELECT number, vector FROM chunk_vectors "
         f"WHERE tenant_id = ? AND model = ? AND {column} IN (SELECT value FROM json_each(?)) AND length(vector) = ?",
         (scope.tenant, model, json.dumps(values), 2 * len(query)),
     ).all()  # fmt: skip
+    return _cosines(rows, query)
+
+
+def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> dict[int, float]:
+    """Exact cosines by chunk number of the `count` nearest: every vector is read."""
+    rows = session.connection().exec_driver_sql(
+        "SELECT number, vector FROM chunk_vectors WHERE tenant_id = ? AND model = ? AND length(vector) = ?",
+        (scope.tenant, model, 2 * len(query)),
+    )
+    best: dict[int, float] = {}
+    while piece := rows.fetchmany(PIECE):
+        best |= _cosines(piece, query)
+        best = dict(nsmallest(count, best.items(), key=lambda each: (-each[1], each[0])))
+    return best
+
+
+def _cosines(rows: Sequence[Any], query: Any) -> dict[int, float]:
+    """Of (number, vector) each."""
+    import numpy as np
+
+    from terrace.knowledge.index.bits import dots
+
     if not rows:
         return {}
-    matrix = np.frombuffer(b"".join(vector for _, vector in rows), "<f2").reshape(len(rows), -1).astype(np.float32)
-    scores = dots(matrix, query)
-    return {number: float(score) for (number, _), score in zip(rows, scores, strict=True)}
+    matrix = np.frombuffer(b"".join([row[1] for row in rows]), "<f2").reshape(len(rows), -1).astype(np.float32)
+    return dict(zip([row[0] for row in rows], dots(matrix, query).tolist(), strict=True))
 
 
 def count(session: Session, scope: Scope) -> int:

@@ -15,7 +15,7 @@ from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.filters import allowed_documents
-from terrace.knowledge.index.fusion import Fused, fuse
+from terrace.knowledge.index.fusion import EXACT_CANDIDATES, Fused, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
 from terrace.knowledge.tables import ChunkRow
 from terrace.storage.database import Database, after_commit
@@ -30,10 +30,8 @@ TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graph
 class PostgresIndex:
     """Nothing is kept in memory but how much was written since a tenant's counts were folded and its graphs tended."""
 
-    def __init__(self, database: Database, *, exact: bool = False) -> None:
-        """`exact`: every vector is looked at and no graph is made. Slow; for comparing two databases."""
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._exact = exact
         self._unfolded: Counter[str] = Counter()
         self._untended: Counter[str] = Counter()
         self._tended: set[str] = set()
@@ -72,9 +70,9 @@ class PostgresIndex:
         after_commit(session, partial(self._vectors_changed, scope, TEND_AFTER if gone else 0))
         return gone
 
-    def mend_text(self, session: Session, scope: Scope, limit: int) -> int:
+    def mend_text(self, session: Session, scope: Scope, limit: int, after: int = 0) -> int:
         after_commit(session, partial(self._texts_changed, scope))
-        return words.mend(session, scope, limit)
+        return words.mend(session, scope, limit, after)
 
     def vectors_after(
         self, session: Session, scope: Scope, model: str, after: int, limit: int
@@ -100,10 +98,22 @@ class PostgresIndex:
         text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed, passages)
         near: dict[int, float] | None = None
         if vector is not None and model is not None:
-            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages, exact=self._exact)
+            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages)
             if near:
                 unseen = [number for number in text if number not in near]
                 near |= vectors.cosines(session, scope, model, vector, unseen)
+        return _scored(session, scope, fuse(text, near, k))
+
+    def search_exactly(
+        self, session: Session, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int
+    ) -> list[Scored]:
+        session.connection().exec_driver_sql(vectors.SETTINGS)
+        text = words.search(session, scope, query, TEXT_CANDIDATES, exact=True)
+        near: dict[int, float] | None = None
+        if vector is not None and model is not None:
+            near = vectors.nearest_of_all(session, scope, model, vector, EXACT_CANDIDATES)
+            unseen = [number for number in text if number not in near]
+            near |= vectors.cosines(session, scope, model, vector, unseen)
         return _scored(session, scope, fuse(text, near, k))
 
     async def close(self) -> None:
@@ -124,8 +134,6 @@ class PostgresIndex:
             self._beside("fold", scope, self._folded)
 
     def _vectors_changed(self, scope: Scope, count: int) -> None:
-        if self._exact:
-            return
         self._untended[scope.tenant] += count
         if self._untended[scope.tenant] >= TEND_AFTER or (count and scope.tenant not in self._tended):
             self._beside("tend", scope, self._graphs_tended)

@@ -102,8 +102,6 @@ def nearest(
     count: int,
     documents: Collection[str] | None = None,
     passages: int = 0,
-    *,
-    exact: bool = False,
 ) -> dict[int, float]:
     """Cosines by chunk number: of the nearest, `count` at least where there are so many.
 
@@ -115,7 +113,7 @@ def nearest(
         return {}
     count = max(count, CANDIDATES)
     run = session.connection().exec_driver_sql
-    by_graph = not exact and known.graph and (documents is None or passages**2 > EVEN * counts.chunks(session, scope))
+    by_graph = known.graph and (documents is None or passages**2 > EVEN * counts.chunks(session, scope))
     width = known.dimensions
     # Only this very expression is what the graph is over.
     vector = f"vector::halfvec({width})" if by_graph else "vector"
@@ -126,12 +124,34 @@ def nearest(
             "SET LOCAL enable_sort = off"
         )
     condition, parameters = ("", ()) if documents is None else ("AND document_id = ANY(%s)", (list(documents),))
-    rows = run(
-        f"SELECT number, -({vector} <#> %s::halfvec) FROM chunk_vectors "
-        f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {width} {condition} "
-        f"ORDER BY {vector} <#> %s::halfvec LIMIT {count}",
-        (text := halves_text(query), scope.tenant, model, *parameters, text),
-    ).all()
+    return _ordered(session, scope, model, query, count, vector, condition, parameters)
+
+
+def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> dict[int, float]:
+    """Cosines by chunk number of the `count` nearest: every vector of the query's width is looked at."""
+    return _ordered(session, scope, model, query, count, "vector")
+
+
+def _ordered(
+    session: Session,
+    scope: Scope,
+    model: str,
+    query: Any,
+    count: int,
+    vector: str,
+    condition: str = "",
+    parameters: tuple[Any, ...] = (),
+) -> dict[int, float]:
+    rows = (
+        session.connection()
+        .exec_driver_sql(
+            f"SELECT number, -({vector} <#> %s::halfvec) FROM chunk_vectors "
+            f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
+            f"ORDER BY {vector} <#> %s::halfvec LIMIT {count}",
+            (text := halves_text(query), scope.tenant, model, *parameters, text),
+        )
+        .all()
+    )
     return dict(rows)
 
 

@@ -124,9 +124,7 @@ def search(
     if not asked:
         return {}
     condition, parameters = _candidates(asked, known, k, documents, passages, exact)
-    weights = [
-        _WEIGHT.format(word=each.word, weight=each.times * _idf(known, each.word) * (K1 + 1)) for each in asked
-    ]
+    weights = [_WEIGHT.format(word=each.word, weight=each.times * _idf(known, each.word) * (K1 + 1)) for each in asked]
     rows = session.connection().exec_driver_sql(
         f"SELECT number, score FROM (SELECT number, {' + '.join(weights)} AS score FROM ("
         "SELECT number, words, times, %s + %s * length AS norm FROM chunk_words "
@@ -150,15 +148,20 @@ def strays(session: Session, scope: Scope) -> tuple[int, int]:
     return int(extra.scalar_one()), int(missing.scalar_one())
 
 
-def mend(session: Session, scope: Scope, limit: int) -> int:
-    """Take out texts without a chunk, put in up to `limit` chunks that have none; how many were put in."""
-    take(session, scope, _NO_CHUNK)
-    rows = session.connection().exec_driver_sql(
-        f"SELECT number, document_id, title, headings, text FROM chunks WHERE tenant_id = %s AND {_NO_TEXT} LIMIT %s",
-        (scope.tenant, limit),
-    ).all()  # fmt: skip
+def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
+    if not after:
+        take(session, scope, _NO_CHUNK)
+    rows = (
+        session.connection()
+        .exec_driver_sql(
+            "SELECT number, document_id, title, headings, text FROM chunks "
+            f"WHERE tenant_id = %s AND number > %s AND {_NO_TEXT} ORDER BY number LIMIT %s",
+            (scope.tenant, after, limit),
+        )
+        .all()
+    )
     put(session, scope, [row[:2] for row in rows], [(row[2], " ".join(row[3]), row[4]) for row in rows])
-    return len(rows)
+    return rows[-1][0] if rows else 0
 
 
 def _candidates(
