@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 KNOWN = 8192  # credentials remembered, by address; the oldest go first
 REFUSED = 1024  # bad ones
 REFUSED_SECONDS = 3.0
-SHARED_SECONDS = 4.0  # how long what was read is believed when another process may have written
+SHARED_SECONDS = 3.0  # how long what was read is believed when another process may have written
 ALONE_SECONDS = 60.0  # and when surely none has
 WATCH_BEGINS = 1.0  # seconds until the database's watch surely looks
 USED_SECONDS = 30.0  # between two writes of when keys were used
@@ -236,8 +236,9 @@ class Gatekeeper:
         while self._local and not self._fresh(self._local_checked, self._clock()):
             at, epoch = self._clock(), self._epoch
             if await self._database.read(any_user):
+                if self._local:
+                    log.info("an account exists: from now on every request has to say who it is")
                 self._local = False
-                log.info("an account exists: from now on every request has to say who it is")
             elif epoch == self._epoch:  # else the first account may have come just after what was read
                 self._local_checked = at
         return self._local
