@@ -68,11 +68,14 @@ def probes(side: Side) -> list[Probe]:
 
 def compare(here: Moment, there: Moment, asked: Sequence[Probe]) -> Searched:
     equal = 0
+    spaces: dict[tuple[str, str | None, int], list[Probe]] = {}
+    for probe in asked:
+        spaces.setdefault((probe.tenant, probe.model, len(probe.vector)), []).append(probe)
     with ThreadPoolExecutor(1, thread_name_prefix="searching") as beside:
-        for probe in asked:
-            searching = beside.submit(_search, there, probe)
-            ours, theirs = _search(here, probe), searching.result()
-            equal += _among(ours, theirs) and _among(theirs, ours)
+        for (tenant, model, _), alike in spaces.items():
+            searching = beside.submit(_search, there, tenant, model, alike)
+            pairs = zip(_search(here, tenant, model, alike), searching.result(), strict=True)
+            equal += sum(_among(ours, theirs) and _among(theirs, ours) for ours, theirs in pairs)
     return Searched(len(asked), equal)
 
 
@@ -105,15 +108,14 @@ def incomplete(moment: Moment) -> int:
     return sum(each.missing + each.extra for each in found)
 
 
-def _search(moment: Moment, probe: Probe) -> list[Scored]:
+def _search(moment: Moment, tenant: str, model: str | None, probes: Sequence[Probe]) -> list[list[Scored]]:
     import numpy as np
 
-    vector: Any = None
-    if probe.model is not None:
-        vector = np.frombuffer(probe.vector, "<f2").astype(np.float32)
-    return moment.index.search_exactly(
-        moment.session, Scope(probe.tenant), probe.query, vector, model=probe.model, k=FOUND
-    )
+    vectors: Any = None
+    if model is not None:
+        vectors = [np.frombuffer(probe.vector, "<f2").astype(np.float32) for probe in probes]
+    queries = [probe.query for probe in probes]
+    return moment.index.search_exactly(moment.session, Scope(tenant), queries, vectors, model=model, k=FOUND)
 
 
 def _probe(side: Side, tenant: str, number: int) -> Probe:

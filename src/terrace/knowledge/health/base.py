@@ -130,10 +130,10 @@ class InspectedIndex(Index, Protocol):
         number, 0 where there was none. Begun at 0, what it should not hold is taken out first."""
 
     def search_exactly(
-        self, session: Session, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int
-    ) -> list[Scored]:
-        """Looks at every vector and every passage with a word of the query, so that every database finds the same.
-        Slow; for comparing two of them."""
+        self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
+    ) -> list[list[Scored]]:
+        """What each query, and the vector at its place, finds. Looks at every vector and every passage with a word of
+        the query, so that every database finds the same. Slow; for comparing two of them. Vectors of one width."""
 
     def vectors_after(
         self, session: Session, scope: Scope, model: str, after: int, limit: int

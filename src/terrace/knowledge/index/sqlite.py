@@ -86,15 +86,17 @@ class SQLiteIndex:
         return await self._database.read(self._search, scope, query, vector, model, k, filter, resident)
 
     def search_exactly(
-        self, session: Session, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int
-    ) -> list[Scored]:
-        text = fulltext.search(session, scope, query, TEXT_CANDIDATES)
-        near: dict[int, float] | None = None
-        if vector is not None and model is not None:
-            near = vectors.nearest_of_all(session, scope, model, vector, EXACT_CANDIDATES)
-            unseen = [number for number in text if number not in near]
-            near |= vectors.cosines(session, scope, model, vector, "number", unseen)
-        return _scored(session, scope, fuse(text, near, k))
+        self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
+    ) -> list[list[Scored]]:
+        texts = [fulltext.search(session, scope, query, TEXT_CANDIDATES) for query in queries]
+        nears: list[dict[int, float] | None] = [None] * len(queries)
+        if vectors_ is not None and model is not None:
+            nears = [*vectors.nearest_of_all(session, scope, model, vectors_, EXACT_CANDIDATES)]
+            for text, near, vector in zip(texts, nears, vectors_, strict=True):
+                assert near is not None
+                unseen = [number for number in text if number not in near]
+                near |= vectors.cosines(session, scope, model, vector, "number", unseen)
+        return [_scored(session, scope, fuse(text, near, k)) for text, near in zip(texts, nears, strict=True)]
 
     async def close(self) -> None:
         """What is in memory goes with the process."""

@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from heapq import nsmallest
 from typing import Any
 
 from sqlmodel import Session
@@ -79,37 +78,46 @@ def cosines(session: Session, scope: Scope, model: str, query: Any, column: str,
 
     Rows of another width than the query's are passed over: a provider may have changed what a name means.
     """
+    from terrace.knowledge.index.bits import dots
+
     rows = session.connection().exec_driver_sql(
         "SELECT number, vector FROM chunk_vectors "
         f"WHERE tenant_id = ? AND model = ? AND {column} IN (SELECT value FROM json_each(?)) AND length(vector) = ?",
         (scope.tenant, model, json.dumps(values), 2 * len(query)),
     ).all()  # fmt: skip
-    return _cosines(rows, query)
+    if not rows:
+        return {}
+    numbers, matrix = _matrix(rows)
+    return dict(zip(numbers.tolist(), dots(matrix, query).tolist(), strict=True))
 
 
-def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> dict[int, float]:
-    """Exact cosines by chunk number of the `count` nearest: every vector is read."""
-    rows = session.connection().exec_driver_sql(
-        "SELECT number, vector FROM chunk_vectors WHERE tenant_id = ? AND model = ? AND length(vector) = ?",
-        (scope.tenant, model, 2 * len(query)),
-    )
-    best: dict[int, float] = {}
-    while piece := rows.fetchmany(PIECE):
-        best |= _cosines(piece, query)
-        best = dict(nsmallest(count, best.items(), key=lambda each: (-each[1], each[0])))
-    return best
-
-
-def _cosines(rows: Sequence[Any], query: Any) -> dict[int, float]:
-    """Of (number, vector) each."""
+def nearest_of_all(session: Session, scope: Scope, model: str, queries: Any, count: int) -> list[dict[int, float]]:
+    """Exact cosines by chunk number of the `count` nearest to each of `queries`: every vector is read, once."""
     import numpy as np
 
     from terrace.knowledge.index.bits import dots
 
-    if not rows:
-        return {}
-    matrix = np.frombuffer(b"".join([row[1] for row in rows]), "<f2").reshape(len(rows), -1).astype(np.float32)
-    return dict(zip([row[0] for row in rows], dots(matrix, query).tolist(), strict=True))
+    rows = session.connection().exec_driver_sql(
+        "SELECT number, vector FROM chunk_vectors WHERE tenant_id = ? AND model = ? AND length(vector) = ?",
+        (scope.tenant, model, 2 * len(queries[0])),
+    )
+    numbers, cosines = np.zeros(0, np.int64), np.zeros((len(queries), 0), np.float32)
+    best = [(numbers, each) for each in cosines]
+    while piece := rows.fetchmany(PIECE):
+        numbers, matrix = _matrix(piece)
+        for place, query in enumerate(queries):
+            among = np.concatenate((best[place][0], numbers)), np.concatenate((best[place][1], dots(matrix, query)))
+            first = np.lexsort((among[0], -among[1]))[:count]
+            best[place] = among[0][first], among[1][first]
+    return [dict(zip(numbers.tolist(), cosines.tolist(), strict=True)) for numbers, cosines in best]
+
+
+def _matrix(rows: Sequence[Any]) -> tuple[Any, Any]:
+    """(numbers, float32 vectors) of rows of both."""
+    import numpy as np
+
+    matrix = np.frombuffer(b"".join([row[1] for row in rows]), "<f2").reshape(len(rows), -1)
+    return np.array([row[0] for row in rows]), matrix.astype(np.float32)
 
 
 def count(session: Session, scope: Scope) -> int:

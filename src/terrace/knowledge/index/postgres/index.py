@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
-from terrace.knowledge.index.filters import allowed_documents
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, Fused, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
+from terrace.knowledge.index.postgres.allowing import NOTHING, allowed
 from terrace.knowledge.tables import ChunkRow
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
@@ -90,31 +90,33 @@ class PostgresIndex:
     def _search(
         self, session: Session, scope: Scope, query: str, vector: Any, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        allowed = allowed_documents(session, scope, filter)
-        if allowed is not None and not allowed:
+        among = allowed(session, scope, filter)
+        if among == NOTHING:
             return []
         session.connection().exec_driver_sql(vectors.SETTINGS)
-        passages = 0 if allowed is None else _passages(session, scope, allowed)
-        text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed, passages)
+        text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), among)
         near: dict[int, float] | None = None
         if vector is not None and model is not None:
-            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages)
+            near = vectors.nearest(session, scope, model, vector, 2 * k, among)
             if near:
                 unseen = [number for number in text if number not in near]
                 near |= vectors.cosines(session, scope, model, vector, unseen)
         return _scored(session, scope, fuse(text, near, k))
 
     def search_exactly(
-        self, session: Session, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int
-    ) -> list[Scored]:
+        self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
+    ) -> list[list[Scored]]:
         session.connection().exec_driver_sql(vectors.SETTINGS)
-        text = words.search(session, scope, query, TEXT_CANDIDATES, exact=True)
-        near: dict[int, float] | None = None
-        if vector is not None and model is not None:
-            near = vectors.nearest_of_all(session, scope, model, vector, EXACT_CANDIDATES)
-            unseen = [number for number in text if number not in near]
-            near |= vectors.cosines(session, scope, model, vector, unseen)
-        return _scored(session, scope, fuse(text, near, k))
+        found = []
+        for place, query in enumerate(queries):
+            text = words.search(session, scope, query, TEXT_CANDIDATES, exact=True)
+            near: dict[int, float] | None = None
+            if vectors_ is not None and model is not None:
+                near = vectors.nearest_of_all(session, scope, model, vectors_[place], EXACT_CANDIDATES)
+                unseen = [number for number in text if number not in near]
+                near |= vectors.cosines(session, scope, model, vectors_[place], unseen)
+            found.append(_scored(session, scope, fuse(text, near, k)))
+        return found
 
     async def close(self) -> None:
         """Leave what goes on beside the searches; another process, or the next start, does it."""
@@ -161,14 +163,6 @@ async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
         await work
     except (TerraceError, DBAPIError) as error:
         log.warning("the index could not be looked after, %s: %s", what, error)
-
-
-def _passages(session: Session, scope: Scope, documents: Collection[str]) -> int:
-    found = session.connection().exec_driver_sql(
-        "SELECT coalesce(sum(chunk_count), 0) FROM documents WHERE tenant_id = %s AND id = ANY(%s)",
-        (scope.tenant, list(documents)),
-    )
-    return int(found.scalar_one())
 
 
 def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:

@@ -4,13 +4,14 @@ A space is what one tenant has of one model. Each large space has a graph (HNSW:
 so that another tenant's vectors are never in the way of a search; a small one is quicker looked through.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
+from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
@@ -100,30 +101,28 @@ def nearest(
     model: str,
     query: Any,
     count: int,
-    documents: Collection[str] | None = None,
-    passages: int = 0,
+    among: Allowed | None = None,
 ) -> dict[int, float]:
     """Cosines by chunk number: of the nearest, `count` at least where there are so many.
 
-    `passages`: how many chunks `documents` have. A query of another width than the space's finds nothing: a provider
-    may have changed what a name means.
+    A query of another width than the space's finds nothing: a provider may have changed what a name means.
     """
     known = space(session, scope, model)
     if known is None or known.dimensions != len(query):
         return {}
     count = max(count, CANDIDATES)
     run = session.connection().exec_driver_sql
-    by_graph = known.graph and (documents is None or passages**2 > EVEN * counts.chunks(session, scope))
+    by_graph = known.graph and (among is None or among.passages**2 > EVEN * counts.chunks(session, scope))
     width = known.dimensions
     # Only this very expression is what the graph is over.
     vector = f"vector::halfvec({width})" if by_graph else "vector"
     if by_graph:
         run(
             f"SET LOCAL hnsw.ef_search = {min(count, 1000)}; SET LOCAL hnsw.max_scan_tuples = 40000; "
-            f"SET LOCAL hnsw.iterative_scan = {'off' if documents is None else 'relaxed_order'}; "
+            f"SET LOCAL hnsw.iterative_scan = {'off' if among is None else 'relaxed_order'}; "
             "SET LOCAL enable_sort = off"
         )
-    condition, parameters = ("", ()) if documents is None else ("AND document_id = ANY(%s)", (list(documents),))
+    condition, parameters = ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
     return _ordered(session, scope, model, query, count, vector, condition, parameters)
 
 

@@ -12,7 +12,7 @@ commonest words bring in their champions only. All words count in the scores.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from math import log
@@ -23,6 +23,7 @@ from sqlmodel import Session
 from terrace.errors import Internal
 from terrace.knowledge.base import IndexedChunk
 from terrace.knowledge.index.postgres import counts
+from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
 from terrace.knowledge.index.words import MAX_TERMS, content_words
@@ -106,12 +107,11 @@ def search(
     scope: Scope,
     query: str,
     k: int,
-    documents: Collection[str] | None = None,
-    passages: int = 0,
+    among: Allowed | None = None,
     *,
     exact: bool = False,
 ) -> dict[int, float]:
-    """The k best chunk numbers and their BM25, best first. `passages`: how many chunks `documents` have.
+    """The k best chunk numbers and their BM25, best first.
 
     `exact`: every chunk that has a word of the query is scored, however many there are.
     """
@@ -123,7 +123,7 @@ def search(
     asked = [each for each in asked if known.holding[each.word] > 0]
     if not asked:
         return {}
-    condition, parameters = _candidates(asked, known, k, documents, passages, exact)
+    condition, parameters = _candidates(asked, known, k, among, exact)
     weights = [_WEIGHT.format(word=each.word, weight=each.times * _idf(known, each.word) * (K1 + 1)) for each in asked]
     rows = session.connection().exec_driver_sql(
         f"SELECT number, score FROM (SELECT number, {' + '.join(weights)} AS score FROM ("
@@ -165,15 +165,15 @@ def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
 
 
 def _candidates(
-    asked: Sequence[Asked], known: Counts, k: int, documents: Collection[str] | None, passages: int, exact: bool
+    asked: Sequence[Asked], known: Counts, k: int, among: Allowed | None, exact: bool
 ) -> tuple[str, list[Any]]:
     """Which rows are scored: all of a few documents, else those in the chosen lists."""
-    if documents is not None and passages <= MOST_ROWS:
-        return "document_id = ANY(%s)", [list(documents)]
+    if among is not None and among.passages <= MOST_ROWS:
+        return "document_id = ANY(%s::text[])", [among.documents]
     lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k)
-    if documents is None:
+    if among is None:
         return "words && %s::bigint[]", [lists]
-    return "words && %s::bigint[] AND document_id = ANY(%s)", [lists, list(documents)]
+    return "words && %s::bigint[] AND document_id = ANY(%s::text[])", [lists, among.documents]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int) -> list[int]:
