@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 WRONG = Path(__file__).parent / "wrong_clock"
 HOUR = 3600.0
 QUESTIONS = 10  # with each time on the clock
-LEASE = 6.0
-LEASES = {"TERRACE_JOBS__LEASE": f"{LEASE}", "TERRACE_JOBS__HEARTBEAT": "1"}
+LEASE = 3.0
+LEASES = {"TERRACE_JOBS__LEASE": f"{LEASE}", "TERRACE_JOBS__HEARTBEAT": "0.5"}
 
 
 async def test_clocks_jump(postgres_url: str, tmp_path: Path) -> None:

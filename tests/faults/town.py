@@ -53,7 +53,7 @@ class Town:
         opened = [Process(role, {**self.environment, **settings}) for role in roles]
         for process in opened:
             (self.doors if process.role == "api" else self.others).append(process)
-            await process.start()
+        await asyncio.gather(*(process.start() for process in opened))
         return opened
 
     async def ask(self, number: int) -> Stream:
@@ -110,12 +110,13 @@ class Town:
 
 
 @asynccontextmanager
-async def town(data: Path, url: str, slow: Upstream, **settings: str) -> AsyncIterator[Town]:
-    """At the end all of it must end by itself, and well."""
+async def town(data: Path, url: str, slow: Upstream, *, ends_well: bool = True, **settings: str) -> AsyncIterator[Town]:
+    """At the end all of it must end by itself; and well, unless nobody asks for that."""
     made = Town(data, url, slow, **settings)
     try:
         yield made
-        assert [await process.stop() for process in made.processes] == [0] * len(made.processes)
+        codes = [await process.stop() for process in made.processes]
+        assert not (ends_well and any(codes)), codes
     finally:
         for process in made.processes:
             await process.stop()
