@@ -95,14 +95,17 @@ class NoTexts(Texts):
         return None
 
 
-async def tended(database: Database, told: Told) -> None:
-    """What PostgreSQL's index would do beside its first searches: graphs of large spaces, counts of words."""
+async def tended(database: Database, told: Told, tenant: str = "") -> None:
+    """What PostgreSQL's index would do beside its first searches, of one tenant or of all: graphs of large spaces, and
+    counts of words."""
     if database.dialect != "postgresql":
         return
     from terrace.knowledge.index.postgres import counts, graphs
 
-    tenants = await database.read(lambda session: session.connection().exec_driver_sql(TENANTS).all())
-    for done, (tenant, _) in enumerate(tenants, 1):
+    tenants = [tenant]
+    if not tenant:
+        tenants = await database.read(lambda session: list(session.connection().exec_driver_sql(TENANTS).scalars()))
+    for done, tenant in enumerate(tenants, 1):
         told("graphs of vectors", done - 1, len(tenants))
         await database.write(counts.fold, Scope(tenant))
         await database.write(graphs.tend, Scope(tenant))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 TEXT_CANDIDATES = 200
 TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graphs a tenant needs
+REST_SECONDS = 3.0  # without another one: no more are coming
+PATIENCE_SECONDS = 600.0
 
 
 class PostgresIndex:
@@ -152,9 +155,19 @@ class PostgresIndex:
         await _tried("its words were not counted", self._database.write(counts.fold, scope))
 
     async def _graphs_tended(self, scope: Scope) -> None:
+        if scope.tenant in self._tended:
+            await self._rest(scope.tenant)
         self._tended.add(scope.tenant)
         self._untended.pop(scope.tenant, None)
         await _tried("its graphs were not tended", self._database.write(graphs.tend, scope))
+
+    async def _rest(self, tenant: str) -> None:
+        """Until a load of vectors is over: a graph made of all of them costs a third of one that grows with each."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        came = -1
+        while came != self._untended[tenant] and time.monotonic() < until:
+            came = self._untended[tenant]
+            await asyncio.sleep(REST_SECONDS)
 
 
 async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:

@@ -5,6 +5,7 @@ so that another tenant's vectors are never in the way of a search; a small one i
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
@@ -58,19 +59,18 @@ def add(session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], ve
         (scope.tenant, list(chunk_ids)),
     )
     places = {chunk_id: place for place, chunk_id in enumerate(chunk_ids)}
-    rows = [
-        (scope.tenant, model, number, document_id, halves_text(vectors[places[chunk_id]]))
-        for chunk_id, number, document_id in found
-    ]
+    rows = [(number, document_id, _text(vectors[places[chunk_id]])) for chunk_id, number, document_id in found]
     if rows:
+        numbers, documents, texts = (list(column) for column in zip(*rows, strict=True))
         run(
             "DELETE FROM chunk_vectors WHERE tenant_id = %s AND model = %s AND number = ANY(%s)",
-            (scope.tenant, model, [row[2] for row in rows]),
+            (scope.tenant, model, numbers),
         )
         run(
             "INSERT INTO chunk_vectors (tenant_id, model, number, document_id, vector) "
-            "VALUES (%s, %s, %s, %s, %s::halfvec)",
-            rows,
+            "SELECT %s, %s, number, document_id, vector::halfvec "
+            "FROM unnest(%s::bigint[], %s::text[], string_to_array(%s, ' ')) AS each(number, document_id, vector)",
+            (scope.tenant, model, numbers, documents, " ".join(texts)),
         )
 
 
@@ -187,6 +187,20 @@ def count(session: Session, scope: Scope) -> int:
         "SELECT count(*) FROM chunk_vectors WHERE tenant_id = %s", (scope.tenant,)
     )
     return int(found.scalar_one())
+
+
+def _text(vector: Any) -> str:
+    """Of little-endian halves, as pgvector reads them."""
+    texts = _texts()
+    return "[" + ",".join([texts[half] for half in vector.view("<u2").tolist()]) + "]"
+
+
+@cache
+def _texts() -> list[str]:
+    """Each of the 65,536 halves there are: five digits tell them apart."""
+    import numpy as np
+
+    return [f"{each:.5g}" for each in np.arange(65_536, dtype="<u2").view("<f2").tolist()]
 
 
 def _check_width(session: Session, scope: Scope, model: str, width: int) -> None:
