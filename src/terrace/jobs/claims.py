@@ -41,6 +41,7 @@ HEADS = text(
     f"SELECT {HEAD} FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
     "ORDER BY priority DESC, run_at, id LIMIT :count"
 )
+HEADS_OF_ONE = Locking(HEADS.text, skip=True)
 HEADS_OF_ALL = text(  # the same for all tenants at once, where each statement is a round trip
     "SELECT head.* FROM unnest(CAST(:tenants AS text[]), CAST(:counts AS integer[])) AS share(tenant, count) "
     f"CROSS JOIN LATERAL (SELECT {HEAD} FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = share.tenant "
@@ -215,9 +216,9 @@ def held(session: Session, worker: str, pairs: Sequence[tuple[str, int]]) -> dic
 
 def _heads(session: Session, lane: Lane, shares: Mapping[str, int]) -> dict[str, list[Row[Any]]]:
     """Each tenant's next jobs, as many as its share."""
-    if not is_postgresql(session):
+    if len(shares) == 1 or not is_postgresql(session):
         return {
-            tenant: list(session.execute(HEADS, {"lane": lane, "tenant": tenant, "count": count}))
+            tenant: list(session.execute(HEADS_OF_ONE.on(session), {"lane": lane, "tenant": tenant, "count": count}))
             for tenant, count in shares.items()
         }
     wanted = {"lane": lane, "tenants": list(shares), "counts": list(shares.values())}

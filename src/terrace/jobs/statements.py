@@ -1,5 +1,6 @@
 """SQL that differs between the databases, though it means the same on both."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from sqlmodel import Session
 SLICE = 500  # rows in one statement
 
 Row = Mapping[str, Any]
+
+_NAMED = re.compile(r":(\w+)")  # a parameter
 
 
 def is_postgresql(session: Session) -> bool:
@@ -26,14 +29,12 @@ class Many:
 
     On SQLite the driver runs it for one row after the other; on PostgreSQL each execution is a journey and a plan, so
     that there one execution reads all rows out of one JSON value: arrays take the driver ten times as long to write.
-    `columns` names the values of a row, and their types.
+    A single row comes as it is, whose plan is the cheapest. `columns` names the values of a row, and their types.
     """
 
-    def __init__(self, sqlite: str, postgresql: str, **columns: str) -> None:
-        types = ", ".join(f"{name} {type}" for name, type in columns.items())
-        self._sqlite = sqlite
-        self._postgresql = postgresql
-        self._types = types
+    def __init__(self, one: str, many: str, **columns: str) -> None:
+        self._one, self._many = one, many
+        self._types = ", ".join(f"{name} {type}" for name, type in columns.items())
 
     def run(self, session: Session, rows: Sequence[Row]) -> None:
         """Past SQLAlchemy's compiler, which would cost more than the database does."""
@@ -41,9 +42,9 @@ class Many:
         for start in range(0, len(rows), SLICE):
             part = rows[start : start + SLICE]
             if on_postgresql:
-                connection.exec_driver_sql(self.reading("rows"), {"rows": _json(part)})
+                connection.exec_driver_sql(*self._taking(part, "row"))
             else:
-                connection.exec_driver_sql(self._sqlite, list(part))
+                connection.exec_driver_sql(self._one, list(part))
 
     def run_beside(self, session: Session, rows: Sequence[Row], other: "Many", others: Sequence[Row]) -> None:
         """Both, in one journey where that is possible; neither may need what the other has done."""
@@ -51,16 +52,17 @@ class Many:
             self.run(session, rows)
             other.run(session, others)
             return
-        both = f"WITH beside AS ({self.reading('rows')}) {other.reading('others')}"
-        session.connection().exec_driver_sql(both, {"rows": _json(rows), "others": _json(others)})
+        first, values = self._taking(rows, "row")
+        second, more = other._taking(others, "other")
+        session.connection().exec_driver_sql(f"WITH beside AS ({first}) {second}", values | more)
 
-    def reading(self, name: str) -> str:
-        """The statement for PostgreSQL, whose rows come as the parameter of that name."""
-        return self._postgresql.format(rows=f"json_to_recordset(%({name})s::json) AS given({self._types})")
-
-
-def _json(rows: Sequence[Row]) -> str:
-    return msgspec.json.encode(rows).decode()
+    def _taking(self, rows: Sequence[Row], name: str) -> tuple[str, dict[str, Any]]:
+        """The statement for PostgreSQL and what it takes; `name` tells its parameters from those of another."""
+        if len(rows) == 1:
+            values = {f"{name}_{column}": value for column, value in rows[0].items()}
+            return _NAMED.sub(rf"%({name}_\1)s", self._one), values
+        source = f"json_to_recordset(%({name}s)s::json) AS given({self._types})"
+        return self._many.format(rows=source), {f"{name}s": msgspec.json.encode(rows).decode()}
 
 
 def insert_into(table: str, **columns: str) -> Many:
