@@ -24,7 +24,7 @@ CHANNEL = "terrace"
 TELL_SECONDS = 0.01  # at most one word in this time
 LOOK_SECONDS = 0.25  # how often to look where we cannot listen
 KNOCK_SECONDS = 5.0  # how often a silent connection is asked whether it is still there
-FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # between attempts to connect
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # between attempts to connect
 SEEN = "SELECT pg_current_snapshot()::text"  # changes whenever a transaction that writes begins or ends
 
 
@@ -92,6 +92,7 @@ class Watch:
                 if self._wait == FIRST_WAIT:
                     log.warning("the database cannot be listened to for now: %s", type(error).__name__)
                 self._bell.wait(self._wait, until=self._closing)
+                self._wake()  # nobody could have told us: whoever watches looks for themselves
                 self._wait = min(self._wait * 2, LONGEST_WAIT)
 
     @contextmanager
