@@ -69,12 +69,12 @@ class DatabaseMove:
         began = time.monotonic()
         async with open_index(self.source) as (_, here), open_index(self.destination) as (database, there):
             with ExitStack() as kept:
-                state, synced, held, until, still = await asyncio.to_thread(guarded, self._copy, resume, there, kept)
-                searched = await asyncio.to_thread(guarded, self._search, still, here, there)
+                state, copied = await asyncio.to_thread(guarded, self._copy, resume, there, kept)
+                searched = await asyncio.to_thread(guarded, self._search, copied, here, there)
             await tended(database, self._told)
+        synced, seconds = copied.synced, time.monotonic() - began
         await asyncio.to_thread(guarded, self._finish, state, synced.sums)
-        seconds = time.monotonic() - began
-        return Moved(state.id, synced.sums, searched, synced.altered, held, until, seconds)
+        return Moved(state.id, synced.sums, searched, synced.altered, copied.held_seconds, copied.until, seconds)
 
     async def roll_back(self) -> None:
         """The destination is emptied. Raises Conflict when it holds anything that was not moved from this source."""
@@ -93,10 +93,7 @@ class DatabaseMove:
                     state = "done" if found.sums else "begun"
         return Plan(str(self.source), str(self.destination), schema, tables, state)
 
-    def _copy(
-        self, resume: bool, index: Words, kept: ExitStack
-    ) -> tuple[State, Synced, float, float, tuple[Side, Session]]:
-        """The last are the source as it was when it was copied, until `kept` is closed."""
+    def _copy(self, resume: bool, index: Words, kept: ExitStack) -> "tuple[State, _Copied]":
         with (
             closing(open_side(self.source)) as source,
             closing(open_side(self.destination, make=True)) as destination,
@@ -105,11 +102,11 @@ class DatabaseMove:
                 checked_schema(source, self.source)
             state = self._begin(destination, resume)
             tables = _same(source, destination)
-            synced, held, until, still = self._until_equal(source, destination, Texts(destination, index), kept)
+            copied = self._until_equal(source, destination, Texts(destination, index), kept)
             _analyze(destination)
             arrived = sums_of(destination, tables, self._told)
-            _compare(synced.sums, arrived)
-            return state, synced, held, until, still
+            _compare(copied.synced.sums, arrived)
+            return state, copied
 
     def _begin(self, destination: Side, resume: bool) -> State:
         state = self._state(destination)
@@ -124,11 +121,8 @@ class DatabaseMove:
             write_state(destination, State(state.id, state.source, state.begun_at), version=UNFINISHED)
         return state
 
-    def _until_equal(
-        self, source: Side, destination: Side, texts: Texts, kept: ExitStack
-    ) -> tuple[Synced, float, float, tuple[Side, Session]]:
-        """(what was copied, seconds for which writes waited, when they did, the source of then). Reads go on all the
-        time."""
+    def _until_equal(self, source: Side, destination: Side, texts: Texts, kept: ExitStack) -> "_Copied":
+        """Reads go on all the time."""
         done: Synced | None = None
         stamp: object = None
         for _ in range(PASSES):
@@ -148,11 +142,12 @@ class DatabaseMove:
             if stamp is None or source.stamp() != stamp:
                 done = done.then(Syncing(source, destination, texts, self._told).run())
             side = kept.enter_context(closing(open_side(self.source)))
-            return done, time.monotonic() - began, until, (side, kept.enter_context(side.reading()))
+            session = kept.enter_context(side.reading())
+            return _Copied(done, time.monotonic() - began, until, side, session)
 
-    def _search(self, still: tuple[Side, Session], here: InspectedIndex, there: InspectedIndex) -> Searched:
+    def _search(self, copied: "_Copied", here: InspectedIndex, there: InspectedIndex) -> Searched:
         """Raises Internal when other passages are found there."""
-        asked = searching.probes(still[0])
+        asked = searching.probes(copied.source)
         self._told("searches compared", 0, len(asked))
         with closing(open_side(self.destination)) as side, side.reading() as session:
             arrived = Moment(side, session, there)
@@ -162,7 +157,7 @@ class DatabaseMove:
                     f"source is as it was. {AGAIN}",
                     code="searches_differ",
                 )
-            searched = searching.compare(Moment(*still, here), arrived, asked)
+            searched = searching.compare(Moment(copied.source, copied.session, here), arrived, asked)
             self._told("searches compared", len(asked), len(asked))
         if searched.equal < searched.queries:
             raise Internal(
@@ -216,6 +211,15 @@ class DatabaseMove:
                 "Move into another one.",
                 code="destination_used",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    synced: Synced
+    held_seconds: float  # for which writes waited
+    until: float  # when they did
+    source: Side  # as it was then, until what it is kept in is closed
+    session: Session
 
 
 def _same(source: Side, destination: Side) -> Sequence[Table]:

@@ -141,17 +141,13 @@ def _ordered(
     condition: str = "",
     parameters: tuple[Any, ...] = (),
 ) -> dict[int, float]:
-    rows = (
-        session.connection()
-        .exec_driver_sql(
-            f"SELECT number, -({vector} <#> %s::halfvec) FROM chunk_vectors "
-            f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
-            f"ORDER BY {vector} <#> %s::halfvec LIMIT {count}",
-            (text := halves_text(query), scope.tenant, model, *parameters, text),
-        )
-        .all()
+    rows = session.connection().exec_driver_sql(
+        f"SELECT number, -({vector} <#> %s::halfvec) FROM chunk_vectors "
+        f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
+        f"ORDER BY {vector} <#> %s::halfvec LIMIT {count}",
+        (text := halves_text(query), scope.tenant, model, *parameters, text),
     )
-    return dict(rows)
+    return dict(rows.all())
 
 
 def cosines(session: Session, scope: Scope, model: str, query: Any, numbers: Sequence[int]) -> dict[int, float]:

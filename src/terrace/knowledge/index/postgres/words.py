@@ -151,15 +151,11 @@ def strays(session: Session, scope: Scope) -> tuple[int, int]:
 def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
     if not after:
         take(session, scope, _NO_CHUNK)
-    rows = (
-        session.connection()
-        .exec_driver_sql(
-            "SELECT number, document_id, title, headings, text FROM chunks "
-            f"WHERE tenant_id = %s AND number > %s AND {_NO_TEXT} ORDER BY number LIMIT %s",
-            (scope.tenant, after, limit),
-        )
-        .all()
-    )
+    rows = session.connection().exec_driver_sql(
+        "SELECT number, document_id, title, headings, text FROM chunks "
+        f"WHERE tenant_id = %s AND number > %s AND {_NO_TEXT} ORDER BY number LIMIT %s",
+        (scope.tenant, after, limit),
+    ).all()  # fmt: skip
     put(session, scope, [row[:2] for row in rows], [(row[2], " ".join(row[3]), row[4]) for row in rows])
     return rows[-1][0] if rows else 0
 
