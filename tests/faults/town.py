@@ -38,6 +38,7 @@ class Town:
         self.doors: list[Process] = []
         self.others: list[Process] = []
         self.refused: Counter[str] = Counter()  # how often somebody was asked to come back, by the code
+        self.failed: Counter[str] = Counter()  # answers that ended unwritten and were asked for again, by the code
         self.slowest = 0.0  # seconds until anything was answered
 
     @property
@@ -46,7 +47,10 @@ class Town:
 
     @property
     def told(self) -> str:
-        return f"asked to come back: {dict(self.refused)}; slowest to answer {self.slowest:.1f} s"
+        return (
+            f"asked to come back: {dict(self.refused)}; asked for again: {dict(self.failed)}; "
+            f"slowest to answer {self.slowest:.1f} s"
+        )
 
     async def open(self, *roles: str, **settings: str) -> list[Process]:
         """One process of each role named; those of the role `api` are asked."""
@@ -57,28 +61,36 @@ class Town:
         return opened
 
     async def ask(self, number: int) -> Stream:
-        """Asked until it is taken, with a key, so as one question; followed to its end, from wherever it broke off."""
-        body = {"message": f"How deep is quay {number}?", "stream": True, "use_rag": False}
-        once = {"Idempotency-Key": f"question {number}"}
+        """Asked until it is taken, with a key, so as one question; followed to its end, from wherever it broke off; and
+        asked for again when it ends unwritten because the database could not be reached."""
         stream = Stream()
-        while "done" not in stream.types():
-            at = {"Last-Event-ID": stream.events[-1][0]} if stream.events else {}
+        while not stream.events or stream.events[-1][1] != "done":
             try:
                 async with self.client() as client:
-                    if stream.job:
-                        asking = client.stream("GET", f"/api/jobs/{stream.job}/events", headers=at)
-                    else:
-                        asking = client.stream("POST", "/api/chat", json=body, headers=once)
-                    began = time.monotonic()
-                    async with asking as response:
-                        self.slowest = max(self.slowest, time.monotonic() - began)
-                        if await self._taken(response):
-                            stream.job = stream.job or response.headers["X-Job-Id"]
-                            await stream.read(response)
+                    await self._follow(client, stream, number)
+                    if stream.events and (error := stream.events[-1][2].get("error")):
+                        again = await client.post(f"/api/jobs/{stream.job}/retry")
+                        if await self._taken(again):
+                            self.failed[error["code"]] += 1
+                            stream.events.append((stream.events[-1][0], "retried", {}))
             except GONE:
                 pass
             await asyncio.sleep(random.uniform(0.05, 0.2))
         return stream
+
+    async def _follow(self, client: httpx.AsyncClient, stream: Stream, number: int) -> None:
+        began = time.monotonic()
+        if stream.job:
+            at = {"Last-Event-ID": stream.events[-1][0]} if stream.events else {}
+            asking = client.stream("GET", f"/api/jobs/{stream.job}/events", headers=at)
+        else:
+            body = {"message": f"How deep is quay {number}?", "stream": True, "use_rag": False}
+            asking = client.stream("POST", "/api/chat", json=body, headers={"Idempotency-Key": f"question {number}"})
+        async with asking as response:
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            if await self._taken(response):
+                stream.job = stream.job or response.headers["X-Job-Id"]
+                await stream.read(response)
 
     async def _taken(self, response: httpx.Response) -> bool:
         if response.status_code == 503:

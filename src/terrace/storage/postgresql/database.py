@@ -161,7 +161,8 @@ class PostgreSQLDatabase:
         except BaseException as error:
             with suppress(DBAPIError):  # where the connection is gone there is nothing to roll back
                 session.rollback()  # what was added is new again, should it be added again
-            if not committing and (driver.closed or errors.is_away(error)):
+            unsure = committing and beginning.writes  # whether it stands
+            if not unsure and (driver.closed or errors.is_away(error)):
                 raise _Stale from error
             raise
         finally:
@@ -215,7 +216,7 @@ class PostgreSQLDatabase:
 
 
 class _Stale(Exception):
-    """The connection died before anything could be committed on it."""
+    """The connection died, and nothing was committed on it."""
 
 
 @dataclass(frozen=True, slots=True)
