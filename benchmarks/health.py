@@ -74,7 +74,7 @@ def fill(session: Session, model: str, documents: int, chunks: int) -> None:
                 for n, row in zip(numbers, vectors, strict=True)
             ],
         )
-    fulltext.mend(session, SCOPE, chunks)
+    fulltext.mend(session, SCOPE, chunks, 0)
 
 
 async def timed(work: Callable[[], Awaitable[Any]]) -> tuple[float, float, float, Any]:

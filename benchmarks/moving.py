@@ -64,7 +64,7 @@ async def measure(folder: Path, chunks: int) -> None:
             ("PostgreSQL to SQLite", url, f"sqlite:///{folder / 'back.db'}"),
         ):
             with spent(rows, name, pid):
-                moved = await move(here, there)
+                moved = await move(here, there, pid)
             print(
                 f"{name}: {sum(each.rows for each in moved.tables.values()):,} rows proved equal, "
                 f"{moved.searched.equal} of {moved.searched.queries} searches equal, "
@@ -75,19 +75,24 @@ async def measure(folder: Path, chunks: int) -> None:
     print(f"budget: {BUDGET_SECONDS * chunks / 100_000:.0f} s each way")
 
 
-async def move(here: str, there: str) -> Moved:
-    stages: dict[str, float] = {}
-    last = [time.monotonic()]
+async def move(here: str, there: str, pid: int) -> Moved:
+    stages: dict[str, Any] = {}
+    last = [clocks(pid)]
 
     def told(doing: str, done: int, total: int) -> None:
-        now = time.monotonic()
+        now = clocks(pid)
         stages[doing] = stages.get(doing, 0) + now - last[0]
         last[0] = now
 
     moved = await DatabaseMove(place(here), place(there), told).run()
-    for doing, seconds in sorted(stages.items(), key=lambda each: -each[1])[:6]:
-        print(f"    {doing:40}{seconds:8.1f} s")
+    for doing, (wall, cpu) in sorted(stages.items(), key=lambda each: -each[1][1])[:7]:
+        print(f"    {doing:40}{wall:8.1f} s{cpu:8.1f} s of CPU", flush=True)
     return moved
+
+
+def clocks(pid: int) -> Any:
+    """Seconds by the clock, and of processors: ours and PostgreSQL's."""
+    return np.array([time.monotonic(), time.process_time() + server_seconds(pid)])
 
 
 async def make(path: Path, chunks: int) -> None:

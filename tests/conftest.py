@@ -47,11 +47,9 @@ POSTGRESQL = os.environ.get("TERRACE_TEST_DATABASE") == "postgresql"
 
 
 @pytest.fixture
-def postgres_url(postgres: Postgres) -> Iterator[str]:
+def postgres_url(postgres: Postgres) -> str:
     """The address of an empty, migrated PostgreSQL database of this test's own."""
-    url = postgres.create()
-    yield url
-    postgres.drop(url)
+    return postgres.lend()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from terrace.accounts.tables import SessionRow
 from terrace.accounts.tokens import AccessTokens
 from terrace.errors import Denied, Missing, Unauthenticated
 from terrace.storage import Database
+from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import moment, new_id, now
 
 Headers = dict[bytes, bytes]
@@ -342,6 +343,25 @@ async def test_another_process_revokes(
         await written.wait()
     clock.ahead += SHARED_SECONDS
     assert await refusal(gate, bearer(text)) == "key_revoked"
+
+
+async def test_a_revocation_is_known_in_time_where_nobody_hears_of_it(postgres_url: str, clock: Clock) -> None:
+    """Whom to listen to is named, and cannot be reached."""
+    deaf = PostgreSQLDatabase(postgres_url, connections=2, listen_url="postgresql://127.0.0.1:9/nobody")
+    gate = Gatekeeper(deaf, settings.Accounts(), SECRET, loopback=False, clock=clock)
+    ada = await caller_of(deaf, await add_user(deaf, "ada@example.org"))
+    await gate.start()
+    clock.ahead += 2
+    another = PostgreSQLDatabase(postgres_url, connections=2)
+    keys = Keys(another, settings.Accounts(), Audit(another))
+    key, text = await keys.create(ada, name="a")
+    await ask(gate, bearer(text))
+    await keys.revoke(ada, key.id)
+    clock.ahead += SHARED_SECONDS
+    assert await refusal(gate, bearer(text)) == "key_revoked"
+    await gate.close()
+    await deaf.close()
+    await another.close()
 
 
 async def test_another_process_makes_the_first_account(

@@ -67,9 +67,11 @@ class House:
         self.accounts = settings.Accounts(
             registration=registration, oidc={"acme": settings.OIDC(issuer=issuer, label="Acme", **given)}
         )
-        self.people = People(self.database, self.accounts, self.passwords, self.audit, loopback=False, clock=self.clock)
+        self.people = People(
+            self.database, self.accounts, SECRET, self.passwords, self.audit, loopback=False, clock=self.clock
+        )
         self.sessions = Sessions(
-            self.database, self.accounts, SECRET, self.passwords, Throttle(self.accounts), self.audit,
+            self.database, self.accounts, SECRET, self.passwords, Throttle(self.database, self.accounts), self.audit,
             Mail(settings.SMTP()), clock=self.clock,
         )  # fmt: skip
         return OIDCLogin(

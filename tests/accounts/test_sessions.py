@@ -43,7 +43,7 @@ class House:
         self.clock = Clock()
         self.audit = Audit(database)
         self.gate = Gatekeeper(database, OPTIONS, SECRET, loopback=False, clock=self.clock)
-        self.throttle = Throttle(OPTIONS, clock=self.clock)
+        self.throttle = Throttle(database, OPTIONS, clock=self.clock)
         self.sessions = Sessions(
             database,
             OPTIONS,

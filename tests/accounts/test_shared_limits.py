@@ -16,10 +16,10 @@ from terrace.accounts.limits.shared.database import DatabaseStore, bury
 from terrace.errors import Limited
 from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.postgresql import PostgreSQLDatabase
-from terrace.types import now
+from terrace.types import moment, now
 
 Houses = Callable[[int], Awaitable[list[Bench]]]
-DAY_KEY = ("acme", "tenant|tokens_per_day|2026-11-21")
+DAY_KEY = ("acme", f"tenant|tokens_per_day|{moment(now()).date()}")
 PLACES = ["file", "database", "redis"]
 
 
@@ -98,6 +98,13 @@ async def spend(benches: list[Bench], calls: int, tokens: int = 100, seconds: fl
         return True
 
     return sum(await asyncio.gather(*(one(benches[number % len(benches)]) for number in range(calls))))
+
+
+async def silence(bench: Bench) -> None:
+    """It says nothing any more and hands nothing back, as after `kill -9`."""
+    sharing = bench.limits._sharing  # type: ignore[attr-defined]
+    sharing._task.cancel()
+    await asyncio.wait([sharing._task])
 
 
 async def booked(bench: Bench) -> int:
@@ -189,6 +196,7 @@ async def test_what_a_dead_process_may_have_spent_counts_until_it_is_booked(hous
     alive, dead = await houses(2)
     await limit([alive, dead], tokens_per_day=1000)
     await dead.limits.wait(ADA, demand(400), 0.0)
+    await silence(dead)
     shares = await alive.database.read(lambda session: session.execute(text("SELECT * FROM limit_shares")).all())
     await alive.database.write(lambda session: bury(session, dead.ledger.id, booked=False, until=now() + 60))
     # Its call counts. What it had drawn ahead does too, unless it hands that back: here only its journal is dead.

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from sqlmodel import Session, select
 from tests.accounts.town import TERMINAL, Town
 
@@ -17,6 +18,7 @@ from terrace.accounts.tables import (
     LimitRow,
     MembershipRow,
     SessionRow,
+    TenantRow,
     UserRow,
 )
 from terrace.errors import Conflict, Denied, Invalid, Missing
@@ -183,13 +185,20 @@ async def test_they_are_listed_by_name_in_pages(town: Town) -> None:
 
 async def test_ten_thousand_are_listed_quickly(town: Town) -> None:
     def fill(session: Session) -> None:
-        rows = [(f"tnt_{n:05}", f"Firm {n:05}", f"firm {n:05}") for n in range(10_000)]
-        tenant = "INSERT INTO tenants (id, name, name_key, models, created_at) VALUES (?, ?, ?, '[]', 1)"
-        session.connection().exec_driver_sql(tenant, rows)
+        numbers = [f"{n:05}" for n in range(10_000)]
+        session.execute(
+            insert(TenantRow),
+            [
+                {"id": f"tnt_{n}", "name": f"Firm {n}", "name_key": f"firm {n}", "models": [], "created_at": 1.0}
+                for n in numbers
+            ],
+        )
         session.add(UserRow(id="usr_ada", name="Ada", email="a@b", email_key="a@b", created_at=1.0))
         session.flush()
-        member = "INSERT INTO memberships VALUES (?, 'usr_ada', 'owner', 1)"
-        session.connection().exec_driver_sql(member, [row[:1] for row in rows[::2]])
+        session.execute(
+            insert(MembershipRow),
+            [{"tenant_id": f"tnt_{n}", "user_id": "usr_ada", "role": "owner", "created_at": 1.0} for n in numbers[::2]],
+        )
 
     await town.database.write(fill)
     page, cursor = await town.tenants.list(limit=200)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
+from tests.accounts.identity import SECRET
 
 from terrace import settings
 from terrace.accounts import registering, store
@@ -44,6 +45,7 @@ class Town:
         self.people = People(
             self.database,
             self.options,
+            SECRET,
             self.passwords,
             self.audit,
             loopback=self.loopback,

@@ -20,7 +20,7 @@ from terrace.jobs.carriers.messages import MAX_BYTES, Outbox, hear
 from terrace.jobs.engines.local import LocalJobs
 from terrace.jobs.journal import Notice
 from terrace.settings import Jobs as Options
-from terrace.storage import Database, SQLiteDatabase
+from terrace.storage import Database
 from terrace.types import Scope
 
 TOKENS = 40
@@ -84,12 +84,12 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def process(database: SQLiteDatabase) -> AsyncIterator[Process]:
+async def process(elsewhere: Callable[[], Database]) -> AsyncIterator[Process]:
     """`await process(carrier, work=True)`: an engine with a database connection of its own, as another process has."""
     async with AsyncExitStack() as stack:
 
         async def process(carrier: Carrier, *, work: bool = False, at: Database | None = None) -> LocalJobs:
-            own = at or SQLiteDatabase(database.path, durability="normal")
+            own = at or elsewhere()
             jobs = LocalJobs(own, Options(drain=0.1), [JobKind("talk", talk)])
             jobs.carry(carrier)
             stack.push_async_callback(own.close)
@@ -205,9 +205,9 @@ async def test_what_a_carrier_loses_is_read_from_the_table(process: Process, sco
 
 
 async def test_fifty_followers_of_another_process_share_one_read(
-    process: Process, database: SQLiteDatabase, scope: Scope
+    process: Process, elsewhere: Callable[[], Database], scope: Scope
 ) -> None:
-    counting = Counting(SQLiteDatabase(database.path, durability="normal"))
+    counting = Counting(elsewhere())
     asker, worker = await process(TableCarrier(), at=counting), await process(TableCarrier())
     ids = await put(asker, scope, 50, pause=0.025)
     following = [asyncio.create_task(tokens(asker, scope, each)) for each in ids]
@@ -217,7 +217,8 @@ async def test_fifty_followers_of_another_process_share_one_read(
     await worker.start()
     assert await asyncio.gather(*following) == [list(range(TOKENS))] * 50
     assert {job.state for job in await asyncio.gather(*waiting)} == {"succeeded"}
-    assert counting.reads - begun < 300 + asker.tail.reads, "a few for each at its begin and end, and one for all"
+    # Alone, each of the hundred would have read some twenty times.
+    assert counting.reads - begun < 500 + asker.tail.reads, "a few for each at its begin and end, and one for all"
 
 
 async def test_a_tenants_changes_reach_another_process(process: Process, redis: RedisServer, scope: Scope) -> None:

@@ -13,7 +13,7 @@ from sqlmodel import Session
 from tests.conftest import POSTGRESQL
 
 from terrace.errors import Unavailable
-from terrace.jobs import claims, doctor, endings, retention
+from terrace.jobs import claims, doctor, endings, outlook, retention
 from terrace.jobs.base import Context, JobKind, LostLease
 from terrace.jobs.claims import Turns, share
 from terrace.jobs.engines.local import LocalJobs, machine
@@ -327,7 +327,7 @@ async def test_claiming_does_not_slow_down_with_the_queue(start: Any, scope: Sco
         rows = session.execute(text(f"EXPLAIN QUERY PLAN {statement.text}"), names).all()
         return " ".join(str(row[3]) for row in rows)
 
-    for statement in (claims.TENANTS, claims.HEADS, claims.NEXT_DUE, claims.RUNNING):
+    for statement in (outlook.TENANTS, claims.HEADS, outlook.NEXT_DUE, outlook.RUNNING):
         steps = await jobs.database.read(plan, statement)
         assert "TEMP B-TREE" not in steps, steps
         assert "SCAN jobs USING INDEX" in steps or "SEARCH jobs USING" in steps or "COVERING INDEX ix_jobs" in steps

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 from tests.postgres import Postgres
 
-from terrace.jobs import claims, doctor
+from terrace.jobs import claims, doctor, outlook
 from terrace.jobs.base import Context, Done, JobKind
 from terrace.jobs.engines.local import LocalJobs
 from terrace.settings import Jobs as Options
@@ -177,7 +177,7 @@ async def test_the_head_of_the_queue_is_found_by_its_index_however_many_wait(wor
         names = {name: values[name] for name in statement.compile().params}
         return "\n".join(session.execute(text(f"EXPLAIN (ANALYZE, BUFFERS OFF) {statement.text}"), names).scalars())
 
-    for statement in (claims.TENANTS, claims.HEADS_OF_ALL, claims.RUNNING, claims.RUNNING_OF):
+    for statement in (outlook.TENANTS, claims.HEADS_OF_ALL, outlook.RUNNING, claims.RUNNING_OF):
         steps = await jobs.database.write(plan, statement)
         assert "Seq Scan on jobs" not in steps, steps
         assert "ix_jobs_queued" in steps or "ix_jobs_running" in steps, steps

@@ -15,7 +15,7 @@ from tests.moving.conftest import WORDS, Installation, quiet, settings_of, sums
 from tests.postgres import Postgres
 
 from terrace import assembly
-from terrace.errors import Conflict, Invalid, Unavailable
+from terrace.errors import Conflict, Internal, Invalid, Unavailable
 from terrace.knowledge.base import Filter
 from terrace.moving.databases import DatabaseMove
 from terrace.moving.places import Place, open_side, place
@@ -51,7 +51,7 @@ async def test_there_and_back_again(installation: Installation, empty: Place, tm
     assert moved.tables == there == sums(empty)
     assert {name for name, each in there.items() if each.rows} >= {"chunks", "documents", "chunk_vectors", "jobs"}
     assert moved.searched.queries > 10
-    assert moved.searched.shared == 1.0
+    assert moved.searched.equal == moved.searched.queries
     assert lines(installation.place.path) == before
     found = await search(installation.settings, Scope("globex"))
     assert await search(settings_of(tmp_path / "other", url=empty.address), Scope("globex")) == found
@@ -153,7 +153,47 @@ async def test_later_writes_are_caught_up_with(installation: Installation, empty
     assert sums(empty) != sums(installation.place)
     moved = await move.run(resume=True)
     assert sums(empty) == sums(installation.place)
-    assert moved.searched.shared == 1.0
+    assert moved.searched.equal == moved.searched.queries
+
+
+SPOILT = {
+    "words that are gone": "DELETE FROM chunk_words WHERE number = (SELECT min(number) FROM chunk_words)",
+    "words that are others": "UPDATE chunk_words SET times = overlay(times PLACING '\\x28' FROM 1)",
+    "words that are not counted": "DELETE FROM word_changes; DELETE FROM word_counts",
+    "vectors that are others": "UPDATE chunk_vectors v SET vector = w.vector FROM chunk_vectors w "
+    "WHERE w.number = (SELECT min(number) FROM chunk_vectors x WHERE x.tenant_id = v.tenant_id)",
+}
+
+
+@pytest.mark.parametrize("statement", SPOILT.values(), ids=SPOILT)
+async def test_searches_that_find_others_fail_the_move(
+    statement: str, installation: Installation, empty: Place
+) -> None:
+    """Spoilt after all rows were proved equal: what is made of them again is proved by searching."""
+
+    def spoil(doing: str, done: int, total: int) -> None:
+        if doing == "searches compared" and not done:
+            with closing(open_side(empty)) as side, side.writing():
+                side.run(statement)
+
+    with pytest.raises(Internal, match="The source is as it was") as told:
+        await DatabaseMove(installation.place, empty, spoil).run()
+    assert told.value.code == "searches_differ"
+    with pytest.raises(Conflict, match="still being moved"):
+        await open_database(settings_of(installation.data, url=empty.address))
+
+
+async def test_searches_ask_the_source_as_it_was_when_it_was_copied(installation: Installation, empty: Place) -> None:
+    """A server that goes on writing there meanwhile makes no difference."""
+
+    def write(doing: str, done: int, total: int) -> None:
+        if doing == "searches compared" and not done:
+            with closing(open_side(installation.place)) as side, side.writing():
+                side.run("DELETE FROM chunk_vectors")
+                side.run("UPDATE chunks SET title = 'another'")
+
+    moved = await DatabaseMove(installation.place, empty, write).run()
+    assert moved.searched.equal == moved.searched.queries > 10
 
 
 async def test_a_destination_in_use_is_neither_overwritten_nor_emptied(

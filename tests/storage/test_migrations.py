@@ -145,6 +145,7 @@ NOBODYS = {
     "password_resets",
     "limit_members",  # those processes
     "limit_meeting",  # and where they meet
+    "guesses",  # whoever makes them has not said who they are
 }
 
 

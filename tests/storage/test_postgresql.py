@@ -63,6 +63,17 @@ async def test_watchers_hear_of_others_and_not_of_us(ours: PostgreSQLDatabase, t
     assert not woken.is_set()
 
 
+async def test_who_can_neither_listen_nor_look_is_woken_now_and_then(postgres_url: str) -> None:
+    deaf = PostgreSQLDatabase(postgres_url, connections=1, listen_url="postgresql://127.0.0.1:9/nowhere")
+    woken = asyncio.Event()
+    deaf.watch(woken.set)
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            await woken.wait()
+            woken.clear()
+    await deaf.close()
+
+
 async def test_many_writes_are_told_of_in_few_words(
     ours: PostgreSQLDatabase, theirs: PostgreSQLDatabase, postgres: Postgres, postgres_url: str
 ) -> None:

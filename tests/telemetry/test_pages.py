@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 from tests.telemetry.calls import booked
 
-from terrace.storage import Database
+from terrace.storage import Database, as_owner
 from terrace.storage.migrate import migrate
 
 ROWS: list[dict[str, Any]] = [
@@ -37,11 +37,16 @@ def rows(session: Session) -> list[dict[str, Any]]:
     return [{**row, "estimated": bool(row["estimated"])} for row in found]
 
 
+@as_owner
+def go_to(session: Session, revision: str) -> None:
+    migrate(session.connection(), revision)
+
+
 async def test_there_and_back(database: Database) -> None:
     before = sorted(ROWS, key=lambda row: str(row["id"]))
-    await database.write(lambda session: migrate(session.connection(), "0007"))
+    await database.write(go_to, "0007")
     await database.write(insert)
-    await database.write(lambda session: migrate(session.connection()))
+    await database.write(go_to, "head")
     assert [call._asdict() for call in await database.read(booked)] == before
-    await database.write(lambda session: migrate(session.connection(), "0007"))
+    await database.write(go_to, "0007")
     assert await database.read(rows) == before

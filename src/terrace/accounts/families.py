@@ -113,6 +113,13 @@ def live(session: Session, user_id: str, at: float) -> list[SessionRow]:
     return list(session.exec(mine.order_by(col(SessionRow.last_used_at).desc(), col(SessionRow.id).desc())).all())
 
 
+def addresses(session: Session, email_key: str) -> set[str]:
+    """Where an account was entered from, by the latest of its sessions."""
+    user = select(UserRow.id).where(UserRow.email_key == email_key).scalar_subquery()
+    mine = select(SessionRow.address).where(SessionRow.user_id == user)
+    return set(session.exec(mine.order_by(col(SessionRow.id).desc()).limit(MAX_SESSIONS)).all())
+
+
 def to_login(row: SessionRow, current: str | None) -> Login:
     return Login(
         row.id,

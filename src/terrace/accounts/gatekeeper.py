@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 KNOWN = 8192  # credentials remembered, by address; the oldest go first
 REFUSED = 1024  # bad ones
 REFUSED_SECONDS = 3.0
-SHARED_SECONDS = 4.0  # how long what was read is believed after another process has written
-ALONE_SECONDS = 60.0  # and when none has
+SHARED_SECONDS = 3.0  # how long what was read is believed when another process may have written
+ALONE_SECONDS = 60.0  # and when surely none has
 WATCH_BEGINS = 1.0  # seconds until the database's watch surely looks
 USED_SECONDS = 30.0  # between two writes of when keys were used
 TERMINAL = b"trt_"
@@ -59,8 +59,9 @@ _Key = tuple[bytes, str]  # SHA-256 of the credential, and the address it came f
 class Gatekeeper:
     """Implements `web.access.Gatekeeper`.
 
-    What was read is dropped by `changed`, which whoever changes accounts calls once that is committed. Other processes
-    are told of by `Database.watch`: what was read before one wrote is believed for SHARED_SECONDS more.
+    What was read is dropped by `changed`, which whoever changes accounts calls once that is committed. What other
+    processes change is known after SHARED_SECONDS: on SQLite `Database.watch` tells when one has written, and until
+    then what was read is believed for longer.
 
     `loopback`: only this machine can connect (or whoever runs the server wants nobody asked). `terminal_token` is a
     `terminal_secret`, made up when None.
@@ -84,6 +85,8 @@ class Gatekeeper:
         self._clock = clock
         self._local = loopback and not options.required  # once it ends it has ended for good
         self._local_checked = 0.0
+        # Word of what others write may be held up on its way through a network, but not in a file.
+        self._believed = ALONE_SECONDS if database.dialect == "sqlite" else SHARED_SECONDS
         self._known: dict[_Key, _Known] = {}
         self._refused: dict[_Key, _Refusal] = {}
         self._looks: dict[tuple[_Key, int], tuple[asyncio.Future[Caller], float]] = {}  # under way, by epoch
@@ -224,7 +227,7 @@ class Gatekeeper:
     # -- what other processes do
 
     def _fresh(self, checked: float, at: float) -> bool:
-        return at - checked < (ALONE_SECONDS if checked > self._stirred else SHARED_SECONDS)
+        return at - checked < (self._believed if checked > self._stirred else SHARED_SECONDS)
 
     def _stir(self) -> None:
         self._stirred = self._clock()
@@ -233,8 +236,9 @@ class Gatekeeper:
         while self._local and not self._fresh(self._local_checked, self._clock()):
             at, epoch = self._clock(), self._epoch
             if await self._database.read(any_user):
+                if self._local:
+                    log.info("an account exists: from now on every request has to say who it is")
                 self._local = False
-                log.info("an account exists: from now on every request has to say who it is")
             elif epoch == self._epoch:  # else the first account may have come just after what was read
                 self._local_checked = at
         return self._local

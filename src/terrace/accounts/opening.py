@@ -62,11 +62,12 @@ async def open_accounts(
     audit = Audit(database)
     passwords = Passwords(options)
     people = People(
-        database, options, passwords, audit, loopback=loopback, adopt=adopt, erase=erase_user, changed=changed
+        database, options, secret, passwords, audit, loopback=loopback, adopt=adopt, erase=erase_user, changed=changed
     )
     tenants = Tenants(database, audit, erase_tenant, changed=also_changed)
     mail = Mail(options.smtp)
-    sessions = Sessions(database, options, secret, passwords, Throttle(options), audit, mail, changed=changed)
+    throttle = Throttle(database, options)
+    sessions = Sessions(database, options, secret, passwords, throttle, audit, mail, changed=changed)
     oidc = OIDCLogin(options.oidc, database, people, sessions, secret, audit, changed=changed)
     keys = Keys(database, options, audit, changed=changed)
     try:

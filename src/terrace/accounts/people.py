@@ -1,8 +1,8 @@
 """People: how they come in, what they are in a tenant, and how they go."""
 
 import hmac
-import secrets
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlmodel import Session
@@ -12,13 +12,15 @@ from terrace.accounts import erasing, invitations, members, profiles, registerin
 from terrace.accounts.audit import Audit
 from terrace.accounts.base import Caller, Invitation, Member, Tenant, User
 from terrace.accounts.erasing import EraseUser
+from terrace.accounts.guesses import Guess, Guesses, Rule, too_many
 from terrace.accounts.members import Adopt
 from terrace.accounts.naming import person_name
 from terrace.accounts.paging import check_limit
 from terrace.accounts.passwords import Passwords
 from terrace.accounts.registering import Newcomer
 from terrace.accounts.roles import Role
-from terrace.accounts.throttle import Attempts, network_of, too_many
+from terrace.accounts.secret import Secret
+from terrace.accounts.throttle import network_of
 from terrace.errors import Conflict, Denied, Missing, Unauthenticated
 from terrace.storage import Database, after_commit
 from terrace.types import Scope, now
@@ -39,6 +41,7 @@ class People:
         self,
         database: Database,
         options: settings.Accounts,
+        secret: Secret,
         passwords: Passwords,
         audit: Audit,
         *,
@@ -48,10 +51,9 @@ class People:
         changed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = now,
     ) -> None:
-        self.setup_code = "".join(secrets.choice(CODE_CHARS) for _ in range(8))
-        """Shows that whoever makes the first account from elsewhere can read this process's terminal."""
         self._database = database
         self._options = options
+        self._secret = secret
         self._passwords = passwords
         self._audit = audit
         self._loopback = loopback
@@ -59,8 +61,15 @@ class People:
         self._erase = erase
         self._changed = changed
         self._clock = clock
-        self._codes = Attempts(CODE_ATTEMPTS, clock=clock)
-        self._refusals = Attempts(options.address_attempts, clock=clock)
+        self._codes = Rule("setup code", CODE_ATTEMPTS)
+        self._refusals = Rule("registration", options.address_attempts)
+        self._guesses = Guesses(database, clock=clock)
+
+    @cached_property
+    def setup_code(self) -> str:
+        """Shows that whoever makes the first account from elsewhere can read the terminal of any of the processes."""
+        number = int.from_bytes(self._secret.key("setup code"))
+        return "".join(CODE_CHARS[number // len(CODE_CHARS) ** place % len(CODE_CHARS)] for place in range(8))
 
     @property
     def registration(self) -> Literal["open", "invite", "closed"]:
@@ -99,7 +108,7 @@ class People:
             email,
             address=address,
             invitation=invitation,
-            first=self._check_code(setup_code, address) or near or terminal,
+            first=await self._check_code(setup_code, address) or near or terminal,
             open=self.registration == "open",
             operator=caller if caller and "operator" in caller.permissions and caller.via != "local" else None,
         )
@@ -208,26 +217,25 @@ class People:
 
     async def _enter(self, newcomer: Newcomer, password: str) -> User:
         """Who is refused costs no hashing, and may not try for ever."""
-        place = network_of(newcomer.address)
-        if newcomer.operator is None and (wait := self._refusals.wait(place)):
+        guess = Guess(self._refusals, network_of(newcomer.address))
+        if newcomer.operator is None and (wait := await self._guesses.wait(guess)):
             raise too_many("registrations", wait)
         try:
             await self._database.read(registering.place_of, newcomer, self._clock())
             hash = await self._passwords.hash(password, personal=(newcomer.name, newcomer.email))
             return await self._change(registering.register, self._audit, self._adopt, newcomer, hash, self._clock())
-        except (Denied, Missing, Conflict):
-            if newcomer.operator is None:
-                self._refusals.failed(place)
+        except (Denied, Missing, Conflict) as refusal:
+            if newcomer.operator is None and (wait := await self._guesses.failed(guess)):
+                raise too_many("registrations", wait) from refusal
             raise
 
-    def _check_code(self, given: str | None, address: str) -> bool:
+    async def _check_code(self, given: str | None, address: str) -> bool:
         """Raises Limited for whoever guesses."""
         if not given:
             return False
-        if wait := self._codes.wait(network_of(address)):
-            raise too_many("setup codes", wait)
         tidy = given.replace("-", "").strip().upper().encode(errors="replace")
         right = hmac.compare_digest(tidy, self.setup_code.encode())
-        if not right:
-            self._codes.failed(network_of(address))
+        guess = Guess(self._codes, network_of(address))
+        if wait := await (self._guesses.wait(guess) if right else self._guesses.failed(guess)):
+            raise too_many("setup codes", wait)
         return right

@@ -81,13 +81,13 @@ class Sessions:
             key = store.email_key(email)
         except Invalid:
             key = ""  # nobody's
-        with self._throttle.attempt(key, address):
+        async with self._throttle.attempt(key, address) as attempt:
             person = await self._database.read(_by_email, key)
             good = await self._passwords.verify(password, person.password_hash if person else None)
             if not good or person is None or person.disabled:
-                self._throttle.failed(key, address)
+                await attempt.failed()
                 raise Unauthenticated("The e-mail address or the password is wrong.", code="bad_login")
-            self._throttle.succeeded(key, address)
+            await attempt.succeeded()
         newer = await self._rehashed(password, person.password_hash)
         return await self._tokens(
             await self._database.write(self._open, person.id, tenant, Place(address, agent), newer)
@@ -145,11 +145,11 @@ class Sessions:
         if person.password_hash is None:
             raise Conflict("You have no password yet. Have a link to a new one sent to you.", code="no_password")
         key = store.email_key(person.email)
-        with self._throttle.attempt(key, caller.address):
+        async with self._throttle.attempt(key, caller.address) as attempt:
             if not await self._passwords.verify(current, person.password_hash):
-                self._throttle.failed(key, caller.address)
+                await attempt.failed()
                 raise Denied("That is not your password.", code="wrong_password")
-            self._throttle.succeeded(key, caller.address)
+            await attempt.succeeded()
         hashed = await self._passwords.hash(new, personal=(person.name, person.email))
         await self._database.write(self._change_password, caller, user_id, session_id, person.password_hash, hashed)
 

@@ -140,6 +140,18 @@ class LimitRow(SQLModel, table=True):
     set_at: float
 
 
+class GuessRow(SQLModel, table=True):
+    """Failures to log in, by account or by address: nobody's rows, as some of the accounts do not exist."""
+
+    __tablename__ = "guesses"
+    __table_args__ = (Index("ix_guesses_latest", "latest"),)
+
+    key: str = Field(primary_key=True)  # a hash of what was guessed at
+    failures: list[float] = Field(default_factory=list, sa_column=_list())
+    latest: float = 0.0
+    beyond: int = 0
+
+
 class AuditRow(SQLModel, table=True):
     """Every administrative act. The database itself refuses to change or delete a line."""
 

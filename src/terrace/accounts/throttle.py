@@ -1,170 +1,82 @@
-"""Guessing is made slow. Kept in memory and bounded: a restart forgives everybody."""
+"""How often logins may fail, by account and by address, over all processes."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from terrace.errors import Limited
+from sqlmodel import Session
+
+from terrace.accounts import families
+from terrace.accounts.guesses import CAPACITY, Count, Guess, Guesses, Rule, counted, longest, too_many
 from terrace.settings import Accounts
+from terrace.storage import Database
 from terrace.types import now
 
-WINDOW = 900.0  # seconds
-FIRST_WAIT = 30.0  # seconds once the limit is reached; doubles with each further failure, up to the window
-MAX_DOUBLINGS = 20
-CAPACITY = 20_000  # keys remembered, the latest
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """To log in. How it turns out is told to nobody when these raise Limited: others, here or in another process, have
+    used up meanwhile what there was."""
 
-@dataclass(slots=True)
-class _Record:
-    failures: list[float] = field(default_factory=list)  # when, within the window; at most as many as are allowed
-    latest: float = 0.0  # failure
-    over: int = 0  # failures since the window was full
-    under_way: int = 0
+    guesses: Guesses
+    account: Guess
+    theirs: Guess  # the account, or the account from an address it was entered from before
+    place: Guess
 
+    async def failed(self) -> None:
+        if wait := await self.guesses.failed(self.theirs, self.place):
+            raise too_many("logins", wait)
 
-class Attempts:
-    """So many failures a key gets within the window. Each one that reaches or passes that doubles the wait for the
-    next, until there has been none for two windows."""
-
-    def __init__(
-        self,
-        limit: int,
-        *,
-        window: float = WINDOW,
-        capacity: int = CAPACITY,
-        clock: Callable[[], float] = now,
-    ) -> None:
-        self._limit = limit
-        self._window = window
-        self._capacity = capacity
-        self._clock = clock
-        self._records: OrderedDict[Hashable, _Record] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def wait(self, key: Hashable) -> float:
-        """Seconds until another attempt is let pass; 0 when one is now."""
-        record = self._current(key)
-        if record is None:
-            return 0.0
-        at, waits = self._clock(), [0.0]
-        if len(record.failures) == self._limit:
-            waits.append(record.failures[0] + self._window - at)
-        if record.over:
-            patience = min(FIRST_WAIT * 2.0 ** (record.over - 1), self._window)
-            waits.append(record.latest + patience - at)
-        if record.under_way and (record.over or len(record.failures) + record.under_way >= self._limit):
-            waits.append(1.0)  # those under way may still turn out well
-        return max(waits)
-
-    def begin(self, key: Hashable) -> None:
-        """An attempt is under way: it counts until its `end`, so that many at once are no way round the limit."""
-        self._record(key).under_way += 1
-
-    def end(self, key: Hashable) -> None:
-        record = self._records.get(key)
-        if record is not None:
-            record.under_way = max(0, record.under_way - 1)
-
-    def failed(self, key: Hashable) -> None:
-        record = self._record(key)
-        record.latest = self._clock()
-        record.failures = [*record.failures, record.latest][-self._limit :]
-        if record.over or len(record.failures) == self._limit:
-            record.over = min(record.over + 1, MAX_DOUBLINGS)
-
-    def clear(self, key: Hashable) -> None:
-        record = self._records.get(key)
-        if record is not None:
-            record.failures, record.latest, record.over = [], 0.0, 0
-
-    def _current(self, key: Hashable) -> _Record | None:
-        """What is known of `key`, without what has left the window."""
-        record = self._records.get(key)
-        if record is None:
-            return None
-        at = self._clock()
-        record.failures = [each for each in record.failures if each > at - self._window]
-        if record.latest <= at - 2 * self._window and not record.under_way:
-            del self._records[key]
-            return None
-        return record
-
-    def _record(self, key: Hashable) -> _Record:
-        record = self._current(key)
-        if record is None:
-            record = self._records[key] = _Record()
-            if len(self._records) > self._capacity:
-                self._records.popitem(last=False)
-        self._records.move_to_end(key)
-        return record
+    async def succeeded(self) -> None:
+        """The account's count is cleared, the address's is not: it may have an account of its own to clear it with."""
+        counts = await self.guesses.counts(self.account, self.theirs, self.place)
+        if wait := longest({each: counts[each] for each in (self.theirs, self.place)}, self.guesses.clock()):
+            raise too_many("logins", wait)
+        spent = [each for each in {self.account, self.theirs} if counts[each] != Count()]
+        if spent:
+            await self.guesses.forgive(*spent)
 
 
 class Throttle:
     """Of logins, by account and by address.
 
-    An account that strangers have used up still lets in whoever comes from an address it was entered from before:
-    such addresses have a count of their own, so nobody can lock a person out from elsewhere. Accounts that do not exist
-    are counted as well: the throttle does not tell them apart.
+    An account that strangers have used up still lets in whoever comes from an address it was entered from before, as
+    its sessions tell: such addresses have a count of their own, so nobody can lock a person out from elsewhere.
+    Accounts that do not exist are counted as well: the throttle does not tell them apart.
     """
 
-    def __init__(self, settings: Accounts, *, capacity: int = CAPACITY, clock: Callable[[], float] = now) -> None:
-        self._accounts = Attempts(settings.login_attempts, capacity=capacity, clock=clock)
-        self._addresses = Attempts(settings.address_attempts, capacity=capacity, clock=clock)
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._capacity = capacity
+    def __init__(
+        self, database: Database, settings: Accounts, *, capacity: int = CAPACITY, clock: Callable[[], float] = now
+    ) -> None:
+        self._database = database
+        self._accounts = Rule("account", settings.login_attempts)
+        self._addresses = Rule("address", settings.address_attempts)
+        self._guesses = Guesses(database, capacity=capacity, clock=clock)
+        self._under_way: Counter[Guess] = Counter()
 
-    @contextmanager
-    def attempt(self, email_key: str, address: str) -> Iterator[None]:
-        """`check`, and while its body runs the attempt counts; the body calls `failed` or `succeeded`.
-        Raises Limited."""
-        self.check(email_key, address)
-        account, place = self._account(email_key, address), network_of(address)
-        self._accounts.begin(account)
-        self._addresses.begin(place)
-        try:
-            yield
-        finally:
-            self._accounts.end(account)
-            self._addresses.end(place)
-
-    def check(self, email_key: str, address: str) -> None:
-        """Raises Limited with `retry_after`."""
-        wait = max(self._accounts.wait(self._account(email_key, address)), self._addresses.wait(network_of(address)))
+    @asynccontextmanager
+    async def attempt(self, email_key: str, address: str) -> AsyncIterator[Attempt]:
+        """While its body runs the attempt counts, so that many at once are no way round, and cost no more hashing than
+        one after the other; the body awaits `failed` or `succeeded`. Raises Limited with `retry_after`."""
+        attempt, counts = await self._database.read(self._look, email_key, network_of(address))
+        at = self._guesses.clock()
+        wait = max(each.rule.wait(count, at, self._under_way[each]) for each, count in counts.items())
         if wait:
             raise too_many("logins", wait)
+        self._under_way.update(counts.keys())
+        try:
+            yield attempt
+        finally:
+            self._under_way -= Counter(counts.keys())
 
-    def failed(self, email_key: str, address: str) -> None:
-        self._accounts.failed(self._account(email_key, address))
-        self._addresses.failed(network_of(address))
-
-    def succeeded(self, email_key: str, address: str = "") -> None:
-        """The account's count is cleared, the address's is not: it may have an account of its own to clear it with."""
-        self._accounts.clear(email_key)
-        if address:
-            self.remember(email_key, address)
-            self._accounts.clear(self._account(email_key, address))
-
-    def remember(self, email_key: str, address: str) -> None:
-        """The account was entered from there, as its sessions tell."""
-        pair = (email_key, network_of(address))
-        self._known[pair] = None
-        self._known.move_to_end(pair)
-        if len(self._known) > self._capacity:
-            self._known.popitem(last=False)
-
-    def _account(self, email_key: str, address: str) -> Hashable:
-        pair = (email_key, network_of(address))
-        return pair if pair in self._known else email_key
-
-
-def too_many(what: str, wait: float) -> Limited:
-    seconds = int(wait) + 1
-    told = f"{seconds} seconds" if seconds < 120 else f"{-(-seconds // 60)} minutes"
-    return Limited(f"Too many failed {what}. Try again in {told}.", code="too_many_attempts", retry_after=seconds)
+    def _look(self, session: Session, email_key: str, place: str) -> tuple[Attempt, dict[Guess, Count]]:
+        account = theirs = Guess(self._accounts, email_key)
+        if any(network_of(each) == place for each in families.addresses(session, email_key)):
+            theirs = Guess(self._accounts, f"{email_key}\0{place}")
+        attempt = Attempt(self._guesses, account, theirs, Guess(self._addresses, place))
+        return attempt, counted(session, (theirs, attempt.place))
 
 
 def network_of(address: str) -> str:

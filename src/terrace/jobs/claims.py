@@ -18,19 +18,13 @@ from sqlmodel import Session
 
 from terrace.jobs.base import Lane
 from terrace.jobs.journal import Journal, stored
-from terrace.jobs.statements import Locking, is_postgresql
+from terrace.jobs.outlook import alone, alone_with_outlook
+from terrace.jobs.statements import Locking, Many, is_postgresql
 from terrace.types import Scope, now
 
 PROMOTE_BATCH = 1000
 BULK_SHARE = 0.8  # of the slots, and of a tenant's cap, that jobs of a priority below zero may fill
-CLAIM_LOCK = 7_308_339_936_013_017_185  # whoever claims on PostgreSQL holds it
-CLAIM_SECONDS = 5  # a process stopped amid a claim loses the lock after so long
 
-# One claim at a time, so that what runs is counted right; and no plan from before the queue was full.
-ALONE = text(
-    f"SELECT pg_advisory_xact_lock({CLAIM_LOCK}), set_config('enable_seqscan', 'off', true), "
-    f"set_config('idle_in_transaction_session_timeout', '{CLAIM_SECONDS}s', true)"
-)
 DUE = Locking(
     f"SELECT id FROM jobs WHERE state = 'waiting' AND run_at <= :now ORDER BY run_at LIMIT {PROMOTE_BATCH}", skip=True
 )
@@ -38,16 +32,6 @@ PROMOTE = text(
     "UPDATE jobs SET state = 'queued', updated_at = :now WHERE id IN :ids AND state = 'waiting' AND run_at <= :now "
     "RETURNING tenant_id"
 ).bindparams(bindparam("ids", expanding=True))
-NEXT_DUE = text("SELECT run_at FROM jobs WHERE state = 'waiting' AND run_at IS NOT NULL ORDER BY run_at LIMIT 1")
-QUEUED = text("SELECT 1 FROM jobs WHERE state = 'queued' AND lane = :lane LIMIT 1")
-TENANTS = text(
-    "WITH RECURSIVE waiting(tenant) AS ("
-    "SELECT (SELECT tenant_id FROM jobs WHERE state = 'queued' AND lane = :lane ORDER BY tenant_id LIMIT 1) "
-    "UNION ALL SELECT (SELECT tenant_id FROM jobs WHERE state = 'queued' AND lane = :lane "
-    "AND tenant_id > waiting.tenant ORDER BY tenant_id LIMIT 1) FROM waiting WHERE waiting.tenant IS NOT NULL) "
-    "SELECT tenant FROM waiting WHERE tenant IS NOT NULL"
-)
-RUNNING = text("SELECT tenant_id, COUNT(*) AS n FROM jobs WHERE state = 'running' GROUP BY tenant_id")
 RUNNING_OF = text("SELECT COUNT(*) FROM jobs WHERE state = 'running' AND tenant_id = :tenant")
 HEAD = (
     "id, tenant_id, user_id, key_id, kind, lane, attempt + 1 AS attempt, failures, crashes, run_at, parent_id, "
@@ -57,23 +41,29 @@ HEADS = text(
     f"SELECT {HEAD} FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = :tenant "
     "ORDER BY priority DESC, run_at, id LIMIT :count"
 )
+HEADS_OF_ONE = Locking(HEADS.text, skip=True)
 HEADS_OF_ALL = text(  # the same for all tenants at once, where each statement is a round trip
     "SELECT head.* FROM unnest(CAST(:tenants AS text[]), CAST(:counts AS integer[])) AS share(tenant, count) "
     f"CROSS JOIN LATERAL (SELECT {HEAD} FROM jobs WHERE state = 'queued' AND lane = :lane AND tenant_id = share.tenant "
     "ORDER BY priority DESC, run_at, id LIMIT share.count FOR NO KEY UPDATE SKIP LOCKED) AS head"
 )
 NAMED = Locking(f"SELECT {HEAD} FROM jobs WHERE id = :id AND state = 'queued'", skip=True)
-TAKE = text(
-    "UPDATE jobs SET state = 'running', attempt = attempt + 1, worker_id = :worker, lease_until = :lease_until, "
-    "started_at = :now, updated_at = :now, progress = NULL WHERE id IN :ids"
-).bindparams(bindparam("ids", expanding=True))
+_TAKEN = (
+    "state = 'running', attempt = attempt + 1, worker_id = {0}worker, lease_until = {0}lease_until, "
+    "started_at = {0}now, updated_at = {0}now, progress = NULL"
+)
+TAKE = Many(
+    f"UPDATE jobs SET {_TAKEN.format(':')} WHERE id = :id",
+    f"UPDATE jobs SET {_TAKEN.format('given.')} FROM {{rows}} WHERE jobs.id = given.id",
+    id="text", worker="text", lease_until="double precision", now="double precision",
+)  # fmt: skip
 BEAT = text("UPDATE jobs SET lease_until = :lease_until WHERE id IN :ids RETURNING id, cancel_requested").bindparams(
     bindparam("ids", expanding=True)
 )
-CANCELLING = text("SELECT id FROM jobs WHERE state = 'running' AND worker_id = :worker AND cancel_requested")
 HELD = Locking(
-    "SELECT id, attempt FROM jobs WHERE id IN :ids AND state = 'running' AND worker_id = :worker ORDER BY id", "ids"
-)
+    "SELECT id, attempt, EXISTS (SELECT 1 FROM jobs AS child WHERE child.parent_id = jobs.id) AS has_children "
+    "FROM jobs WHERE id IN :ids AND state = 'running' AND worker_id = :worker ORDER BY id", "ids"
+)  # fmt: skip
 
 
 class Claimed(NamedTuple):
@@ -97,6 +87,14 @@ class Claimed(NamedTuple):
     def scope(self) -> Scope:
         """On whose behalf it runs."""
         return Scope(self.tenant, self.user, self.key, self.id)
+
+
+class Taken(NamedTuple):
+    """What a claim brings."""
+
+    jobs: list[Claimed]
+    due: float | None  # when the next delayed job may run
+    cancelling: list[str]  # jobs of this worker that shall stop
 
 
 @dataclass(slots=True)
@@ -146,54 +144,49 @@ def claim(
     lease: float,
     turns: Mapping[Lane, Turns],
     bulk: Mapping[Lane, int] | None = None,
-) -> list[Claimed]:
+) -> Taken:
     """Take at most `free` jobs of each lane, of a priority below zero at most `bulk` (where it is told).
 
     Delayed jobs whose time has come are queued first."""
-    if is_postgresql(session):
-        session.execute(ALONE)
     moment = now()
-    promote(session, journal, moment)
+    lanes = [lane for lane, slots in free.items() if slots]
+    seen = alone_with_outlook(session, worker, lanes)
+    if seen.due is not None and seen.due <= moment:
+        promote(session, journal, moment)
+        seen = alone_with_outlook(session, worker, lanes)
     claimed: list[Claimed] = []
-    running: dict[str, int] | None = None
-    for lane, slots in free.items():
-        tenants = set(session.execute(TENANTS, {"lane": lane}).scalars()) if slots else set()
-        if not tenants:
-            continue
+    for lane in lanes:
+        slots, tenants = free[lane], seen.tenants[lane]
         turns[lane].keep(tenants)
-        if running is None:
-            running = {row.tenant_id: row.n for row in session.execute(RUNNING)}
         bulk_left = slots if bulk is None else bulk.get(lane, slots)
-        while shares := share(slots, tenants, running, cap, turns[lane]):
+        while shares := share(slots, tenants, seen.running, cap, turns[lane]):
             heads = _heads(session, lane, shares)
             found: list[Claimed] = []
             for tenant, count in shares.items():
-                most = min(bulk_left, max(0, bulk_share(cap) - running.get(tenant, 0)))
+                running = seen.running.get(tenant, 0)
+                most = min(bulk_left, max(0, bulk_share(cap) - running))
                 jobs, taken_bulk = _without_bulk(heads.get(tenant, ()), most)
                 bulk_left -= taken_bulk
-                running[tenant] = running.get(tenant, 0) + len(jobs)
+                seen.running[tenant] = running + len(jobs)
                 if len(jobs) < count:
                     tenants.discard(tenant)
                 found += jobs
-            _take(session, found, worker, moment + lease, moment)
+            _take(session, journal, found, worker, moment + lease)
             slots -= len(found)
             claimed += found
-    _announce(journal, claimed)
-    return claimed
+    return Taken(claimed, seen.due, seen.cancelling)
 
 
 def claim_one(
     session: Session, journal: Journal, job_id: str, *, worker: str, cap: int, lease: float
 ) -> Claimed | None:
     """Take this very job; None when it isn't queued any more, or its tenant has as many running as it may."""
-    if is_postgresql(session):
-        session.execute(ALONE)
+    alone(session)
     row = session.execute(NAMED.on(session), {"id": job_id}).first()
     if row is None or session.execute(RUNNING_OF, {"tenant": row.tenant_id}).scalar_one() >= cap:
         return None
-    moment, job = now(), Claimed._make(row)
-    _take(session, [job], worker, moment + lease, moment)
-    _announce(journal, [job])
+    job = Claimed._make(row)
+    _take(session, journal, [job], worker, now() + lease)
     return job
 
 
@@ -204,20 +197,6 @@ def promote(session: Session, journal: Journal, moment: float) -> None:
         journal.notice.tenants.update(session.execute(PROMOTE, {"ids": due, "now": moment}).scalars())
 
 
-def waiting(session: Session, lanes: Iterable[Lane]) -> bool:
-    """Whether a claim for these lanes may find anything: cheaper than to try."""
-    due = next_due(session)
-    if due is not None and due <= now():
-        return True
-    return any(session.execute(QUEUED, {"lane": lane}).first() for lane in lanes)
-
-
-def next_due(session: Session) -> float | None:
-    """When the next delayed job may run."""
-    due = session.execute(NEXT_DUE).scalar()
-    return None if due is None else float(due)
-
-
 def beat(session: Session, worker: str, pairs: Sequence[tuple[str, int]], lease: float) -> dict[str, bool]:
     """Prolong the leases of (job, attempt); of each one still held: whether it shall be cancelled."""
     ids = [job_id for job_id, _ in held(session, worker, pairs)]
@@ -225,25 +204,22 @@ def beat(session: Session, worker: str, pairs: Sequence[tuple[str, int]], lease:
     return {row.id: bool(row.cancel_requested) for row in rows}
 
 
-def held(session: Session, worker: str, pairs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
-    """The fence: which of these (job, attempt) this worker still owns, and will until the transaction ends."""
+def held(session: Session, worker: str, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], bool]:
+    """The fence: which of these (job, attempt) this worker still owns, and will until the transaction ends; and whether
+    the job has children."""
     ids = [job_id for job_id, _ in pairs]
     if not ids:
-        return set()
+        return {}
     rows = session.execute(HELD.on(session), {"ids": ids, "worker": worker}).all()
-    return {(job_id, attempt) for job_id, attempt in rows} & set(pairs)
-
-
-def cancelling(session: Session, worker: str) -> list[str]:
-    """This worker's jobs that shall stop."""
-    return list(session.execute(CANCELLING, {"worker": worker}).scalars())
+    found = {(job_id, attempt): bool(has_children) for job_id, attempt, has_children in rows}
+    return {pair: found[pair] for pair in pairs if pair in found}
 
 
 def _heads(session: Session, lane: Lane, shares: Mapping[str, int]) -> dict[str, list[Row[Any]]]:
     """Each tenant's next jobs, as many as its share."""
-    if not is_postgresql(session):
+    if len(shares) == 1 or not is_postgresql(session):
         return {
-            tenant: list(session.execute(HEADS, {"lane": lane, "tenant": tenant, "count": count}))
+            tenant: list(session.execute(HEADS_OF_ONE.on(session), {"lane": lane, "tenant": tenant, "count": count}))
             for tenant, count in shares.items()
         }
     wanted = {"lane": lane, "tenants": list(shares), "counts": list(shares.values())}
@@ -260,19 +236,16 @@ def _without_bulk(rows: Sequence[Row[Any]], most: int) -> tuple[list[Claimed], i
     return [Claimed._make(row) for row in rows], max(0, len(rows) - urgent)
 
 
-def _take(session: Session, jobs: Sequence[Claimed], worker: str, lease_until: float, moment: float) -> None:
-    """What we found: nobody else can have taken it since."""
-    if jobs:
-        fixed = {"worker": worker, "lease_until": lease_until, "now": moment}
-        session.execute(TAKE, {"ids": [job.id for job in jobs], **fixed})
+def _take(session: Session, journal: Journal, jobs: Sequence[Claimed], worker: str, lease_until: float) -> None:
+    """What we found: nobody else can have taken it since.
 
-
-def _announce(journal: Journal, claimed: Sequence[Claimed]) -> None:
-    """Each attempt's first event: `state` for the first, `reset` for a later one, which voids what came before."""
-    logs = []
-    for job in claimed:
+    Each attempt's first event: `state` for the first, `reset` for a later one, which voids what came before.
+    """
+    moment, taken, logs = now(), [], []
+    for job in jobs:
+        taken.append({"id": job.id, "worker": worker, "lease_until": lease_until, "now": moment})
         data = {"state": "running", "attempt": job.attempt}
         type = "state" if job.attempt == 1 else "reset"
         logs.append((job.tenant, job.id, [stored(job.attempt, 0, type, data)]))
-    journal.extend(logs)
-    journal.notice.tenants.update(job.tenant for job in claimed)
+    journal.extend(logs, beside=(TAKE, taken))
+    journal.notice.tenants.update(job.tenant for job in jobs)

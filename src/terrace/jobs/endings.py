@@ -106,6 +106,7 @@ class Ending(NamedTuple):
     job: Claimed
     outcome: Outcome
     seq: int  # of the event that says so
+    has_children: bool | None = None  # None: nobody has looked since it may have got some
 
 
 def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[Ending]) -> None:
@@ -115,10 +116,9 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
         if ending.outcome.commit is not None:
             _commit(session, ending.outcome.commit)
     _keep(session, rules, endings)
-    families = children_of(session, [job.id for job, outcome, _ in endings if outcome.state == "succeeded"])
-    SETTLE.run(session, [_settled(job, outcome, moment, job.id in families) for job, outcome, _ in endings])
+    families = _families(session, endings)
     logs, parents = [], []
-    for job, outcome, seq in endings:
+    for job, outcome, seq, _ in endings:
         state: State = "waiting" if job.id in families else outcome.state
         type, data = _event(state, outcome.error, outcome.run_at)
         logs.append((job.tenant, job.id, [stored(job.attempt, seq, type, data)]))
@@ -128,18 +128,26 @@ def settle(session: Session, journal: Journal, rules: Rules, endings: Sequence[E
             parents.append((job.tenant, job.parent_id))
         elif job.id in families:
             parents.append((job.tenant, job.id))
-    journal.extend(logs)
-    for job, outcome, _ in endings:
+    settled = [_settled(job, outcome, moment, job.id in families) for job, outcome, _, _ in endings]
+    journal.extend(logs, beside=(SETTLE, settled))
+    for job, outcome, _, _ in endings:
         _after_end(session, rules, job.scope, job.kind, job.id, outcome.state)
         if job.parent_id is None and job.id not in families:
             _final(session, rules, job.scope, job.kind, job.id, outcome.state)
     advance(session, journal, rules, parents)
 
 
+def _families(session: Session, endings: Sequence[Ending]) -> set[str]:
+    """Which of those that succeeded have children."""
+    succeeded = [ending for ending in endings if ending.outcome.state == "succeeded"]
+    known = {ending.job.id for ending in succeeded if ending.has_children}
+    return known | children_of(session, [each.job.id for each in succeeded if each.has_children is None]).keys()
+
+
 def _keep(session: Session, rules: Rules, endings: Sequence[Ending]) -> None:
     """What jobs of one kind leave to be written, all of them at once."""
     kept: dict[str, list[Kept]] = {}
-    for job, outcome, _ in endings:
+    for job, outcome, _, _ in endings:
         if outcome.kept is not None:
             kept.setdefault(job.kind, []).append(Kept(job.scope, job.id, outcome.kept))
     for kind, values in kept.items():

@@ -1,6 +1,6 @@
 """What a transaction changes about jobs: the events it appends, and whom to tell once it is durable."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.jobs.base import EventId, JobEvent
-from terrace.jobs.statements import insert_into
+from terrace.jobs.statements import Many, insert_into
 from terrace.settings import KB, MB
 from terrace.storage import after_commit
 
@@ -83,14 +83,20 @@ class Journal:
         where = {"tenant_id": tenant, "job_id": job_id, "attempt": attempt}
         return int(self.session.execute(NEXT, where).scalar_one())
 
-    def extend(self, logs: Sequence[tuple[str, str, Sequence[Stored]]]) -> None:
-        """Events whose place is known already: (tenant, job, events)."""
+    def extend(
+        self,
+        logs: Sequence[tuple[str, str, Sequence[Stored]]],
+        beside: tuple[Many, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        """Events whose place is known already: (tenant, job, events); and what is to be written along with them."""
         rows = []
         for tenant, job_id, stored in logs:
             for event, data in stored:
                 rows.append(_row(tenant, job_id, event, data))
             self.notice.events.setdefault((tenant, job_id), []).extend(each.event for each in stored)
-        if rows:
+        if beside is not None:
+            beside[0].run_beside(self.session, beside[1], INSERT, rows)
+        elif rows:
             INSERT.run(self.session, rows)
 
 

@@ -132,7 +132,8 @@ class Doctor:
         return Case(Finding("knowledge", code, message, tenant, True), repair, count)
 
     async def _mend_text(self, scope: Scope) -> None:
-        while await self._database.write(self._index.mend_text, scope, MEND_AT_ONCE) == MEND_AT_ONCE:
+        after = 0
+        while after := await self._database.write(self._index.mend_text, scope, MEND_AT_ONCE, after):
             pass
 
     async def _drop_chunks(self, scope: Scope) -> None:

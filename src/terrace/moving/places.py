@@ -84,7 +84,7 @@ def open_side(where: Place, *, make: bool = False) -> Side:
 
 @asynccontextmanager
 async def open_index(where: Place) -> AsyncIterator[tuple[Database, InspectedIndex]]:
-    """The database as the server has it, and its index, which finds the nearest for sure; nothing is migrated."""
+    """The database as the server has it, and its index; nothing is migrated."""
     from terrace.knowledge.index.postgres import PostgresIndex
 
     database: Database
@@ -93,7 +93,7 @@ async def open_index(where: Place) -> AsyncIterator[tuple[Database, InspectedInd
         from terrace.storage.postgresql import PostgreSQLDatabase
 
         database = PostgreSQLDatabase(where.address, connections=2)
-        index = PostgresIndex(database, exact=True)
+        index = PostgresIndex(database)
     else:
         from terrace.knowledge.index import SQLiteIndex
         from terrace.storage import SQLiteDatabase

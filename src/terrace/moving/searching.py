@@ -1,10 +1,17 @@
-"""Are the same passages found here and there? Asked with words and vectors of passages that are in both."""
+"""Are the same passages found here and there? Asked with words and vectors of passages that are in both.
+
+Both look at all there is, not through a graph or at the likeliest only. So what they find is the same, but for the last
+digits of the scores.
+"""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from terrace.knowledge.base import Filter, Scored
+from sqlmodel import Session
+
+from terrace.knowledge.base import Scored
 from terrace.knowledge.health.base import InspectedIndex
 from terrace.knowledge.index.words import content_words
 from terrace.moving.sides import Side
@@ -13,8 +20,11 @@ from terrace.types import Scope
 QUERIES = 40
 TENANTS = 8  # those with the most passages
 TOP = 10
+FOUND = 2 * TOP  # looked at beyond the best: those that score alike may stand there
 WORDS = 8
-ALIKE = 0.01  # passages whose scores are as near as this may change places
+# Scores as near as this are the same: two databases add up in another order, and PostgreSQL counts a word no further
+# than to 127 in a passage.
+ALIKE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +37,18 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A database as it was at one moment, whoever writes to it now."""
+
+    side: Side
+    session: Session
+    index: InspectedIndex
+
+
+@dataclass(frozen=True, slots=True)
 class Searched:
     queries: int
-    equal: int  # with the same passages in both, but for those that score alike
-    shared: float  # of the best ten, how many were the same
-    lost: int  # that found the passage they are made of here, and not there
+    equal: int  # the same best passages in both with the same scores; those that score alike may change places
 
 
 def probes(side: Side) -> list[Probe]:
@@ -49,32 +66,56 @@ def probes(side: Side) -> list[Probe]:
     return found
 
 
-async def compare(here: InspectedIndex, there: InspectedIndex, asked: Sequence[Probe]) -> Searched:
-    equal, shared, most, lost = 0, 0, 0, 0
+def compare(here: Moment, there: Moment, asked: Sequence[Probe]) -> Searched:
+    equal = 0
+    spaces: dict[tuple[str, str | None, int], list[Probe]] = {}
     for probe in asked:
-        ours, theirs = await _search(here, probe), await _search(there, probe)
-        one, other = ({each.chunk_id for each in found[:TOP]} for found in (ours, theirs))
-        shared += len(one & other)
-        lost += probe.chunk_id in one - other
-        most += max(len(ours[:TOP]), len(theirs[:TOP]))
-        equal += _alike(ours, theirs) and _alike(theirs, ours)
-    return Searched(len(asked), equal, shared / most if most else 1.0, lost)
+        spaces.setdefault((probe.tenant, probe.model, len(probe.vector)), []).append(probe)
+    with ThreadPoolExecutor(1, thread_name_prefix="searching") as beside:
+        for (tenant, model, _), alike in spaces.items():
+            searching = beside.submit(_search, there, tenant, model, alike)
+            pairs = zip(_search(here, tenant, model, alike), searching.result(), strict=True)
+            equal += sum(_among(ours, theirs) and _among(theirs, ours) for ours, theirs in pairs)
+    return Searched(len(asked), equal)
 
 
-def _alike(ours: Sequence[Scored], theirs: Sequence[Scored]) -> bool:
-    """Whether what is missing there of our best is no better than the last of theirs."""
-    known = {each.chunk_id for each in theirs}
-    edge = theirs[TOP - 1].score if len(theirs) >= TOP else 0.0
-    return all(each.chunk_id in known or each.score <= edge + ALIKE for each in ours[:TOP])
+def _among(ours: Sequence[Scored], theirs: Sequence[Scored]) -> bool:
+    """Whether each of our best is there with the same scores, or just fell off the end of what scores alike there."""
+    known = {each.chunk_id: each for each in theirs}
+    edge = theirs[-1].score + ALIKE if len(theirs) == FOUND else 0.0
+    return all(
+        _alike(each, known[each.chunk_id]) if each.chunk_id in known else each.score <= edge for each in ours[:TOP]
+    )
 
 
-async def _search(index: InspectedIndex, probe: Probe) -> list[Scored]:
+def _alike(one: Scored, other: Scored) -> bool:
+    return (
+        abs(one.score - other.score) <= ALIKE
+        and _near(one.text_score, other.text_score)
+        and _near(one.vector_score, other.vector_score)
+    )
+
+
+def _near(one: float | None, other: float | None) -> bool:
+    """A score of a part; where one has none, the whole tells."""
+    return one is None or other is None or abs(one - other) <= ALIKE * max(1.0, abs(one))
+
+
+def incomplete(moment: Moment) -> int:
+    """Passages without their words, and words without their passage."""
+    tenants = [tenant for (tenant,) in moment.side.run("SELECT DISTINCT tenant_id FROM chunks")]
+    found = [moment.index.strays(moment.session, Scope(tenant), None) for tenant in tenants]
+    return sum(each.missing + each.extra for each in found)
+
+
+def _search(moment: Moment, tenant: str, model: str | None, probes: Sequence[Probe]) -> list[list[Scored]]:
     import numpy as np
 
-    vector: Any = None
-    if probe.model is not None:
-        vector = np.frombuffer(probe.vector, "<f2").astype(np.float32)
-    return await index.search(Scope(probe.tenant), probe.query, vector, model=probe.model, k=2 * TOP, filter=Filter())
+    vectors: Any = None
+    if model is not None:
+        vectors = [np.frombuffer(probe.vector, "<f2").astype(np.float32) for probe in probes]
+    queries = [probe.query for probe in probes]
+    return moment.index.search_exactly(moment.session, Scope(tenant), queries, vectors, model=model, k=FOUND)
 
 
 def _probe(side: Side, tenant: str, number: int) -> Probe:

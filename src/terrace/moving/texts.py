@@ -23,7 +23,7 @@ class Words(Protocol):
 
     def remove_document(self, session: Session, scope: Scope, document_id: str) -> None: ...
 
-    def mend_text(self, session: Session, scope: Scope, limit: int) -> int: ...
+    def mend_text(self, session: Session, scope: Scope, limit: int, after: int = 0) -> int: ...
 
 
 class Texts:
@@ -52,10 +52,11 @@ class Texts:
 
     def write(self, told: Told) -> None:
         """The words of all chunks that have none yet."""
-        anew = self._side.dialect == "postgresql" and not self._side.run("SELECT 1 FROM chunk_words LIMIT 1")
-        if anew:
+        if self._side.dialect == "postgresql":
             with self._side.writing():
-                self._side.run(f"DROP INDEX IF EXISTS {WORDS_INDEX}")
+                self._side.run("ANALYZE chunks")  # else a piece of them is looked for among all
+                if not self._side.run("SELECT 1 FROM chunk_words LIMIT 1"):
+                    self._side.run(f"DROP INDEX IF EXISTS {WORDS_INDEX}")
         self._write(told)
         if self._side.dialect == "postgresql":
             told("index of words", 0, 1)
@@ -66,12 +67,16 @@ class Texts:
     def _write(self, told: Told) -> None:
         tenants = self._side.run(TENANTS)
         total, done = sum(count for _, count in tenants), 0
-        for tenant, _ in tenants:
-            written = AT_ONCE
-            while written == AT_ONCE:
-                with self._side.writing() as session:
-                    written = self._index.mend_text(session, Scope(tenant), AT_ONCE)
-                told("words of chunks", min(done := done + written, total), total)
+        for tenant, count in tenants:
+            after, at = 0, done
+            done += count
+            while after := self._give_words(Scope(tenant), after):
+                told("words of chunks", at := min(at + AT_ONCE, done), total)
+
+    def _give_words(self, scope: Scope, after: int) -> int:
+        """To some chunks after the number `after`; the last one's, 0 where there was none."""
+        with self._side.writing() as session:
+            return self._index.mend_text(session, scope, AT_ONCE, after)
 
 
 class NoTexts(Texts):
@@ -90,14 +95,17 @@ class NoTexts(Texts):
         return None
 
 
-async def tended(database: Database, told: Told) -> None:
-    """What PostgreSQL's index would do beside its first searches: graphs of large spaces, counts of words."""
+async def tended(database: Database, told: Told, tenant: str = "") -> None:
+    """What PostgreSQL's index would do beside its first searches, of one tenant or of all: graphs of large spaces, and
+    counts of words."""
     if database.dialect != "postgresql":
         return
     from terrace.knowledge.index.postgres import counts, graphs
 
-    tenants = await database.read(lambda session: session.connection().exec_driver_sql(TENANTS).all())
-    for done, (tenant, _) in enumerate(tenants, 1):
+    tenants = [tenant]
+    if not tenant:
+        tenants = await database.read(lambda session: list(session.connection().exec_driver_sql(TENANTS).scalars()))
+    for done, tenant in enumerate(tenants, 1):
         told("graphs of vectors", done - 1, len(tenants))
         await database.write(counts.fold, Scope(tenant))
         await database.write(graphs.tend, Scope(tenant))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlmodel import Session
 
-from terrace.knowledge.base import Index
+from terrace.knowledge.base import Index, Scored
 from terrace.types import Scope
 
 EXAMPLES = 20  # of each kind
@@ -125,8 +125,15 @@ class InspectedIndex(Index, Protocol):
     ) -> list[str]:
         """Up to `limit` strays of a kind (odd, left, orphaned); the documents they were of, one for each."""
 
-    def mend_text(self, session: Session, scope: Scope, limit: int) -> int:
-        """Drop the full text if it holds strays, then put in up to `limit` passages that it lacks; how many."""
+    def mend_text(self, session: Session, scope: Scope, limit: int, after: int = 0) -> int:
+        """Put in up to `limit` passages that the full text lacks, of those after the number `after`; the last one's
+        number, 0 where there was none. Begun at 0, what it should not hold is taken out first."""
+
+    def search_exactly(
+        self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
+    ) -> list[list[Scored]]:
+        """What each query, and the vector at its place, finds. Looks at every vector and every passage with a word of
+        the query, so that every database finds the same. Slow; for comparing two of them. Vectors of one width."""
 
     def vectors_after(
         self, session: Session, scope: Scope, model: str, after: int, limit: int

@@ -1,7 +1,9 @@
 """A filter becomes the documents it allows."""
 
-from sqlalchemy import select
-from sqlmodel import Session
+from typing import Any
+
+from sqlalchemy import ColumnElement, select
+from sqlmodel import Session, col
 
 from terrace.knowledge.base import Filter
 from terrace.knowledge.naming import key, tidy
@@ -14,21 +16,26 @@ def allowed_documents(session: Session, scope: Scope, filter: Filter) -> set[str
     case counts neither in names nor in tags."""
     if filter == Filter():
         return None
-    query = select(DocumentRow.id).where(DocumentRow.tenant_id == scope.tenant)  # type: ignore[call-overload]
+    return set(session.execute(select(DocumentRow.id).where(*passing(scope, filter))).scalars())  # type: ignore[call-overload]
+
+
+def passing(scope: Scope, filter: Filter) -> list[ColumnElement[bool]]:
+    """Conditions of the tenant's documents that pass."""
+    conditions: list[ColumnElement[bool]] = [col(DocumentRow.tenant_id) == scope.tenant]
     if filter.documents:
-        query = query.where(DocumentRow.id.in_(filter.documents))  # type: ignore[attr-defined]
+        conditions.append(col(DocumentRow.id).in_(filter.documents))
     if filter.collections:
-        query = query.where(DocumentRow.collection_id.in_(collection_ids(scope, filter)))  # type: ignore[attr-defined]
+        conditions.append(col(DocumentRow.collection_id).in_(collection_ids(scope, filter)))
     if filter.tags:
         tagged = select(TagRow.document_id).where(  # type: ignore[call-overload]
             TagRow.tenant_id == scope.tenant,
             TagRow.tag.in_([key(tidy(tag)) for tag in filter.tags]),  # type: ignore[attr-defined]
         )
-        query = query.where(DocumentRow.id.in_(tagged))  # type: ignore[attr-defined]
-    return set(session.execute(query).scalars())
+        conditions.append(col(DocumentRow.id).in_(tagged))
+    return conditions
 
 
-def collection_ids(scope: Scope, filter: Filter) -> object:
+def collection_ids(scope: Scope, filter: Filter) -> Any:
     """A query of the ids of the filter's collections."""
     keys = [name.casefold() for name in filter.collections]
     return select(CollectionRow.id).where(  # type: ignore[call-overload]

@@ -99,19 +99,23 @@ def strays(session: Session, scope: Scope) -> tuple[int, int]:
     return int(extra.scalar_one()), int(missing.scalar_one())
 
 
-def mend(session: Session, scope: Scope, limit: int) -> int:
-    """Put in up to `limit` chunks that have no text; all anew where there are texts without a chunk, as the words of
-    one that is gone cannot be taken out. Returns how many were put in."""
+def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
+    """All anew where there are texts without a chunk, as the words of one that is gone cannot be taken out."""
     connection = session.connection()
-    if strays(session, scope)[0]:
+    if not after and strays(session, scope)[0]:
         connection.exec_driver_sql(f"DROP TABLE {table_of(scope)}")
     table = _made(connection, scope)
-    added = connection.exec_driver_sql(
-        f"INSERT INTO {table}(rowid, {COLUMNS}) SELECT number, {COLUMNS} FROM chunks c WHERE c.tenant_id = ? "
-        f"AND c.number NOT IN (SELECT id FROM {table}_docsize) LIMIT ?",
-        (scope.tenant, limit),
+    numbers = connection.exec_driver_sql(
+        f"SELECT number FROM chunks c WHERE c.tenant_id = ? AND number > ? "
+        f"AND NOT EXISTS (SELECT 1 FROM {table}_docsize d WHERE d.id = c.number) ORDER BY number LIMIT ?",
+        (scope.tenant, after, limit),
+    ).scalars().all()  # fmt: skip
+    connection.exec_driver_sql(
+        f"INSERT INTO {table}(rowid, {COLUMNS}) SELECT number, {COLUMNS} FROM chunks "
+        "WHERE number IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(numbers)),),
     )
-    return int(added.rowcount)
+    return numbers[-1] if numbers else 0
 
 
 def _made(connection: Connection, scope: Scope) -> str:

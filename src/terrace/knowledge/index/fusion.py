@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 TEXT_TRUST = 0.8  # of full text against vectors when both stand out alike
 NEXT = 10  # places within which the best is compared
+# By meaning, in an exact search on whichever database: the scale of cosines begins at the farthest of them.
+EXACT_CANDIDATES = 400
 
 
 class Fused(NamedTuple):

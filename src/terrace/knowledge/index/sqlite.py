@@ -11,7 +11,7 @@ from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import fulltext, inspecting, vectors
 from terrace.knowledge.index.filters import allowed_documents
-from terrace.knowledge.index.fusion import Fused, fuse
+from terrace.knowledge.index.fusion import EXACT_CANDIDATES, Fused, fuse
 from terrace.storage.database import Database
 from terrace.types import Scope
 
@@ -64,8 +64,8 @@ class SQLiteIndex:
     ) -> list[str]:
         return inspecting.remove(session, scope, serving, kind, limit)
 
-    def mend_text(self, session: Session, scope: Scope, limit: int) -> int:
-        return fulltext.mend(session, scope, limit)
+    def mend_text(self, session: Session, scope: Scope, limit: int, after: int = 0) -> int:
+        return fulltext.mend(session, scope, limit, after)
 
     def vectors_after(
         self, session: Session, scope: Scope, model: str, after: int, limit: int
@@ -84,6 +84,19 @@ class SQLiteIndex:
                 async with self._loading:  # one reader thread at most is busy loading
                     more = await self._database.read(resident.read_piece)
         return await self._database.read(self._search, scope, query, vector, model, k, filter, resident)
+
+    def search_exactly(
+        self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
+    ) -> list[list[Scored]]:
+        texts = [fulltext.search(session, scope, query, TEXT_CANDIDATES) for query in queries]
+        nears: list[dict[int, float] | None] = [None] * len(queries)
+        if vectors_ is not None and model is not None:
+            nears = [*vectors.nearest_of_all(session, scope, model, vectors_, EXACT_CANDIDATES)]
+            for text, near, vector in zip(texts, nears, vectors_, strict=True):
+                assert near is not None
+                unseen = [number for number in text if number not in near]
+                near |= vectors.cosines(session, scope, model, vector, "number", unseen)
+        return [_scored(session, scope, fuse(text, near, k)) for text, near in zip(texts, nears, strict=True)]
 
     async def close(self) -> None:
         """What is in memory goes with the process."""

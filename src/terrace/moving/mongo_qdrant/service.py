@@ -23,6 +23,7 @@ from terrace.moving.mongo_qdrant.staging import Staging, Whole
 from terrace.moving.mongo_qdrant.tables import ImportRow
 from terrace.moving.mongo_qdrant.verifying import Verifier
 from terrace.moving.mongo_qdrant.writing import Writer
+from terrace.moving.texts import tended
 from terrace.types import Scope
 
 CHUNKS = 400  # passages in one transaction, or one document where it has more
@@ -94,6 +95,7 @@ class Imports:
             fit = await self._decided(scope, import_id, plan.fit)
             await self._bring(scope, import_id, fit, staging, plan.coming, progress)
             waiting = await finishing.finish(self._house, scope, import_id, fit)
+            await tended(self._house.database, progress, scope.tenant)
             verifier = Verifier(self._house.database, self._house.blobs, self._house.index, staging)
             checks = await verifier.verify(scope, import_id, plan.coming, fit)
             state: Any = "verified" if all(check.good for check in checks) else "differs"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy import insert
@@ -65,6 +66,7 @@ class Writer:
         done = imports.known(session, scope, import_id, [each.source.document.id for each in batch])
         came: set[str] = set()
         touched: set[str] = set()
+        indexing = _Indexing()
         for each in batch:
             if each.source.document.id in done:
                 continue
@@ -72,13 +74,14 @@ class Writer:
             row = _imported(scope, import_id, each)
             if store.with_content(session, scope, collection, each.sha256) is None:
                 self._admit(session, scope, documents=1, bytes=len(each.original))
-                self._add(session, scope, collection, each)
+                self._add(session, scope, collection, each, indexing)
                 row.document_id = each.document_id
                 came.add(each.document_id)
                 touched.add(collection)
             else:
                 row.note = TWIN
             session.add(row)
+        indexing.run(session, scope, self._index, self._key)
         store.changed(session, scope, *touched)
         return came
 
@@ -94,7 +97,7 @@ class Writer:
         session.add(run)
         return made.id
 
-    def _add(self, session: Session, scope: Scope, collection: str, each: Prepared) -> None:
+    def _add(self, session: Session, scope: Scope, collection: str, each: Prepared, indexing: "_Indexing") -> None:
         row = _document(scope, collection, each)
         session.add(row)
         session.flush()
@@ -107,19 +110,35 @@ class Writer:
         if each.pages:
             session.execute(insert(PageRow), [_page(scope, row.id, *page) for page in each.pages])
         title = each.title or each.name
-        indexed = [
+        indexing.texts += [
             IndexedChunk(id, row.id, collection, title, chunk) for id, chunk in zip(ids, each.chunks, strict=True)
         ]
-        self._index.add_text(session, scope, indexed)
         if self._key and each.embedded:
-            places = [ids[place] for place in each.embedded]
-            self._index.add_vectors(session, scope, self._key, places, each.vectors)
+            indexing.embedded += [ids[place] for place in each.embedded]
+            indexing.vectors.append(each.vectors)
         if self._serves and len(each.embedded) == len(ids):
             row.searchable, row.embedding = "meaning", self._key
         elif self._serves or not self._key:
             store.enqueue(session, scope, self._jobs, row, tasks.EMBED)
         session.add(row)
         session.flush()
+
+
+@dataclass(slots=True)
+class _Indexing:
+    """What the index shall know of some documents, told at once: that costs a fraction of telling it one by one."""
+
+    texts: list[IndexedChunk] = field(default_factory=list)
+    embedded: list[str] = field(default_factory=list)  # chunks
+    vectors: list[Any] = field(default_factory=list)  # of the chunks of one document each
+
+    def run(self, session: Session, scope: Scope, index: Index, key: str) -> None:
+        import numpy as np
+
+        if self.texts:
+            index.add_text(session, scope, self.texts)
+        if self.embedded:
+            index.add_vectors(session, scope, key, self.embedded, np.concatenate(self.vectors))
 
 
 def _blobs(each: Prepared) -> list[str]:

@@ -57,6 +57,9 @@ class Side(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """Reads within see one moment."""
 
+    def reading(self) -> AbstractContextManager[Session]:
+        """A snapshot of now, as a session; any thread may use it, one at a time."""
+
     def held(self) -> AbstractContextManager[None]:
         """A snapshot, and nobody else writes meanwhile: writes wait, and are refused when it takes long."""
 

@@ -1,7 +1,6 @@
-"""Vectors of float16 components, as bytes and as PostgreSQL sends and reads them."""
+"""Vectors of float16 components, as bytes and as PostgreSQL sends and takes them."""
 
 import struct
-from functools import cache
 
 HEAD = struct.Struct(">HH")  # dimensions, and nothing
 
@@ -13,17 +12,8 @@ def from_wire(sent: bytes) -> bytes:
     return np.frombuffer(sent, ">f2", offset=HEAD.size).astype("<f2").tobytes()
 
 
-def to_text(vector: bytes) -> str:
-    """As PostgreSQL reads it: `[0.5,-1]`."""
+def to_wire(vector: bytes) -> bytes:
+    """What `halfvec_recv` takes."""
     import numpy as np
 
-    table = _texts()
-    return "[" + ",".join([table[each] for each in np.frombuffer(vector, "<u2").tolist()]) + "]"
-
-
-@cache
-def _texts() -> list[str]:
-    """Each of the 65,536 there are: five digits tell them apart."""
-    import numpy as np
-
-    return [f"{each:.5g}" for each in np.arange(65_536, dtype="<u2").view("<f2").tolist()]
+    return HEAD.pack(len(vector) // 2, 0) + np.frombuffer(vector, "<f2").astype(">f2").tobytes()

@@ -20,7 +20,7 @@ from terrace.moving.sides.base import (
     table,
     upsert,
 )
-from terrace.moving.sides.halves import from_wire, to_text
+from terrace.moving.sides.halves import from_wire, to_wire
 from terrace.storage import migrate
 from terrace.storage.postgresql.engine import engine_for
 from terrace.storage.postgresql.migrating import LOCK
@@ -59,6 +59,7 @@ class PostgreSQLSide:
         self._connection = engine_for(url).connect()
         self._driver: Any = self._connection.connection.driver_connection
         self._tables: list[Table] | None = None
+        self._types: dict[tuple[str, str], str] = {}  # of (table, column)
 
     def version(self) -> str | None:
         if self.run("SELECT to_regclass('alembic_version')")[0][0] is None:
@@ -71,6 +72,7 @@ class PostgreSQLSide:
             found: dict[str, list[tuple[str, str, int]]] = {}
             for name, column, type_, place in self.run(_COLUMNS):
                 if is_moved(name):
+                    self._types[name, column] = type_
                     found.setdefault(name, []).append((column, type_, place))
             pointers = self.run(_POINTERS)
             names = ordered(found, lambda name: [to for one, to in pointers if one.strip('"') == name])
@@ -81,6 +83,14 @@ class PostgreSQLSide:
     def snapshot(self) -> Iterator[None]:
         with self._transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY"):
             yield
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with (
+            self._transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY", "SELECT 1"),  # which fixes the moment
+            Session(self._connection, join_transaction_mode="rollback_only") as session,
+        ):
+            yield session
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -133,11 +143,17 @@ class PostgreSQLSide:
         names = [each.name for each in table.columns]
         self.run(f'CREATE TEMP TABLE staged ON COMMIT DROP AS SELECT {quoted(*names)} FROM "{table.name}" LIMIT 0')
         vectors = [place for place, each in enumerate(table.columns) if each.kind == "vector"]
-        with self._driver.cursor() as cursor, cursor.copy(f"COPY staged ({quoted(*names)}) FROM STDIN") as copy:
+        how = "(FORMAT BINARY)" if vectors else ""  # as text they would take longer than all the rest
+        with self._driver.cursor() as cursor, cursor.copy(f"COPY staged ({quoted(*names)}) FROM STDIN {how}") as copy:
+            if vectors:
+                copy.set_types([self._sent_as(table, each) for each in table.columns])
             for row in rows:
-                copy.write_row(_with_texts(row, vectors) if vectors else row)
+                copy.write_row(_to_wire(row, vectors) if vectors else row)
         self.run(f'INSERT INTO "{table.name}" ({quoted(*names)}) SELECT {quoted(*names)} FROM staged ' + upsert(table))
         self.run("DROP TABLE staged")
+
+    def _sent_as(self, table: Table, column: Column) -> str:
+        return "bytea" if column.kind == "vector" else self._types[table.name, column.name]
 
     def delete(self, table: Table, keys: Sequence[Key]) -> None:
         condition = " AND ".join(f'"{name}" = %s' for name in table.key)
@@ -190,8 +206,8 @@ def _kind(table: str, column: str, type_: str) -> Kind:
     return KINDS.get("boolean" if type_ == "bool" else type_, "plain")
 
 
-def _with_texts(row: Row, vectors: Sequence[int]) -> list[Any]:
-    written = list(row)
+def _to_wire(row: Row, vectors: Sequence[int]) -> list[Any]:
+    sent = list(row)
     for place in vectors:
-        written[place] = to_text(written[place])
-    return written
+        sent[place] = to_wire(sent[place])
+    return sent

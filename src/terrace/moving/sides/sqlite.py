@@ -48,6 +48,14 @@ class SQLiteSide:
             self._driver.execute("ROLLBACK")
 
     @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with self._connection.begin():
+            self._connection.exec_driver_sql("BEGIN")
+            self.run("SELECT count(*) FROM sqlite_master")  # the moment is that of the first reading
+            with Session(self._connection, join_transaction_mode="rollback_only") as session:
+                yield session
+
+    @contextmanager
     def held(self) -> Iterator[None]:
         with closing(sqlite3.connect(self.path, timeout=HOLD_SECONDS, isolation_level=None)) as holding:
             holding.execute("BEGIN IMMEDIATE")

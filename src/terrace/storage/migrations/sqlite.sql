@@ -1,4 +1,4 @@
--- 0021
+-- 0022
 CREATE TABLE alembic_version ( version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num) );
 CREATE TABLE jobs ( id VARCHAR NOT NULL, tenant_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, lane VARCHAR NOT NULL, state VARCHAR NOT NULL, priority INTEGER NOT NULL, run_at FLOAT, attempt INTEGER NOT NULL, failures INTEGER NOT NULL, crashes INTEGER NOT NULL, dead BOOLEAN NOT NULL, cancel_requested BOOLEAN NOT NULL, payload TEXT NOT NULL, result TEXT, error TEXT, progress TEXT, user_id VARCHAR, parent_id VARCHAR, idempotency_key VARCHAR, worker_id VARCHAR, lease_until FLOAT, created_at FLOAT NOT NULL, updated_at FLOAT NOT NULL, started_at FLOAT, finished_at FLOAT, key_id VARCHAR, PRIMARY KEY (id) );
 CREATE INDEX ix_jobs_tenant ON jobs (tenant_id, id);
@@ -139,3 +139,5 @@ CREATE TABLE limit_holds ( job_id VARCHAR NOT NULL, tenant_id VARCHAR NOT NULL, 
 CREATE INDEX ix_limit_holds_until ON limit_holds (until);
 CREATE TABLE limit_members ( id BIGINT NOT NULL, beat FLOAT NOT NULL, alone BOOLEAN NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (id) );
 CREATE TABLE limit_meeting ( id INTEGER NOT NULL, epoch BIGINT NOT NULL, place VARCHAR NOT NULL, run VARCHAR NOT NULL, PRIMARY KEY (id) );
+CREATE TABLE guesses ( "key" VARCHAR NOT NULL, failures JSON NOT NULL, latest FLOAT NOT NULL, beyond INTEGER NOT NULL, PRIMARY KEY ("key") );
+CREATE INDEX ix_guesses_latest ON guesses (latest);

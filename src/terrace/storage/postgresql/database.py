@@ -22,7 +22,9 @@ from sqlmodel import Session
 from terrace.errors import Unavailable
 from terrace.storage.database import EVERY_TENANT, callbacks, says, tenant_of
 from terrace.storage.postgresql import errors
+from terrace.storage.postgresql.doubting import Doubt
 from terrace.storage.postgresql.engine import engine_for
+from terrace.storage.postgresql.lines import Line, Lines
 from terrace.storage.postgresql.security import APP_ROLE, MAY_WALK_THROUGH
 from terrace.storage.postgresql.watching import Watch
 from terrace.storage.works import Work, hand_over
@@ -30,11 +32,12 @@ from terrace.storage.works import Work, hand_over
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PATIENCE = 10.0  # seconds a work that loses races is run again for
+PATIENCE = 30.0  # seconds a work may wait for its turn, and is run again for when it loses races
 PAUSE, LONGEST_PAUSE = 0.002, 0.1
 CHANGED = 2  # how often a work is run again that stumbled on what may have come or gone since it looked
 AWAY_SECONDS = 0.2  # for as long nobody knocks again where nobody answered
-LIMITS = "SET LOCAL lock_timeout = '15s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+# Who was stopped amid a transaction loses their locks before those who wait for them give up.
+LIMITS = "SET LOCAL lock_timeout = '25s'; SET LOCAL idle_in_transaction_session_timeout = '20s'"
 # Would the wall between tenants not hold the role we connected as? And is there the role that it holds?
 WHO = f"SELECT ({MAY_WALK_THROUGH}), EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}')"
 
@@ -49,9 +52,13 @@ class PostgreSQLDatabase:
         self._row_security = row_security
         self._local = threading.local()
         self._open: set[Connection] = set()
+        self._lines = Lines()
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="db")
-        self._watch = Watch(listen_url or url)
-        self._refused = 0.0  # when the last attempt to connect failed
+        self._refused = 0.0  # when the last attempt to connect failed; 0 when it did not
+        self._knocking = threading.Lock()  # held by the one who tries whether it is back
+        self._distrusted = 0.0  # connections older than this are not used again
+        self._doubt = Doubt(self._engine, self._distrust)
+        self._watch = Watch(listen_url or url, self._doubt)
         self._role: str | None = None  # what to begin with where the wall would not hold us; None: not known yet
         self._closed = False
 
@@ -70,6 +77,7 @@ class PostgreSQLDatabase:
         self._closed = True
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._watch.close)
+        await asyncio.to_thread(self._doubt.close)
         for connection in list(self._open):
             self._drop(connection)
         self._engine.dispose()
@@ -84,14 +92,16 @@ class PostgreSQLDatabase:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         work = Work(lambda session: run(session, *args, **kwargs), future, loop)
-        self._threads.submit(self._work, work, beginning)
+        self._threads.submit(self._work, work, beginning, self._lines.of(run), time.monotonic() + PATIENCE)
         return await future
 
     # -- in a thread
 
-    def _work(self, work: Work, beginning: "_Beginning") -> None:
+    def _work(self, work: Work, beginning: "_Beginning", line: Line, until: float) -> None:
         try:
-            self._patiently(lambda: self._transaction(work, beginning))
+            if time.monotonic() > until:
+                raise errors.busy()
+            self._patiently(lambda: self._transaction(work, beginning), line, until)
             if beginning.writes:
                 self._watch.tell()
         except BaseException as error:
@@ -101,13 +111,13 @@ class PostgreSQLDatabase:
             work.fail(told)
         hand_over([work])
 
-    def _patiently(self, attempt: Callable[[], None]) -> None:
+    def _patiently(self, attempt: Callable[[], None], line: Line, until: float) -> None:
         """Again after a lost race, and once more on a new connection when the old one had died meanwhile."""
-        until, pause = time.monotonic() + PATIENCE, PAUSE
-        stale, changed = 1, CHANGED
+        pause, stale, changed = PAUSE, 1, CHANGED
         while True:
             try:
-                return attempt()
+                with line.turn(until):
+                    return attempt()
             except _Stale as error:
                 if not stale:
                     raise errors.unreachable() from error
@@ -115,7 +125,9 @@ class PostgreSQLDatabase:
             except Exception as error:
                 if errors.may_have_changed(error) and changed:
                     changed -= 1
-                elif not errors.lost_race(error) or time.monotonic() > until:
+                elif errors.lost_race(error) and time.monotonic() < until:
+                    line.lost()
+                else:
                     raise
                 time.sleep(random.uniform(0, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -123,6 +135,15 @@ class PostgreSQLDatabase:
     def _transaction(self, work: Work, beginning: "_Beginning") -> None:
         connection = self._mine()
         driver: Any = connection.connection.driver_connection
+        try:
+            with self._doubt.waiting(driver):
+                self._run(work, beginning, connection, driver)
+        except BaseException as error:
+            if isinstance(error, _Stale) or driver.closed or errors.is_away(error):
+                self._drop(connection)
+            raise
+
+    def _run(self, work: Work, beginning: "_Beginning", connection: Connection, driver: Any) -> None:
         session = Session(connection, autoflush=beginning.writes, expire_on_commit=False)
         committing = False
         try:
@@ -140,30 +161,42 @@ class PostgreSQLDatabase:
         except BaseException as error:
             with suppress(DBAPIError):  # where the connection is gone there is nothing to roll back
                 session.rollback()  # what was added is new again, should it be added again
-            if driver.closed or errors.is_away(error):
-                self._drop(connection)
-                if not committing:
-                    raise _Stale from error
+            unsure = committing and beginning.writes  # whether it stands
+            if not unsure and (driver.closed or errors.is_away(error)):
+                raise _Stale from error
             raise
         finally:
             session.close()
 
     def _mine(self) -> Connection:
-        """This thread's own connection."""
+        """This thread's own connection. While the database is away one thread knocks, the others are told."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None and not connection.closed:
-            return connection
-        if time.monotonic() < self._refused + AWAY_SECONDS:
+            if self._local.since > self._distrusted:
+                return connection
+            self._drop(connection)
+        refused = self._refused
+        if refused and (time.monotonic() < refused + AWAY_SECONDS or not self._knocking.acquire(blocking=False)):
             raise errors.unreachable()
         try:
             connection = self._engine.connect()
+            self._refused = 0.0
         except Exception as error:
             if errors.is_away(error):
                 self._refused = time.monotonic()
             raise
-        self._local.connection = connection
+        finally:
+            if refused:
+                self._knocking.release()
+        self._local.connection, self._local.since = connection, time.monotonic()
         self._open.add(connection)
         return connection
+
+    def _distrust(self, away: bool) -> None:
+        """A connection fell silent: whoever has another of those days would only wait by it too."""
+        self._distrusted = time.monotonic()
+        if away:
+            self._refused = self._distrusted
 
     def _become(self, driver: Any) -> str:
         """Whom to become before anything is done. The migration that makes the role may yet have to run."""
@@ -183,7 +216,7 @@ class PostgreSQLDatabase:
 
 
 class _Stale(Exception):
-    """The connection died before anything could be committed on it."""
+    """The connection died, and nothing was committed on it."""
 
 
 @dataclass(frozen=True, slots=True)

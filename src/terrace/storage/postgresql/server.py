@@ -21,6 +21,9 @@ from terrace.errors import Invalid, Unavailable
 NAME = "terrace"  # of the user and of the database
 SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root
 SECONDS = 60
+MB = 1024 * 1024
+LEAST_BUFFERS, MOST_BUFFERS = 128 * MB, 2048 * MB
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 class PrivateServer:
@@ -37,8 +40,8 @@ class PrivateServer:
         if not (self._data / "PG_VERSION").exists():
             self._make()
         if self._port() is None:
-            where = f"-h 127.0.0.1 -p {_free_port()} -k ''"
-            self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self.folder / "log"), "-o", where, "start")
+            options = f"-h 127.0.0.1 -p {_free_port()} -k '' -c shared_buffers={buffers(memory()) // MB}MB"
+            self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self.folder / "log"), "-o", options, "start")
         self._let_in()
         url = self._url(NAME, NAME)
         _write(self.folder / "url", url + "\n")
@@ -135,6 +138,23 @@ class PrivateServer:
                 f"The private PostgreSQL in {self.folder} failed at {program}. Its log is {self.folder / 'log'}.",
                 code="postgres_failed",
             ) from error
+
+
+def buffers(memory: int) -> int:
+    """What PostgreSQL keeps of its tables in memory: an eighth of what there is, within bounds."""
+    return min(max(memory // 8, LEAST_BUFFERS), MOST_BUFFERS)
+
+
+def memory() -> int:
+    """Bytes that this machine has, or that our container may use; 0 where nobody tells."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+    try:
+        return min(there, int(CONTAINER_MEMORY.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit: "max"
+        return there
 
 
 def _number(name: str) -> int:

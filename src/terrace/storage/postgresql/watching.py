@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from terrace.storage.postgresql.doubting import Doubt
 from terrace.storage.postgresql.engine import engine_for
 from terrace.storage.works import call_soon
 
@@ -22,16 +23,17 @@ log = logging.getLogger(__name__)
 CHANNEL = "terrace"
 TELL_SECONDS = 0.01  # at most one word in this time
 LOOK_SECONDS = 0.25  # how often to look where we cannot listen
-KNOCK_SECONDS = 15.0  # how often a silent connection is asked whether it is still there
-FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # between attempts to connect
+KNOCK_SECONDS = 5.0  # how often a silent connection is asked whether it is still there
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # between attempts to connect
 SEEN = "SELECT pg_current_snapshot()::text"  # changes whenever a transaction that writes begins or ends
 
 
 class Watch:
     """Its thread and its connection come with the first who watches or writes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, doubt: Doubt) -> None:
         self._engine = engine_for(url)
+        self._doubt = doubt
         self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
         self._name = secrets.token_hex(8)
         self._lock = threading.Lock()
@@ -81,7 +83,7 @@ class Watch:
             try:
                 with self._connected() as driver:
                     # A pooler tells another number than the process that really serves us has.
-                    pid = driver.execute("SELECT pg_backend_pid()").fetchone()[0]
+                    pid = self._say(driver, "SELECT pg_backend_pid()").fetchone()[0]
                     if pid == driver.info.backend_pid:
                         self._listen(driver)
                     else:
@@ -90,6 +92,7 @@ class Watch:
                 if self._wait == FIRST_WAIT:
                     log.warning("the database cannot be listened to for now: %s", type(error).__name__)
                 self._bell.wait(self._wait, until=self._closing)
+                self._wake()  # nobody could have told us: whoever watches looks for themselves
                 self._wait = min(self._wait * 2, LONGEST_WAIT)
 
     @contextmanager
@@ -101,34 +104,42 @@ class Watch:
                 connection.invalidate()
 
     def _listen(self, driver: Any) -> None:
-        driver.execute(f"LISTEN {CHANNEL}")
+        self._say(driver, f"LISTEN {CHANNEL}")
         self._ready()
         told = heard = time.monotonic()
+        spoke = False
         while self._dirty or not self._closing.is_set():
             dirty = self._dirty
             wait = told + TELL_SECONDS - time.monotonic() if dirty else KNOCK_SECONDS
-            self._bell.wait(0 if self._closing.is_set() else wait, other=driver.fileno(), deaf=dirty)
+            # What came while we spoke lies in the driver already, where no wait would see it.
+            self._bell.wait(0 if spoke or self._closing.is_set() else wait, other=driver.fileno(), deaf=dirty)
             if any(word.payload != self._name for word in list(driver.notifies(timeout=0))):
                 self._wake()
-            moment = time.monotonic()
+            moment, spoke = time.monotonic(), True
             if self._dirty and (self._closing.is_set() or moment >= told + TELL_SECONDS):
                 self._dirty = False
-                driver.execute(f"NOTIFY {CHANNEL}, '{self._name}'")
+                self._say(driver, f"NOTIFY {CHANNEL}, '{self._name}'")
                 told = heard = moment
             elif moment >= heard + KNOCK_SECONDS:
-                driver.execute("SELECT 1")
+                self._say(driver, "SELECT 1")
                 heard = moment
+            else:
+                spoke = False
 
     def _look(self, driver: Any) -> None:
         self._ready()
         seen: str | None = None
         while not self._closing.is_set():
             self._dirty = False  # the others look too
-            found = driver.execute(SEEN).fetchone()[0]
+            found = self._say(driver, SEEN).fetchone()[0]
             if seen is not None and found != seen:
                 self._wake()
             seen = found
             self._bell.wait(LOOK_SECONDS, until=self._closing)
+
+    def _say(self, driver: Any, statement: str) -> Any:
+        with self._doubt.waiting(driver, briefly=True):
+            return driver.execute(statement)
 
     def _ready(self) -> None:
         """From now on nothing escapes us; what was written before may have."""

@@ -19,7 +19,7 @@ from sqlmodel import Session
 
 from terrace import settings
 from terrace.errors import TerraceError, Unavailable
-from terrace.jobs import claims
+from terrace.jobs import claims, outlook
 from terrace.jobs.base import JobKind, Lane
 from terrace.jobs.claims import Claimed
 from terrace.jobs.endings import Outcome
@@ -225,7 +225,7 @@ class CeleryJobs(LocalJobs):
     def _ahead(self, session: Session) -> tuple[bool, float | None, Workers]:
         """Whether there may be anything to publish, when the next delayed job is due, and who runs them."""
         workers = serving.workers(session, self._slots, self.settings.lease)
-        return claims.waiting(session, self._slots), claims.next_due(session), workers
+        return outlook.waiting(session, self._slots), outlook.next_due(session), workers
 
     # -- running what is brought
 
@@ -236,7 +236,7 @@ class CeleryJobs(LocalJobs):
             for each in fitting:
                 self._begin(each, claimed[each.job_id])
         if self._runs:
-            for job_id in await self.database.read(claims.cancelling, self.worker_id):
+            for job_id in await self.database.read(outlook.cancelling, self.worker_id):
                 if job_id in self._runs:
                     self._runs[job_id].halt("cancel")
         if len(fitting) == CLAIM_BATCH:

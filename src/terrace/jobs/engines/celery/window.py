@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, text
 from sqlmodel import Session
 
-from terrace.jobs import claims
+from terrace.jobs import claims, outlook
 from terrace.jobs.base import Lane
 from terrace.jobs.claims import Turns
 from terrace.jobs.engines.celery.serving import Workers
@@ -80,14 +80,14 @@ class Window:
         late = [each for each in on_way.values() if each.lost_at <= at and each.lane in workers.serve]
         publish = [self._again(message, at) for message in late]
         on_way.update((message.job_id, message) for message in publish)
-        running = Counter({row.tenant_id: row.n for row in session.execute(claims.RUNNING)})
+        running = Counter({row.tenant_id: row.n for row in session.execute(outlook.RUNNING)})
         bulk = Counter({row.lane: row.n for row in session.execute(RUNNING_BULK)})
         running.update(message.tenant for message in on_way.values())
         bulk.update(message.lane for message in on_way.values() if message.bulk)
         for lane, count in workers.slots.items():
             most = claims.bulk_share(count) - bulk[lane]
             publish += self._next(session, lane, count, most, running, on_way, at)
-        return Plan(publish, on_way, claims.next_due(session))
+        return Plan(publish, on_way, outlook.next_due(session))
 
     def _again(self, message: Message, at: float) -> Message:
         wait = min(message.wait * AGAIN_FACTOR, self._patience * AGAIN_MAX)
@@ -106,7 +106,7 @@ class Window:
         """The coming jobs of a lane, tenants in turn as `claims.claim` has them, of bulk at most `bulk`."""
         known = Counter(message.tenant for message in on_way.values() if message.lane == lane)
         free = slots * DEPTH - known.total()
-        tenants = set(session.execute(claims.TENANTS, {"lane": lane}).scalars()) if free > 0 else set()
+        tenants = set(session.execute(outlook.TENANTS, {"lane": lane}).scalars()) if free > 0 else set()
         turns = self._turns[lane]
         turns.keep(tenants)
         chosen: list[Message] = []

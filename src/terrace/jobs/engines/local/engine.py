@@ -6,7 +6,7 @@ Every loop outlives the database: what fails is logged and tried again.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
@@ -15,12 +15,13 @@ from terrace import settings
 from terrace.errors import Internal, TerraceError
 from terrace.jobs import claims, endings, retention
 from terrace.jobs.base import Done, JobKind, Lane, LostLease
-from terrace.jobs.claims import Claimed, Turns
+from terrace.jobs.claims import Claimed, Taken, Turns
 from terrace.jobs.endings import Outcome
 from terrace.jobs.engines.local import machine
 from terrace.jobs.engines.local.recorder import Recorder
 from terrace.jobs.engines.local.run import Run
 from terrace.jobs.journal import MAX_RESULT, Notice, encode
+from terrace.jobs.outlook import glance
 from terrace.jobs.service import CARRIED_SECONDS, JobService
 from terrace.storage import Database
 from terrace.storage.database import own_locks
@@ -170,7 +171,7 @@ class LocalJobs(JobService):
         free = {lane: min(slots - busy[lane], CLAIM_BATCH) for lane, slots in self._slots.items()}
         open_lanes = [lane for lane, slots in free.items() if slots]
         if not sure:
-            sure, due, cancelling = await self.database.read(self._look, open_lanes)
+            sure, due, cancelling = await self.database.read(glance, self.worker_id, open_lanes)
         claimed: list[Claimed] = []
         if sure and open_lanes:
             bulk = {
@@ -188,16 +189,9 @@ class LocalJobs(JobService):
             self._wake.set()
         return POLL_SECONDS if due is None else min(max(due - now(), 0.001), POLL_SECONDS)
 
-    def _look(self, session: Session, lanes: Sequence[Lane]) -> tuple[bool, float | None, list[str]]:
-        """Whether a claim may find anything, when the next delayed job is due, and what of ours shall stop."""
-        due = claims.next_due(session)
-        return claims.waiting(session, lanes), due, claims.cancelling(session, self.worker_id)
-
     @own_locks
-    def _take(
-        self, session: Session, free: Mapping[Lane, int], bulk: Mapping[Lane, int]
-    ) -> tuple[list[Claimed], float | None, list[str]]:
-        claimed = claims.claim(
+    def _take(self, session: Session, free: Mapping[Lane, int], bulk: Mapping[Lane, int]) -> Taken:
+        return claims.claim(
             session,
             self.journal(session),
             worker=self.worker_id,
@@ -207,7 +201,6 @@ class LocalJobs(JobService):
             turns=self._turns,
             bulk=bulk,
         )
-        return claimed, claims.next_due(session), claims.cancelling(session, self.worker_id)
 
     async def _beat_forever(self) -> None:
         while True:

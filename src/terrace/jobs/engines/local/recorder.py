@@ -7,7 +7,7 @@ write under way at most, so that its events are stored in their order.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -311,10 +311,10 @@ class Recorder:
         if progress:
             session.execute(PROGRESS, progress)
             journal.notice.tenants.update(entry.run.job.tenant for entry in ours if entry.progress)
-        ended = [Ending(entry.run.job, entry.outcome, entry.seq) for entry in ours if entry.outcome is not None]
+        ended = [_ending(entry, entry.outcome, held) for entry in ours if entry.outcome is not None]
         if ended:
             endings.settle(session, journal, self._jobs.rules, ended)
-        return held
+        return set(held)
 
     async def _write(self, run: Run, work: Callable[[Session], Any]) -> Any:
         async with run.writing:
@@ -345,6 +345,14 @@ def _entry(run: Run) -> Entry:
 
 def _is_bulk(entry: Entry) -> bool:
     return entry.run.job.priority < 0
+
+
+def _ending(entry: Entry, outcome: Outcome, held: Mapping[tuple[str, int], bool]) -> Ending:
+    """Work that a room does with the end may bring children still."""
+    has_children = (
+        held[entry.run.job_id, entry.run.attempt] if outcome.commit is None and outcome.kept is None else None
+    )
+    return Ending(entry.run.job, outcome, entry.seq, has_children)
 
 
 def _apart(session: Session, work: Callable[[], R]) -> R:

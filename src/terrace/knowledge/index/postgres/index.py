@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,9 @@ from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
-from terrace.knowledge.index.filters import allowed_documents
-from terrace.knowledge.index.fusion import Fused, fuse
+from terrace.knowledge.index.fusion import EXACT_CANDIDATES, Fused, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
+from terrace.knowledge.index.postgres.allowing import NOTHING, allowed
 from terrace.knowledge.tables import ChunkRow
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
@@ -25,15 +26,15 @@ log = logging.getLogger(__name__)
 
 TEXT_CANDIDATES = 200
 TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graphs a tenant needs
+REST_SECONDS = 3.0  # without another one: no more are coming
+PATIENCE_SECONDS = 600.0
 
 
 class PostgresIndex:
     """Nothing is kept in memory but how much was written since a tenant's counts were folded and its graphs tended."""
 
-    def __init__(self, database: Database, *, exact: bool = False) -> None:
-        """`exact`: every vector is looked at and no graph is made. Slow; for comparing two databases."""
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._exact = exact
         self._unfolded: Counter[str] = Counter()
         self._untended: Counter[str] = Counter()
         self._tended: set[str] = set()
@@ -72,9 +73,9 @@ class PostgresIndex:
         after_commit(session, partial(self._vectors_changed, scope, TEND_AFTER if gone else 0))
         return gone
 
-    def mend_text(self, session: Session, scope: Scope, limit: int) -> int:
+    def mend_text(self, session: Session, scope: Scope, limit: int, after: int = 0) -> int:
         after_commit(session, partial(self._texts_changed, scope))
-        return words.mend(session, scope, limit)
+        return words.mend(session, scope, limit, after)
 
     def vectors_after(
         self, session: Session, scope: Scope, model: str, after: int, limit: int
@@ -92,19 +93,33 @@ class PostgresIndex:
     def _search(
         self, session: Session, scope: Scope, query: str, vector: Any, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        allowed = allowed_documents(session, scope, filter)
-        if allowed is not None and not allowed:
+        among = allowed(session, scope, filter)
+        if among == NOTHING:
             return []
         session.connection().exec_driver_sql(vectors.SETTINGS)
-        passages = 0 if allowed is None else _passages(session, scope, allowed)
-        text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed, passages)
+        text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), among)
         near: dict[int, float] | None = None
         if vector is not None and model is not None:
-            near = vectors.nearest(session, scope, model, vector, 2 * k, allowed, passages, exact=self._exact)
+            near = vectors.nearest(session, scope, model, vector, 2 * k, among)
             if near:
                 unseen = [number for number in text if number not in near]
                 near |= vectors.cosines(session, scope, model, vector, unseen)
         return _scored(session, scope, fuse(text, near, k))
+
+    def search_exactly(
+        self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
+    ) -> list[list[Scored]]:
+        session.connection().exec_driver_sql(vectors.SETTINGS)
+        found = []
+        for place, query in enumerate(queries):
+            text = words.search(session, scope, query, TEXT_CANDIDATES, exact=True)
+            near: dict[int, float] | None = None
+            if vectors_ is not None and model is not None:
+                near = vectors.nearest_of_all(session, scope, model, vectors_[place], EXACT_CANDIDATES)
+                unseen = [number for number in text if number not in near]
+                near |= vectors.cosines(session, scope, model, vectors_[place], unseen)
+            found.append(_scored(session, scope, fuse(text, near, k)))
+        return found
 
     async def close(self) -> None:
         """Leave what goes on beside the searches; another process, or the next start, does it."""
@@ -124,8 +139,6 @@ class PostgresIndex:
             self._beside("fold", scope, self._folded)
 
     def _vectors_changed(self, scope: Scope, count: int) -> None:
-        if self._exact:
-            return
         self._untended[scope.tenant] += count
         if self._untended[scope.tenant] >= TEND_AFTER or (count and scope.tenant not in self._tended):
             self._beside("tend", scope, self._graphs_tended)
@@ -142,9 +155,19 @@ class PostgresIndex:
         await _tried("its words were not counted", self._database.write(counts.fold, scope))
 
     async def _graphs_tended(self, scope: Scope) -> None:
+        if scope.tenant in self._tended:
+            await self._rest(scope.tenant)
         self._tended.add(scope.tenant)
         self._untended.pop(scope.tenant, None)
         await _tried("its graphs were not tended", self._database.write(graphs.tend, scope))
+
+    async def _rest(self, tenant: str) -> None:
+        """Until a load of vectors is over: a graph made of all of them costs a third of one that grows with each."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        came = -1
+        while came != self._untended[tenant] and time.monotonic() < until:
+            came = self._untended[tenant]
+            await asyncio.sleep(REST_SECONDS)
 
 
 async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
@@ -153,14 +176,6 @@ async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
         await work
     except (TerraceError, DBAPIError) as error:
         log.warning("the index could not be looked after, %s: %s", what, error)
-
-
-def _passages(session: Session, scope: Scope, documents: Collection[str]) -> int:
-    found = session.connection().exec_driver_sql(
-        "SELECT coalesce(sum(chunk_count), 0) FROM documents WHERE tenant_id = %s AND id = ANY(%s)",
-        (scope.tenant, list(documents)),
-    )
-    return int(found.scalar_one())
 
 
 def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:

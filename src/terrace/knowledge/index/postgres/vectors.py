@@ -4,13 +4,15 @@ A space is what one tenant has of one model. Each large space has a graph (HNSW:
 so that another tenant's vectors are never in the way of a search; a small one is quicker looked through.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
+from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
@@ -57,19 +59,18 @@ def add(session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], ve
         (scope.tenant, list(chunk_ids)),
     )
     places = {chunk_id: place for place, chunk_id in enumerate(chunk_ids)}
-    rows = [
-        (scope.tenant, model, number, document_id, halves_text(vectors[places[chunk_id]]))
-        for chunk_id, number, document_id in found
-    ]
+    rows = [(number, document_id, _text(vectors[places[chunk_id]])) for chunk_id, number, document_id in found]
     if rows:
+        numbers, documents, texts = (list(column) for column in zip(*rows, strict=True))
         run(
             "DELETE FROM chunk_vectors WHERE tenant_id = %s AND model = %s AND number = ANY(%s)",
-            (scope.tenant, model, [row[2] for row in rows]),
+            (scope.tenant, model, numbers),
         )
         run(
             "INSERT INTO chunk_vectors (tenant_id, model, number, document_id, vector) "
-            "VALUES (%s, %s, %s, %s, %s::halfvec)",
-            rows,
+            "SELECT %s, %s, number, document_id, vector::halfvec "
+            "FROM unnest(%s::bigint[], %s::text[], string_to_array(%s, ' ')) AS each(number, document_id, vector)",
+            (scope.tenant, model, numbers, documents, " ".join(texts)),
         )
 
 
@@ -100,39 +101,53 @@ def nearest(
     model: str,
     query: Any,
     count: int,
-    documents: Collection[str] | None = None,
-    passages: int = 0,
-    *,
-    exact: bool = False,
+    among: Allowed | None = None,
 ) -> dict[int, float]:
     """Cosines by chunk number: of the nearest, `count` at least where there are so many.
 
-    `passages`: how many chunks `documents` have. A query of another width than the space's finds nothing: a provider
-    may have changed what a name means.
+    A query of another width than the space's finds nothing: a provider may have changed what a name means.
     """
     known = space(session, scope, model)
     if known is None or known.dimensions != len(query):
         return {}
     count = max(count, CANDIDATES)
     run = session.connection().exec_driver_sql
-    by_graph = not exact and known.graph and (documents is None or passages**2 > EVEN * counts.chunks(session, scope))
+    by_graph = known.graph and (among is None or among.passages**2 > EVEN * counts.chunks(session, scope))
     width = known.dimensions
     # Only this very expression is what the graph is over.
     vector = f"vector::halfvec({width})" if by_graph else "vector"
     if by_graph:
         run(
             f"SET LOCAL hnsw.ef_search = {min(count, 1000)}; SET LOCAL hnsw.max_scan_tuples = 40000; "
-            f"SET LOCAL hnsw.iterative_scan = {'off' if documents is None else 'relaxed_order'}; "
+            f"SET LOCAL hnsw.iterative_scan = {'off' if among is None else 'relaxed_order'}; "
             "SET LOCAL enable_sort = off"
         )
-    condition, parameters = ("", ()) if documents is None else ("AND document_id = ANY(%s)", (list(documents),))
-    rows = run(
+    condition, parameters = ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
+    return _ordered(session, scope, model, query, count, vector, condition, parameters)
+
+
+def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> dict[int, float]:
+    """Cosines by chunk number of the `count` nearest: every vector of the query's width is looked at."""
+    return _ordered(session, scope, model, query, count, "vector")
+
+
+def _ordered(
+    session: Session,
+    scope: Scope,
+    model: str,
+    query: Any,
+    count: int,
+    vector: str,
+    condition: str = "",
+    parameters: tuple[Any, ...] = (),
+) -> dict[int, float]:
+    rows = session.connection().exec_driver_sql(
         f"SELECT number, -({vector} <#> %s::halfvec) FROM chunk_vectors "
-        f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {width} {condition} "
+        f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
         f"ORDER BY {vector} <#> %s::halfvec LIMIT {count}",
         (text := halves_text(query), scope.tenant, model, *parameters, text),
-    ).all()
-    return dict(rows)
+    )
+    return dict(rows.all())
 
 
 def cosines(session: Session, scope: Scope, model: str, query: Any, numbers: Sequence[int]) -> dict[int, float]:
@@ -168,6 +183,20 @@ def count(session: Session, scope: Scope) -> int:
         "SELECT count(*) FROM chunk_vectors WHERE tenant_id = %s", (scope.tenant,)
     )
     return int(found.scalar_one())
+
+
+def _text(vector: Any) -> str:
+    """Of little-endian halves, as pgvector reads them."""
+    texts = _texts()
+    return "[" + ",".join([texts[half] for half in vector.view("<u2").tolist()]) + "]"
+
+
+@cache
+def _texts() -> list[str]:
+    """Each of the 65,536 halves there are: five digits tell them apart."""
+    import numpy as np
+
+    return [f"{each:.5g}" for each in np.arange(65_536, dtype="<u2").view("<f2").tolist()]
 
 
 def _check_width(session: Session, scope: Scope, model: str, width: int) -> None:

@@ -1,7 +1,7 @@
 """Full text on PostgreSQL: BM25 as FTS5 computes it, over candidates that a GIN index finds.
 
-A row of `chunk_words` holds one chunk's words as numbers (hashes of tenant and stem, so that each tenant has lists of
-its own in the shared index) and how often it has each. How many chunks hold a word is kept by `counts`.
+A row of `chunk_words` holds one chunk's words as ascending numbers (hashes of tenant and stem, so that each tenant has
+lists of its own in the shared index) and how often it has each. How many chunks hold a word is kept by `counts`.
 
 The table has no wall of row security: behind one PostgreSQL would not use the GIN index, as it doesn't know `&&` to
 keep secrets. There is nothing to read in it but hashes; the passages come from `chunks`, which has its wall.
@@ -12,7 +12,7 @@ commonest words bring in their champions only. All words count in the scores.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from math import log
@@ -23,6 +23,7 @@ from sqlmodel import Session
 from terrace.errors import Internal
 from terrace.knowledge.base import IndexedChunk
 from terrace.knowledge.index.postgres import counts
+from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
 from terrace.knowledge.index.words import MAX_TERMS, content_words
@@ -35,8 +36,14 @@ CHAMPION = 0.7  # of the most that a word can weigh in a chunk
 USUAL_LENGTH = 150  # tokens, for telling champions: the real average changes all the time
 MOST_TIMES = 255
 
-# Of one word: its idf and k1 + 1, then its number. The byte at its place is its frequency in halves.
-_WEIGHT = "coalesce(%s / (1 + 2 * norm / get_byte(times, array_position(words, %s::bigint) - 1)), 0)"
+# Of one word, where the row has it: its idf and k1 + 1, then the byte at its place, which is its frequency in halves.
+# The numbers of a row ascend, so that the place is found by halving; `array_position` would walk through all of them.
+_WEIGHT = (
+    "CASE words[width_bucket('{word}'::bigint, words)] WHEN '{word}' "
+    "THEN '{weight}'::float8 / (1 + 2 * norm / get_byte(times, width_bucket('{word}'::bigint, words) - 1)) ELSE 0 END"
+)
+
+COLUMNS = "number, tenant, document_id, length, words, times"
 
 _NO_CHUNK = "NOT EXISTS (SELECT FROM chunks c WHERE c.number = chunk_words.number)"
 _NO_TEXT = "NOT EXISTS (SELECT FROM chunk_words w WHERE w.number = chunks.number)"
@@ -66,19 +73,17 @@ def put(
     """`places`: (chunk number, document) of each; `passages`: (title, headings, text)."""
     if not places:
         return
-    found = bags(passages)
-    rows = [
-        (number, scope.tenant, document_id, bag.length, *_lists_and_times(scope, bag))
-        for (number, document_id), bag in zip(places, found, strict=True)
-    ]
-    session.connection().exec_driver_sql(
-        "INSERT INTO chunk_words (number, tenant, document_id, length, words, times) VALUES (%s, %s, %s, %s, %s, %s)",
-        rows,
-    )
+    driver: Any = session.connection().connection.driver_connection
+    found, numbers = bags(passages), _Numbers(scope.tenant)
     holding: Counter[int] = Counter()
-    for row in rows:
-        holding.update(row[4])
-    counts.change(session, scope, len(rows), sum(bag.length for bag in found), holding)
+    with driver.cursor() as cursor, cursor.copy(f"COPY chunk_words ({COLUMNS}) FROM STDIN") as copy:
+        for (number, document_id), bag in zip(places, found, strict=True):
+            lists = numbers.lists(bag)
+            order = sorted(lists)
+            holding.update(order)
+            array, times = f"{{{','.join(map(str, order))}}}", bytes([lists[each] for each in order])
+            copy.write_row((number, scope.tenant, document_id, bag.length, array, times))
+    counts.change(session, scope, len(found), sum(bag.length for bag in found), holding)
 
 
 def remove(session: Session, scope: Scope, document_id: str) -> None:
@@ -98,9 +103,18 @@ def take(session: Session, scope: Scope, condition: str, *parameters: Any) -> No
 
 
 def search(
-    session: Session, scope: Scope, query: str, k: int, documents: Collection[str] | None = None, passages: int = 0
+    session: Session,
+    scope: Scope,
+    query: str,
+    k: int,
+    among: Allowed | None = None,
+    *,
+    exact: bool = False,
 ) -> dict[int, float]:
-    """The k best chunk numbers and their BM25, best first. `passages`: how many chunks `documents` have."""
+    """The k best chunk numbers and their BM25, best first.
+
+    `exact`: every chunk that has a word of the query is scored, however many there are.
+    """
     asked = [
         Asked(_number(scope.tenant, word), _number(scope.tenant, word, champion=True), times)
         for word, times in stems(content_words(query)[:MAX_TERMS]).items()
@@ -109,14 +123,14 @@ def search(
     asked = [each for each in asked if known.holding[each.word] > 0]
     if not asked:
         return {}
-    condition, parameters = _candidates(asked, known, k, documents, passages)
-    weights = [value for each in asked for value in (each.times * _idf(known, each.word) * (K1 + 1), each.word)]
+    condition, parameters = _candidates(asked, known, k, among, exact)
+    weights = [_WEIGHT.format(word=each.word, weight=each.times * _idf(known, each.word) * (K1 + 1)) for each in asked]
     rows = session.connection().exec_driver_sql(
-        f"SELECT number, score FROM (SELECT number, {' + '.join([_WEIGHT] * len(asked))} AS score FROM ("
+        f"SELECT number, score FROM (SELECT number, {' + '.join(weights)} AS score FROM ("
         "SELECT number, words, times, %s + %s * length AS norm FROM chunk_words "
         f"WHERE tenant = %s AND {condition} OFFSET 0) c OFFSET 0) s "
         "WHERE score > 0 ORDER BY score DESC, number LIMIT %s",
-        (*weights, K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens), scope.tenant, *parameters, k),
+        (K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens), scope.tenant, *parameters, k),
     )
     return dict(rows.all())
 
@@ -134,27 +148,28 @@ def strays(session: Session, scope: Scope) -> tuple[int, int]:
     return int(extra.scalar_one()), int(missing.scalar_one())
 
 
-def mend(session: Session, scope: Scope, limit: int) -> int:
-    """Take out texts without a chunk, put in up to `limit` chunks that have none; how many were put in."""
-    take(session, scope, _NO_CHUNK)
+def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
+    if not after:
+        take(session, scope, _NO_CHUNK)
     rows = session.connection().exec_driver_sql(
-        f"SELECT number, document_id, title, headings, text FROM chunks WHERE tenant_id = %s AND {_NO_TEXT} LIMIT %s",
-        (scope.tenant, limit),
+        "SELECT number, document_id, title, headings, text FROM chunks "
+        f"WHERE tenant_id = %s AND number > %s AND {_NO_TEXT} ORDER BY number LIMIT %s",
+        (scope.tenant, after, limit),
     ).all()  # fmt: skip
     put(session, scope, [row[:2] for row in rows], [(row[2], " ".join(row[3]), row[4]) for row in rows])
-    return len(rows)
+    return rows[-1][0] if rows else 0
 
 
 def _candidates(
-    asked: Sequence[Asked], known: Counts, k: int, documents: Collection[str] | None, passages: int
+    asked: Sequence[Asked], known: Counts, k: int, among: Allowed | None, exact: bool
 ) -> tuple[str, list[Any]]:
     """Which rows are scored: all of a few documents, else those in the chosen lists."""
-    if documents is not None and passages <= MOST_ROWS:
-        return "document_id = ANY(%s)", [list(documents)]
-    lists = _lists(asked, known.holding, k)
-    if documents is None:
+    if among is not None and among.passages <= MOST_ROWS:
+        return "document_id = ANY(%s::text[])", [among.documents]
+    lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k)
+    if among is None:
         return "words && %s::bigint[]", [lists]
-    return "words && %s::bigint[] AND document_id = ANY(%s)", [lists, list(documents)]
+    return "words && %s::bigint[] AND document_id = ANY(%s::text[])", [lists, among.documents]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int) -> list[int]:
@@ -175,20 +190,33 @@ def _idf(known: Counts, word: int) -> float:
     return max(RARE, log(max(RARE, known.chunks - holding + 0.5) / (holding + 0.5)))
 
 
-def _lists_and_times(scope: Scope, bag: Bag) -> tuple[list[int], bytes]:
-    """The numbers of its words, in the order of the bytes that say how often, and of the lists it is a champion in."""
-    words = [_number(scope.tenant, word) for word in bag.times]
-    champions = [
-        _number(scope.tenant, word, champion=True)
-        for word, times in bag.times.items()
-        if _is_champion(times, bag.length)
-    ]
-    return words + champions, bytes(min(times, MOST_TIMES) for times in bag.times.values())
+class _Numbers:
+    """The numbers of a tenant's words, each made once."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self._made: dict[str, tuple[int, int]] = {}
+
+    def lists(self, bag: Bag) -> dict[int, int]:
+        """How often it has each word, up to what a byte can say; 0 for the lists that it is a champion in."""
+        least = _least_of_champions(bag.length)
+        found = {}
+        for word, times in bag.times.items():
+            number, champion = self._made.get(word) or self._make(word)
+            found[number] = times if times < MOST_TIMES else MOST_TIMES
+            if times >= least:
+                found[champion] = 0
+        return found
+
+    def _make(self, word: str) -> tuple[int, int]:
+        made = self._made[word] = _number(self._tenant, word), _number(self._tenant, word, champion=True)
+        return made
 
 
-def _is_champion(times: int, length: int) -> bool:
-    frequency = times / TIMES["text"]
-    return frequency / (frequency + K1 * (1 - B + B * length / USUAL_LENGTH)) >= CHAMPION
+def _least_of_champions(length: int) -> float:
+    """How often, in halves, a word must stand in a chunk of so many tokens."""
+    norm = K1 * (1 - B + B * length / USUAL_LENGTH)
+    return TIMES["text"] * norm * CHAMPION / (1 - CHAMPION)
 
 
 @lru_cache(maxsize=50_000)
