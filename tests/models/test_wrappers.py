@@ -195,6 +195,21 @@ async def test_a_silence_is_noticed_after_a_slow_reader_and_before_others_cancel
     assert task.cancelling() == 0
 
 
+async def test_what_is_raised_in_place_of_the_cancellation_is_raised_and_leaves_none_behind() -> None:
+    async def stubborn() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            raise away("upstream_broke") from None
+
+    with pytest.raises(Unavailable) as caught:
+        await collect(Timeouts(Fake(scripts=[["a", stubborn]]), 9, 0.02, 9))
+    assert caught.value.code == "upstream_broke"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
 async def test_who_cancels_is_not_told_of_a_timeout() -> None:
     fake = Fake(scripts=[["a", 5.0]])
     task = asyncio.create_task(collect(Timeouts(fake, 9, 0.2, 9)))

@@ -96,13 +96,19 @@ class _Alarm:
             self._look_at(self._due)
         return now
 
-    def stop(self) -> None:
-        self._task = None
-
     def rang(self) -> bool:
         """Whether the cancellation that was just caught is ours alone."""
-        task = self._task
-        return self._rings and task is not None and task.uncancel() <= self._cancelling
+        if not self._rings or self._task is None:
+            return False
+        self._rings = False
+        return self._task.uncancel() <= self._cancelling
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        if self._rings and self._task is not None:  # whom it woke, something else was raised there
+            self._rings = False
+            self._task.uncancel()
+        self._task = None
 
     def close(self) -> None:
         if self._timer is not None:
