@@ -110,7 +110,7 @@ async def timed(work: Callable[[int], Awaitable[Any]], count: int = ASKED) -> tu
 
 async def asked(database: Database, cache: AnswerCache) -> list[tuple[str, float, float, float]]:
     options = settings.Chat()
-    jobs = LocalJobs(database, settings.Jobs(), kinds(Answering(Models(), Shelf(), options), cache=cache))
+    jobs = LocalJobs(database, settings.Jobs(), kinds(database, Answering(Models(), Shelf(), options), cache=cache))
     chat = Chat(database, jobs, Models(), options, None, cache)
     await jobs.start()
 

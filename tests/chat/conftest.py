@@ -105,7 +105,7 @@ class Room:
     async def restart(self) -> None:
         """Shut the worker down and start another, as a restarted server does."""
         await self.jobs.close()
-        self.jobs = LocalJobs(self.database, self.jobs.settings, kinds(self.answering))
+        self.jobs = LocalJobs(self.database, self.jobs.settings, kinds(self.database, self.answering))
         self.chat = Chat(self.database, self.jobs, self.models, settings.Chat(max_message_chars=10_000))
         await self.jobs.start()
 
@@ -148,7 +148,7 @@ def seen() -> Callable[[Sequence[JobEvent]], str]:
 async def room(database: Database, scope: Scope) -> AsyncIterator[Room]:
     models, shelf, options = Models(), Shelf(), settings.Chat(max_message_chars=10_000)
     answering = Answering(models, shelf, options)
-    jobs = LocalJobs(database, settings.Jobs(backoff=0.01, drain=0.2), kinds(answering))
+    jobs = LocalJobs(database, settings.Jobs(backoff=0.01, drain=0.2), kinds(database, answering))
     await jobs.start()
     room = Room(Chat(database, jobs, models, options), jobs, models, shelf, answering, scope, database)
     yield room

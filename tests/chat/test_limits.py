@@ -33,7 +33,9 @@ class Limitedly:
         options = settings.Chat()
         self.bench, self.models, self.provider, self.script = bench, models, provider, script
         answering = Answering(models, Shelf(), options)
-        self.jobs = LocalJobs(database, settings.Jobs(backoff=0.01, drain=0.2), kinds(answering, bench.limits))
+        self.jobs = LocalJobs(
+            database, settings.Jobs(backoff=0.01, drain=0.2), kinds(database, answering, bench.limits)
+        )
         self.chat = Chat(database, self.jobs, models, options, bench.limits)
 
     async def used(self) -> dict[str, float]:

@@ -84,7 +84,7 @@ async def serve(path: Path, max_crashes: int, job_ids: Sequence[str]) -> None:
     database = SQLiteDatabase(path, durability="normal")
     answering = Answering(Slow(), OnePassage(), settings.Chat())
     options = settings.Jobs(io_slots=12, max_crashes=max_crashes)
-    jobs = LocalJobs(database, options, kinds(answering))
+    jobs = LocalJobs(database, options, kinds(database, answering))
     followers = [asyncio.create_task(follow(jobs, job_id)) for job_id in job_ids]
     await jobs.start()
     await asyncio.gather(*followers)

@@ -205,7 +205,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
         for kind in (
             *knowledge_kinds(ingest),
             pull_kind(models),
-            *chat_kinds(answering, limits, cache),
+            *chat_kinds(database, answering, limits, cache),
             *webhooks.kinds(),
         ):
             jobs.register(kind)

@@ -306,18 +306,29 @@ def history(session: Session, scope: Scope, conversation_id: str, leaf_id: str |
 # -- an answer's life
 
 
-def begin(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, ConversationRow, MessageRow] | None:
-    """(answer, conversation, question), the answer marked as being written; None when it was deleted."""
+def begun(session: Session, scope: Scope, message_id: str) -> tuple[MessageRow, ConversationRow, MessageRow] | None:
+    """(answer, conversation, question); None when it was deleted."""
     row = _answer(session, scope, message_id)
     if row is None or row.parent_id is None:
         return None
     owner = conversation(session, scope, row.conversation_id)
-    question = message(session, scope, row.conversation_id, row.parent_id)
+    return row, owner, message(session, scope, row.conversation_id, row.parent_id)
+
+
+def is_blank(row: MessageRow) -> bool:
+    """Whether nothing of an answer is written yet, as when it was asked for."""
+    kept = (row.error, row.sources, row.usage, row.cached_at)
+    return row.state == "running" and not row.content and kept == (None, None, None, None)
+
+
+def blank(session: Session, scope: Scope, message_id: str) -> None:
+    """It is written from its beginning. Nothing when it was deleted meanwhile."""
+    row = _answer(session, scope, message_id)
+    if row is None:
+        return
     row.state, row.error, row.content, row.sources, row.usage = "running", None, "", None, None
     row.cached_at = None
     session.add(row)
-    session.flush()
-    return row, owner, question
 
 
 def rewrite(session: Session, scope: Scope, message_id: str) -> None:

@@ -22,20 +22,22 @@ from terrace.jobs.base import Context, Done, Job, JobKind
 from terrace.knowledge.base import Filter
 from terrace.knowledge.citations import numbers_cited
 from terrace.models.base import Usage
-from terrace.storage import after_commit
+from terrace.storage import Database, after_commit
 from terrace.types import JSONObject, Scope, moment
 
 GROUP_SECONDS = 0.03  # text of this long goes into one event
 TIMEOUT = 1800.0
 
 
-def kinds(answering: Answering, limits: Limits | None = None, cache: AnswerCache | None = None) -> tuple[JobKind, ...]:
+def kinds(
+    database: Database, answering: Answering, limits: Limits | None = None, cache: AnswerCache | None = None
+) -> tuple[JobKind, ...]:
     """What assembly registers. What `limits` keep for a job is given back when it is over."""
     kept: Limits = limits or Unlimited()
 
     async def generate(context: Context) -> Done | dict[str, Any]:
         try:
-            return await Generation(context, answering, cache).run()
+            return await Generation(database, context, answering, cache).run()
         finally:
             kept.release(context.job_id)
 
@@ -52,7 +54,10 @@ def kinds(answering: Answering, limits: Limits | None = None, cache: AnswerCache
 class Generation:
     """One attempt at one answer."""
 
-    def __init__(self, context: Context, answering: Answering, cache: AnswerCache | None = None) -> None:
+    def __init__(
+        self, database: Database, context: Context, answering: Answering, cache: AnswerCache | None = None
+    ) -> None:
+        self._database = database
         self._context = context
         self._cache = cache
         self._place: Place | None = None  # where the cache keeps the answer
@@ -65,10 +70,12 @@ class Generation:
         self._first_token: float | None = None
 
     async def run(self) -> Done | dict[str, Any]:
-        begun = await self._context.write(self._begin)
+        begun = await self._database.read(self._begun)
         if begun is None:
             return {"deleted": True}
         message, conversation, question, history, dropped = begun
+        if not store.is_blank(message):  # a first attempt finds it so, and need not wait for other writers
+            await self._context.write(lambda session: store.blank(session, self._context.scope, message.id))
         start = {
             "conversation_id": conversation.id,
             "user_message_id": message.parent_id,
@@ -92,9 +99,9 @@ class Generation:
             self._reasoning.drop()
         return self._done(start, message.id, answered)
 
-    def _begin(self, session: Session) -> tuple[MessageRow, ConversationRow, str, list[Turn], int] | None:
+    def _begun(self, session: Session) -> tuple[MessageRow, ConversationRow, str, list[Turn], int] | None:
         scope = self._context.scope
-        begun = store.begin(session, scope, self._context.payload["message_id"])
+        begun = store.begun(session, scope, self._context.payload["message_id"])
         if begun is None:
             return None
         message, conversation, question = begun

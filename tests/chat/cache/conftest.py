@@ -88,7 +88,7 @@ async def cached(database: Database, scope: Scope, options: settings.Cache) -> A
         return 10**9 * (usage.input_tokens + usage.output_tokens)
 
     cache = AnswerCache(database, options, letters, cost=cost, count=counted.append, clock=lambda: now() + moved[0])
-    jobs = LocalJobs(database, settings.Jobs(backoff=0.01, drain=0.2), kinds(answering, cache=cache))
+    jobs = LocalJobs(database, settings.Jobs(backoff=0.01, drain=0.2), kinds(database, answering, cache=cache))
     await jobs.start()
     room = CachedRoom(
         Chat(database, jobs, models, chat, None, cache), jobs, models, shelf, answering, scope, database,
