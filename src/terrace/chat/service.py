@@ -24,7 +24,7 @@ from terrace.jobs.base import Jobs
 from terrace.models.tokens import bound
 from terrace.storage import Database, after_commit
 from terrace.telemetry.calls import Demand
-from terrace.types import Scope, now
+from terrace.types import Scope, new_id, now
 
 __all__ = ["Ask", "Chat", "Conversation", "Message", "Started"]
 
@@ -164,13 +164,16 @@ class Chat:
         if (known := store.asked(session, scope, ask.key)) is not None:
             after_commit(session, hold.release)
             return _asked_before(text, *known)
+        answer_id = new_id("msg")
         if ask.conversation_id is None:
             if ask.parent_id is not None:
                 raise Invalid("parent_id needs the conversation_id it belongs to.", code="parent_without_conversation")
-            conversation, parent = store.create(session, scope, _first_words(text), ask.kind), None
+            conversation = store.create(session, scope, _first_words(text), ask.kind, head_id=answer_id)
+            parent = None
         else:
             conversation = store.conversation(session, scope, ask.conversation_id)
             parent = store.place(session, scope, conversation, ask.parent_id)
+            store.check_room(session, scope, conversation.id, 2)
             if conversation.head_id is None and conversation.title == UNTITLED:
                 conversation.title = _first_words(text)
         question = store.add(
@@ -178,7 +181,7 @@ class Chat:
             request_key=store.request_key(scope, ask.key),
         )  # fmt: skip
         options = {key: value for key, value in asdict(ask).items() if key in _KEPT and value not in (None, ())}
-        return self._start(session, scope, conversation, question, model, options, hold)
+        return self._start(session, scope, conversation, question, answer_id, model, options, hold)
 
     def _regenerate(
         self,
@@ -196,7 +199,8 @@ class Chat:
         options = (answer.options if answer else None) or {}
         if options.get("cache"):  # whoever asks again wants another answer, which then serves in the place of this one
             options = {**options, "renew": True}
-        return self._start(session, scope, conversation, question, chosen, options, hold)
+        store.check_room(session, scope, conversation_id, 1)
+        return self._start(session, scope, conversation, question, new_id("msg"), chosen, options, hold)
 
     def _start(
         self,
@@ -204,24 +208,25 @@ class Chat:
         scope: Scope,
         conversation: ConversationRow,
         question: MessageRow,
+        answer_id: str,
         model: str,
         options: "dict[str, object]",
         hold: Hold,
     ) -> Started:
-        answer = store.add(
-            session, scope, conversation.id, question.id, "assistant",
-            content="", state="running", model=model, options=options,
-        )  # fmt: skip
-        payload: dict[str, Any] = {"conversation_id": conversation.id, "message_id": answer.id}
+        payload: dict[str, Any] = {"conversation_id": conversation.id, "message_id": answer_id}
         if scope.models:  # the job is held to what whoever asked may use
             payload["models"] = [sorted(wall) for wall in scope.models]
         job_id = self._jobs.enqueue(session, scope, GENERATE, payload, priority=PRIORITY)
         after_commit(session, lambda: hold.bind(job_id))
-        answer.job_id = job_id
-        conversation.head_id, conversation.updated_at = answer.id, now()
-        session.add_all((answer, conversation))
+        store.add(
+            session, scope, conversation.id, question.id, "assistant",
+            id=answer_id, content="", state="running", model=model, options=options, job_id=job_id,
+        )  # fmt: skip
+        if conversation.head_id != answer_id:
+            conversation.head_id, conversation.updated_at = answer_id, now()
+            session.add(conversation)
         session.flush()
-        return Started(conversation.id, question.id, answer.id, job_id, model)
+        return Started(conversation.id, question.id, answer_id, job_id, model)
 
     def _checked(self, ask: Ask) -> str:
         text = storable(ask.message).strip()

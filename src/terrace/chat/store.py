@@ -34,11 +34,15 @@ def conversation(session: Session, scope: Scope, conversation_id: str) -> Conver
     return row
 
 
-def create(session: Session, scope: Scope, title: str, kind: ConversationKind = "cnv") -> ConversationRow:
+def create(
+    session: Session, scope: Scope, title: str, kind: ConversationKind = "cnv", *, head_id: str | None = None
+) -> ConversationRow:
+    """`head_id`: of the message that is about to be its last."""
     at = now()
     row = ConversationRow(
-        id=new_id(kind), tenant_id=scope.tenant, user_id=scope.user, title=title, created_at=at, updated_at=at
-    )
+        id=new_id(kind), tenant_id=scope.tenant, user_id=scope.user, title=title, created_at=at, updated_at=at,
+        head_id=head_id,
+    )  # fmt: skip
     session.add(row)
     session.flush()
     return row
@@ -193,26 +197,28 @@ def shown(row: MessageRow) -> Message:
     )
 
 
-def add(
-    session: Session, scope: Scope, conversation_id: str, parent_id: str | None, role: Role, **values: Any
-) -> MessageRow:
-    """Append to the tree. Raises Conflict when the conversation is full."""
-    if count(session, scope, conversation_id) >= MAX_MESSAGES:
+def check_room(session: Session, scope: Scope, conversation_id: str, more: int) -> None:
+    """Raises Conflict when it cannot take so many more messages."""
+    if count(session, scope, conversation_id) + more > MAX_MESSAGES:
         raise Conflict(
             f"This conversation holds {MAX_MESSAGES} messages and takes no more. Start a new one.",
             code="conversation_full",
         )
+
+
+def add(
+    session: Session, scope: Scope, conversation_id: str, parent_id: str | None, role: Role, **values: Any
+) -> MessageRow:
+    """Append to the tree; it is written with what else the transaction adds."""
     row = MessageRow(
-        id=new_id("msg"),
+        **{"id": new_id("msg"), **values},
         tenant_id=scope.tenant,
         conversation_id=conversation_id,
         parent_id=parent_id,
         role=role,
         created_at=now(),
-        **values,
     )
     session.add(row)
-    session.flush()
     return row
 
 
