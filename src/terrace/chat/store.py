@@ -290,6 +290,8 @@ def question_of(
 
 def history(session: Session, scope: Scope, conversation_id: str, leaf_id: str | None) -> tuple[list[Turn], int]:
     """The branch that ends with `leaf_id`, oldest first, its last HISTORY_MESSAGES; and how many came before them."""
+    if leaf_id is None:
+        return [], 0
     links = dict(
         session.exec(
             select(MessageRow.id, MessageRow.parent_id).where(
@@ -298,7 +300,7 @@ def history(session: Session, scope: Scope, conversation_id: str, leaf_id: str |
         ).all()
     )
     branch: list[str] = []
-    at = leaf_id
+    at: str | None = leaf_id
     while at is not None and at in links and len(branch) < MAX_MESSAGES:
         branch.append(at)
         at = links[at]
