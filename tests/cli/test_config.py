@@ -36,9 +36,7 @@ def test_fine_settings(tmp_path: Path) -> None:
     assert checked.exit_code == 0
     assert "fine" in checked.stdout
     told = [line for line in checked.stderr.splitlines() if "TERRACE_TEST_DATABASE" not in line]  # ours, not a mistake
-    assert told == [
-        "terrace: TERRACE_PROT is not a setting and changes nothing. Is TERRACE_PORT meant?"
-    ]
+    assert told == ["terrace: TERRACE_PROT is not a setting and changes nothing. Is TERRACE_PORT meant?"]
 
 
 @pytest.mark.parametrize(
