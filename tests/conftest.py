@@ -102,6 +102,14 @@ async def elsewhere(request: pytest.FixtureRequest, database: Database) -> Async
         await each.close()
 
 
+@pytest.fixture(scope="module")
+def shared_storage(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Where a house that all tests of a module share keeps its rows."""
+    if not POSTGRESQL:
+        return {"durability": "normal"}
+    return {"url": request.getfixturevalue("postgres").create()}
+
+
 if POSTGRESQL:
 
     @pytest.fixture(autouse=True)
