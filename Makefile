@@ -8,13 +8,19 @@ TARGET ?= terrace
 # What the images hold, in the versions that are tested.
 IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
 
-.PHONY: airflow image nginx run test test-page test-faults lint fmt bench docs schema lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
+.PHONY: airflow image nginx run test test-postgresql test-page test-faults lint fmt bench docs schema lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
 
 run: .venv/installed ## start Terrace at http://localhost:8000
 	@exec $(BIN)/terrace serve --open
 
 test: .venv/installed-dev curl tesseract mariadb pgbouncer ## the suite, but for what has a target of its own
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" --ignore=tests/journeys
+
+# What keeps rows of its own, and the doors to it.
+ROOMS := accounts telemetry jobs campaigns analysis webhooks schedules chat batches knowledge/sources
+
+test-postgresql: .venv/installed-dev curl tesseract mariadb ## what the rooms are asked, asked once more on PostgreSQL
+	TERRACE_TEST_DATABASE=postgresql $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" $(ROOMS:%=tests/%) tests/web
 
 test-page: .venv/installed-dev browser ## a person's ways through the page, in a real browser
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" tests/journeys

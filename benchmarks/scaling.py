@@ -1,12 +1,14 @@
-"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--requests 2000] [--rounds 5]`.
+"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 4] [--rounds 4]`.
 
 Two installations stand side by side on one private PostgreSQL that keeps what is committed, each with its own database
-and its own worker: one has one `terrace serve --role api`, the other has two, whose clients take them in turns. They are
-asked the same one after the other, round by round.
+and its own worker: one has one `terrace serve --role api`, the other has two. Each process is asked equally often, so
+that two are asked twice as much; the installations are asked one after the other, round by round. (Half as much for
+each of two would say something else: what a process gathers for some milliseconds costs less the more there is of it.)
 
 A process keeps one core busy at most, so two give 2 x (CPU a request with one / CPU a request with two) times as much
-where there are two cores to spare. What is counted is the CPU of the API processes and of PostgreSQL together; what a
-worker uses is shown beside it. Prints a table with the budget and ends with 1 if it is missed.
+where there are two cores to spare. What is counted is the CPU of the API processes and of PostgreSQL together, less
+what they use while nobody asks; what a worker uses is shown beside it. Prints a table with the budget and ends with 1
+if it is missed.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,20 +28,20 @@ from tests.postgres import Postgres
 
 from benchmarks import gateway_servers as servers
 from benchmarks.gateway_accounts import key_with_limits
-from benchmarks.gateway_load import closed_loop, request_bytes
+from benchmarks.gateway_load import open_loop, request_bytes
 from benchmarks.gateway_servers import Process
 from benchmarks.jobs import private_postgresql
 from benchmarks.start import cpu_seconds, tree
 
 BUDGET = 1.8
-CONCURRENCY = 32
 KNOWN_SECONDS = 6.0  # until every process knows the key, its price and its limits
 SETTLE_SECONDS = 1.0  # for what is booked after the last answer
+IDLE_SECONDS = 6.0  # watched, to tell what requests cost from what a process costs that nobody asks
 QUESTION = "How many days of leave does somebody get who joined in March?"
 
 
 class Cost(NamedTuple):
-    """CPU milliseconds a request."""
+    """CPU: seconds so far, or milliseconds a request."""
 
     api: float
     database: float
@@ -47,6 +50,15 @@ class Cost(NamedTuple):
     @property
     def counted(self) -> float:
         return self.api + self.database
+
+    def since(self, before: "Cost") -> "Cost":
+        return Cost(*(now - then for then, now in zip(before, self, strict=True)))
+
+    def times(self, factor: float) -> "Cost":
+        return Cost(*(each * factor for each in self))
+
+
+NOTHING = Cost(0, 0, 0)
 
 
 @dataclass
@@ -57,27 +69,32 @@ class Installation:
     processes: list[Process]
     worker: Process
     key: str = ""
+    idle: Cost = NOTHING  # of a second in which nobody asks
 
     def cpu(self) -> Cost:
-        """CPU seconds so far; those of PostgreSQL are everybody's."""
+        """So far; PostgreSQL's is everybody's."""
         return Cost(
             sum(each.cpu() for each in self.processes),
             sum(cpu_seconds(each) for each in tree(self.postgres.pid)),
             self.worker.cpu(),
         )
 
-    async def ask(self, request: bytes, requests: int) -> Cost:
-        """So many requests, spread evenly over the processes."""
-        before, share = self.cpu(), len(self.processes)
-        await asyncio.gather(
-            *(
-                closed_loop(each.port, request, concurrency=CONCURRENCY // share, requests=requests // share)
-                for each in self.processes
-            )
+    async def ask(self, request: bytes, rate: float, seconds: float) -> Cost:
+        """Each process so many times a second."""
+        before, began = self.cpu(), time.monotonic()
+        took = await asyncio.gather(
+            *(open_loop(each.port, request, rate=rate, seconds=seconds) for each in self.processes)
         )
         await asyncio.sleep(SETTLE_SECONDS)
-        after = self.cpu()
-        return Cost(*((now - then) / requests * 1000 for then, now in zip(before, after, strict=True)))
+        used = self.cpu().since(before).since(self.idle.times(time.monotonic() - began))
+        return used.times(1000 / sum(map(len, took)))
+
+
+async def watch_idle(pair: Sequence[Installation]) -> None:
+    before = [each.cpu() for each in pair]
+    await asyncio.sleep(IDLE_SECONDS)
+    for each, then in zip(pair, before, strict=True):
+        each.idle = each.cpu().since(then).times(1 / IDLE_SECONDS)
 
 
 @contextmanager
@@ -117,25 +134,25 @@ def post(path: str, body: dict[str, object], key: str) -> bytes:
 
 
 def asked(key: str) -> dict[str, tuple[bytes, float]]:
-    """What is asked, and how many times as often as --requests says."""
+    """What is asked, and how often a second."""
     messages = [{"role": "user", "content": QUESTION}]
     completion = post("/v1/chat/completions", {"model": "mock/mock", "messages": messages}, key)
     question = post("/api/chat", {"message": QUESTION, "model": "mock/mock", "use_rag": False}, key)
     return {
-        "POST /v1/chat/completions": (completion, 2),
-        "GET /api/models": (get("/api/models", key), 1),
-        "GET /api/conversations": (get("/api/conversations?limit=5", key), 1),
-        "POST /api/chat": (question, 0.25),
+        "POST /v1/chat/completions": (completion, 250),
+        "GET /api/models": (get("/api/models", key), 100),
+        "GET /api/conversations": (get("/api/conversations?limit=5", key), 60),
+        "POST /api/chat": (question, 6),
     }
 
 
-async def measure(what: str, pair: Sequence[Installation], requests: int, rounds: int) -> tuple[Cost, Cost]:
+async def measure(what: str, pair: Sequence[Installation], seconds: float, rounds: int) -> tuple[Cost, Cost]:
     """The medians for one process and for two; the first round warms up."""
     costs: tuple[list[Cost], ...] = ([], [])
     for turn in range(rounds + 1):
         for each, seen in zip(pair, costs, strict=True):
-            request, times = asked(each.key)[what]
-            cost = await each.ask(request, round(requests * times))
+            request, rate = asked(each.key)[what]
+            cost = await each.ask(request, rate, seconds)
             if turn:
                 seen.append(cost)
     one, two = (Cost(*map(statistics.median, zip(*seen, strict=True))) for seen in costs)
@@ -152,7 +169,7 @@ def show(what: str, one: Cost, two: Cost) -> bool:
     return fine
 
 
-async def compare(folder: Path, requests: int, rounds: int) -> bool:
+async def compare(folder: Path, seconds: float, rounds: int) -> bool:
     with ExitStack() as stack:
         postgres = stack.enter_context(private_postgresql())
         mock = stack.enter_context(servers.upstream())
@@ -160,22 +177,23 @@ async def compare(folder: Path, requests: int, rounds: int) -> bool:
             stack.enter_context(installation(postgres, folder / f"of-{count}", mock.port, count)) for count in (1, 2)
         ]
         await asyncio.sleep(KNOWN_SECONDS)
+        await watch_idle(pair)
         print("CPU ms a request: API + PostgreSQL (worker)")
         print(f"{'':26}{'one process':>25}{'two processes':>25}{'API':>9}{'both':>9}")
         kept = []
         for what in asked(""):
-            one, two = await measure(what, pair, requests, rounds)
+            one, two = await measure(what, pair, seconds, rounds)
             kept.append(show(what, one, two))
         return all(kept)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=4)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return 0 if asyncio.run(compare(Path(folder), arguments.requests, arguments.rounds)) else 1
+        return 0 if asyncio.run(compare(Path(folder), arguments.seconds, arguments.rounds)) else 1
 
 
 if __name__ == "__main__":

@@ -52,10 +52,15 @@ def postgres_url(postgres: Postgres) -> str:
     return postgres.lend()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if not POSTGRESQL and metafunc.definition.get_closest_marker("both"):
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
 async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """An empty, migrated database."""
-    database = _open(request, "postgresql" if POSTGRESQL else "sqlite")
+    """An empty, migrated database. Of tests marked `both`, each runs on SQLite and on PostgreSQL."""
+    database = _open(request, getattr(request, "param", "postgresql" if POSTGRESQL else "sqlite"))
     yield database
     await database.close()
 
@@ -79,7 +84,7 @@ def _open(request: pytest.FixtureRequest, kind: str) -> Database:
 
 
 @pytest.fixture
-async def elsewhere(database: Database) -> AsyncIterator[Callable[[], Database]]:
+async def elsewhere(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Callable[[], Database]]:
     """Opens `database` once more, as another process has it."""
     opened: list[Database] = []
 
@@ -89,12 +94,20 @@ async def elsewhere(database: Database) -> AsyncIterator[Callable[[], Database]]
         else:
             from terrace.storage.postgresql import PostgreSQLDatabase
 
-            opened.append(PostgreSQLDatabase(os.environ["TERRACE_STORAGE__URL"], connections=4))
+            opened.append(PostgreSQLDatabase(request.getfixturevalue("postgres_url"), connections=4))
         return opened[-1]
 
     yield again
     for each in opened:
         await each.close()
+
+
+@pytest.fixture(scope="module")
+def shared_storage(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Where a house that all tests of a module share keeps its rows."""
+    if not POSTGRESQL:
+        return {"durability": "normal"}
+    return {"url": request.getfixturevalue("postgres").create()}
 
 
 if POSTGRESQL:

@@ -30,13 +30,26 @@ class Scope:
 
 def new_id(prefix: str, random_bits: Callable[[int], int] = secrets.randbits) -> str:
     """A sortable id such as `doc_06bq...`: 48 bits of milliseconds, then 80 random bits (as ULID)."""
-    number = (int(time.time() * 1000) << 80) | random_bits(80)
+    number = (int(now() * 1000) << 80) | random_bits(80)
     return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
 
 
+_ahead = 0.0
+
+
 def now() -> float:
-    """Seconds since the epoch; what tables store."""
-    return time.time()
+    """Seconds since the epoch; what tables store. Who shares a PostgreSQL goes by its clock."""
+    return time.time() + _ahead
+
+
+def set_clock(ahead: float) -> None:
+    """How much has to be added to this machine's clock from now on."""
+    global _ahead
+    _ahead = ahead
+
+
+def clock_ahead() -> float:
+    return _ahead
 
 
 def moment(seconds: float) -> datetime:

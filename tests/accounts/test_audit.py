@@ -48,6 +48,7 @@ async def test_an_act_that_fails_leaves_no_line_and_none_lacks_its_line(database
     assert await audit.list(Scope("acme")) == ([], None)
 
 
+@pytest.mark.both
 async def test_nobody_changes_or_deletes_a_line(database: Database, audit: Audit) -> None:
     await database.write(audit.record, ADA, "key.created", "key_7")
     for statement in (update(AuditRow).values(actor="usr_eve"), delete(AuditRow)):

@@ -327,6 +327,7 @@ async def test_what_was_read_before_a_change_is_not_kept_after_it(
     assert await refusal(gate, bearer(token)) == "session_revoked"
 
 
+@pytest.mark.both
 async def test_another_process_revokes(
     gate: Gatekeeper, keys: Keys, database: Database, elsewhere: Callable[[], Database], ada: Caller, clock: Clock
 ) -> None:

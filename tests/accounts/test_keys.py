@@ -275,6 +275,7 @@ async def test_members_see_their_own_and_admins_all(keys: Keys, database: Databa
         await keys.get(elsewhere, mine.id)
 
 
+@pytest.mark.both
 async def test_pages(keys: Keys, ada: Caller) -> None:
     made = [(await keys.create(ada, name=str(n)))[0].id for n in range(5)]
     first, cursor = await keys.list(ada, limit=3)

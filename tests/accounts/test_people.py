@@ -111,6 +111,7 @@ async def test_the_first_account_owns_the_default_tenant_and_adopts_what_was_the
     assert (tenant.id, role) == (DEFAULT_TENANT, "owner")
 
 
+@pytest.mark.both
 async def test_two_first_visits_at_once_make_one_owner(town: Town) -> None:
     answers = await asyncio.gather(
         *(town.people.register(f"N{n}", f"n{n}@example.org", PASSWORD, caller=LOCAL, near=True) for n in range(4))
@@ -226,6 +227,7 @@ async def test_an_operator_makes_accounts_where_registration_is_closed(
         await town.people.register("Cyd", "cyd@example.org", PASSWORD, caller=nowhere, near=False)
 
 
+@pytest.mark.both
 async def test_an_address_has_one_account_however_it_is_written_and_whoever_is_quicker(town: Town) -> None:
     await town.owner()
     answers = await asyncio.gather(

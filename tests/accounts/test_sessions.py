@@ -261,6 +261,7 @@ async def test_other_sessions_live_on(house: House) -> None:
     await house.sessions.refresh(other.refresh_token)
 
 
+@pytest.mark.both
 async def test_two_at_the_very_same_time_never_both_win(house: House) -> None:
     await house.person()
     tokens = await house.login()

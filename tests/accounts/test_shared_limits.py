@@ -256,3 +256,16 @@ async def test_a_hold_lapses_and_a_lost_answer_is_put_right(any_database: Databa
     assert reply.found[DAY_KEY].granted == 600, "it never heard of the first answer, and says that it holds nothing"
     reply = await store.trade(Trip(3, [Line(DAY_KEY, 1000, held=0, least=100, wish=500, slack=500)]))
     assert reply.found[DAY_KEY].granted == 400, "all that is left, and no slack"
+
+
+async def test_with_plenty_of_room_nobody_is_refused_however_many_ask_at_once(houses: Houses) -> None:
+    """What one call asked the others for may be taken by another call before it is its turn: it asks again."""
+    benches = await houses(2)
+    await limit(benches, tokens_per_day=10**12, tokens_per_minute=10**12)
+
+    async def keep_asking(number: int) -> None:
+        bench, tokens = benches[number % 2], 10 if number % 3 else 5000
+        for turn in range(4):
+            (await bench.limits.hold_waiting(ADA, demand(tokens))).bind(f"job_{number}_{turn}")
+
+    await asyncio.gather(*(keep_asking(number) for number in range(40)))

@@ -35,6 +35,7 @@ async def test_a_tenant_is_made_and_told(town: Town) -> None:
     assert (await town.tenants.get(acme.id)).members == 1
 
 
+@pytest.mark.both
 async def test_names_are_unique_whatever_their_case_and_whoever_is_quicker(town: Town) -> None:
     names = ("Acme", "ACME", "acme ", "Ａcme")
     answers = await asyncio.gather(*(town.tenants.create(TERMINAL, name) for name in names), return_exceptions=True)
@@ -115,6 +116,7 @@ def _furnish(session: Session, tenant: str, user: str) -> None:
     )
 
 
+@pytest.mark.both
 async def test_deleting_one_takes_all_that_is_its_own(town: Town) -> None:
     acme, globex = await town.tenant("Acme"), await town.tenant("Globex")
     ada, bob = await town.person("Ada", "owner", acme), await town.person("Bob", "owner", globex)

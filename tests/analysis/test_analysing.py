@@ -203,6 +203,7 @@ async def test_it_is_nobody_elses(room: Room, other: Scope) -> None:
         assert (await room.analyses.list(scope))[0] == []
 
 
+@pytest.mark.both
 async def test_deleting_stops_it_and_leaves_nothing(room: Room) -> None:
     started = await room.start("long.pdf", numbered(40))
     await room.analyses.delete(room.scope, started.id)

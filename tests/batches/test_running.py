@@ -25,6 +25,7 @@ async def everything(room: Room, batch: Any) -> list[dict[str, Any]]:
     return [record for each in files for record in await room.read(each)]
 
 
+@pytest.mark.both
 async def test_answers_come_in_the_order_of_the_requests_and_leave_no_rows(room: Room) -> None:
     async def script(scope: Scope, text: str) -> Answer:
         await asyncio.sleep(0.01 * (len(text) % 2))

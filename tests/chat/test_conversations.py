@@ -112,6 +112,7 @@ async def test_a_head_or_parent_of_another_conversation_is_missing(room: Any) ->
         await room.chat.regenerate(room.scope, one.conversation_id, two.message_id)
 
 
+@pytest.mark.both
 async def test_pages_of_the_list_hold_each_conversation_once(room: Any) -> None:
     ids = [(await room.chat.create(room.scope, f"Title {number}")).id for number in range(7)]
     seen: list[str] = []
@@ -129,6 +130,7 @@ async def test_pages_of_the_list_hold_each_conversation_once(room: Any) -> None:
         await room.chat.list(room.scope, limit=0)
 
 
+@pytest.mark.both
 async def test_search_finds_titles_and_messages_with_a_snippet(room: Any) -> None:
     room.says(["The river Danube rises in the Black Forest, and " + "on it flows " * 40], ["Äpfel sind 100%_rot."])
     danube, _ = await room.ask("Where does it rise?")

@@ -36,6 +36,7 @@ async def test_the_first_person_adopts_what_was_nobodys(room: Room) -> None:
         await room.chat.get(Scope("acme"), each)
 
 
+@pytest.mark.both
 async def test_a_person_goes_with_all_they_asked_in_every_tenant(room: Room, scope: Scope) -> None:
     gone = [(each, await both(room, each, "Mine?")) for each in (scope, replace(scope, tenant="globex"))]
     colleague = replace(scope, user="usr_eve")

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
+COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"  # as a client says it
+COMMITTED_SECONDS = 0.3  # after these a commit stands
 AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
 
 
@@ -18,11 +20,15 @@ class Line:
     ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
     lost: bool = False
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, proxy: "Proxy") -> None:
         with suppress(OSError):
             while (data := await reader.read(65536)) and not self.lost:
+                self.lost = proxy.loses_the_answer_to(data)
                 writer.write(data)
                 await writer.drain()
+                if self.lost:
+                    await asyncio.sleep(COMMITTED_SECONDS)
+                    _reset(self.ends[0])
         if not self.lost:
             for end in self.ends:
                 end.close()
@@ -31,6 +37,7 @@ class Line:
 class Proxy:
     def __init__(self, port: int) -> None:
         self.port = 0
+        self.unheard = 0  # so many commits reach the server, and their answers nobody: the connection is reset
         self._target = port
         self._state: Literal["whole", "reset", "silent"] = "whole"
         self._lines: list[Line] = []
@@ -72,7 +79,12 @@ class Proxy:
         there, to_there = await asyncio.open_connection("127.0.0.1", self._target)
         line = Line((writer, to_there))
         self._lines.append(line)
-        await asyncio.gather(line.carry(reader, to_there), line.carry(there, writer))
+        await asyncio.gather(line.carry(reader, to_there, self), line.carry(there, writer, self))
+
+    def loses_the_answer_to(self, data: bytes) -> bool:
+        loses = self.unheard > 0 and data.startswith(COMMIT)
+        self.unheard -= loses
+        return loses
 
     async def close(self) -> None:
         for end in (*self._held, *(end for line in self._lines for end in line.ends)):

@@ -28,8 +28,7 @@ async def test_everything_is_killed_at_once(server: Postgres, tmp_path: Path) ->
     with redis_server() as redis:
         async with (
             upstream(words=40, pause=0.1) as slow,
-            # Who has not counted a limit since Redis came back stumbles over that when it ends.
-            town(tmp_path, url, slow, ends_well=False, TERRACE_REDIS__URL=redis.url) as here,
+            town(tmp_path, url, slow, TERRACE_REDIS__URL=redis.url) as here,
         ):
             await here.open("api", "api", "worker", "scheduler")
             asking = []

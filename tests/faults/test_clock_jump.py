@@ -44,8 +44,10 @@ async def test_clocks_jump(postgres_url: str, tmp_path: Path) -> None:
         print(f"all answered {time.monotonic() - began:.1f} s after the last jump; {here.told}")
         nothing_lost_nothing_twice(postgres_url, streams)
         with psycopg.connect(postgres_url) as connection:
-            taken = connection.execute("SELECT sum(crashes) FROM jobs").fetchone()
-        print(f"attempts that were taken for abandoned: {taken}")
+            told = "SELECT sum(crashes), max(finished_at) - min(created_at) FROM jobs"
+            taken, spread = connection.execute(told).fetchone() or (None, HOUR)
+        assert taken == 0, "nobody's work is taken for abandoned"
+        assert spread < HOUR / 2, "what is stored is the time it was"
 
 
 def _set(clock: Path, ahead: float) -> None:

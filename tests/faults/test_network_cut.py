@@ -33,7 +33,8 @@ async def test_the_network_is_cut(postgres: Postgres, postgres_url: str, tmp_pat
             async with here.client() as client:
                 refused = await client.get("/api/conversations")
             told = time.monotonic() - began
-            assert (refused.status_code, refused.json()["code"]) == (503, "database_unreachable")
+            assert refused.status_code == 503
+            assert refused.json()["code"] in ("database_unreachable", "database_busy"), refused.text
             network.heal()
             returned = await here.ready()
             print(f"{cut.__name__}: noticed after {noticed:.1f} s, told {told:.1f}; returned in {returned:.1f} s")
@@ -41,4 +42,5 @@ async def test_the_network_is_cut(postgres: Postgres, postgres_url: str, tmp_pat
         async with asyncio.timeout(90):
             streams = await asyncio.gather(*asking)
         print(f"all answered {time.monotonic() - began:.1f} s after the second cut; {here.told}")
+        assert not here.failed, "an answer that the database held up is gone on with"
         nothing_lost_nothing_twice(postgres_url, streams)

@@ -122,13 +122,13 @@ class Town:
 
 
 @asynccontextmanager
-async def town(data: Path, url: str, slow: Upstream, *, ends_well: bool = True, **settings: str) -> AsyncIterator[Town]:
-    """At the end all of it must end by itself; and well, unless nobody asks for that."""
+async def town(data: Path, url: str, slow: Upstream, **settings: str) -> AsyncIterator[Town]:
+    """At the end all of it must end by itself, and well."""
     made = Town(data, url, slow, **settings)
     try:
         yield made
         codes = [await process.stop() for process in made.processes]
-        assert not (ends_well and any(codes)), codes
+        assert not any(codes), codes
     finally:
         for process in made.processes:
             await process.stop()

@@ -400,7 +400,7 @@ async def test_collections(library: Any, scope: Scope) -> None:
     assert made.name == "Field notes"
     with pytest.raises(Conflict):
         await k.create_collection(scope, "FIELD NOTES")
-    await library.add(scope, TEXT, collection="field notes")
+    await library.add(scope, TEXT, collection=" field\t NOTES ")
     await library.add(scope, "elsewhere")
     assert (await k.collection(scope, made.id)).documents == 1
     await k.delete_collection(scope, "Field notes")

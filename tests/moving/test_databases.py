@@ -147,7 +147,7 @@ async def test_later_writes_are_caught_up_with(installation: Installation, empty
         await house.chat.create(Scope(), "Another conversation")
         await house.database.write(
             lambda session: session.connection().exec_driver_sql(
-                "UPDATE chunks SET title = 'Changed' WHERE document_id = ?", (documents[1].id,)
+                "UPDATE chunks SET page = 7 WHERE document_id = ?", (documents[1].id,)
             )
         )
     assert sums(empty) != sums(installation.place)

@@ -161,6 +161,7 @@ async def test_a_clock_that_goes_back_runs_nothing_twice(house: House, scope: Sc
     assert len(await house.states(scope, schedule)) == 2
 
 
+@pytest.mark.both
 async def test_any_number_of_processes_run_it_once(
     house: House, scope: Scope, elsewhere: Callable[[], Database]
 ) -> None:
@@ -410,6 +411,7 @@ async def test_on_the_real_clock(database: Database, scope: Scope) -> None:
     await house.jobs.close()
 
 
+@pytest.mark.both
 async def test_leaving(house: House, scope: Scope, other: Scope) -> None:
     mine = await house.daily(scope)
     theirs = await house.daily(other)

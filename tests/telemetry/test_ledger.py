@@ -221,6 +221,7 @@ async def test_a_dead_process_is_taken_over(database: Database, dead: Path) -> N
     assert not any(dead.iterdir())  # noqa: ASYNC240
 
 
+@pytest.mark.both
 async def test_two_that_start_at_once_book_each_call_once(database: Database, dead: Path) -> None:
     ledgers = [Ledger(database, dead) for _ in range(4)]
     recovered = await asyncio.gather(*(ledger.start() for ledger in ledgers))
@@ -298,6 +299,7 @@ async def test_the_last_minute(database: Database, tmp_path: Path) -> None:
 # -- erasure
 
 
+@pytest.mark.both
 async def test_an_erased_person_leaves_numbers_without_names(database: Database, ledger: Ledger) -> None:
     eve = Scope("acme", "usr_eve", "key_eve", "job_eve")
     scopes = [ADA, Scope("acme", "usr_ada", None, "job_1"), Scope("globex", "usr_ada"), eve, Scope("acme")]

@@ -27,11 +27,13 @@ ROWS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@as_owner
 def insert(session: Session) -> None:
     names = ", ".join(ROWS[0])
     session.execute(text(f"INSERT INTO usage ({names}) VALUES ({', '.join(f':{name}' for name in ROWS[0])})"), ROWS)
 
 
+@as_owner
 def rows(session: Session) -> list[dict[str, Any]]:
     found = session.execute(text("SELECT * FROM usage ORDER BY id")).mappings()
     return [{**row, "estimated": bool(row["estimated"])} for row in found]

@@ -136,6 +136,7 @@ async def test_what_belongs_to_a_change_is_all_or_nothing(prices: Prices) -> Non
     assert (prices.of("openai", "acme", "own") or FREE).input == 1_000_000
 
 
+@pytest.mark.both
 async def test_what_another_process_sets_is_seen(prices: Prices, elsewhere: Callable[[], Database]) -> None:
     database = elsewhere()
     other = Prices(database)

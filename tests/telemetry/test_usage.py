@@ -138,6 +138,7 @@ async def test_reports_are_there_when_nothing_can_be_written(database: Database,
 # -- single calls
 
 
+@pytest.mark.both
 async def test_calls_are_paged_newest_first(usage: UsageReport, ledger: Ledger, clock: Clock) -> None:
     for number in range(7):
         clock.moment += number % 2  # some begin in the same moment

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from terrace.settings import Storage
 from tests.web.conftest import in_folder, served
 from tests.web.people import PASSWORD, Person, invited, person, register, tenant
 from tests.web.routes import BODIES, ENDLESS, QUERIES, Call, every
@@ -146,8 +147,9 @@ class World:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with served(in_folder(tmp_path_factory.mktemp("data"))) as client:
+async def world(tmp_path_factory: pytest.TempPathFactory, shared_storage: dict[str, str]) -> AsyncIterator[World]:
+    settings = in_folder(tmp_path_factory.mktemp("data")).model_copy(update={"storage": Storage(**shared_storage)})
+    async with served(settings) as client:
         operator = await register(client, "Root")
         acme = await furnished(await tenant(operator, "AcmeMark", "AcmeMarkOwner"), "AcmeMark")
         globex = await furnished(await tenant(operator, "GlobexMark", "GlobexMarkOwner"), "GlobexMark")

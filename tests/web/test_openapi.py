@@ -33,7 +33,7 @@ OPERATIONS = [each.ok() for each in DOCUMENT.get_all_operations() if each.ok().l
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory, shared_storage: dict[str, str]) -> Iterator[str]:
     """A server in a thread: what calls it here is synchronous."""
     data: Path = tmp_path_factory.mktemp("data")
     options = Settings(
@@ -41,7 +41,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port=0,
         data=data,
         models={"discover": False},
-        storage={"durability": "normal"},
+        storage=shared_storage,
         jobs={"cpu_slots": 1},
     )
     loop = asyncio.new_event_loop()

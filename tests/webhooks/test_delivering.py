@@ -314,6 +314,7 @@ async def full(received: list[Received]) -> bool:
     return len(received) >= AT_ONCE
 
 
+@pytest.mark.both
 async def test_many_events_need_few_jobs(room: Room, scope: Scope) -> None:
     async with receiving() as receiver:
         endpoint, _ = await room.add(scope, receiver.url)

@@ -219,6 +219,7 @@ async def test_what_was_left_lying_goes_out(rooms: Rooms, scope: Scope) -> None:
         assert (await room.settled(scope, endpoint)).state == "delivered"
 
 
+@pytest.mark.both
 async def test_a_tenant_takes_its_own_along_and_leaves_nothing(room: Room, scope: Scope, other: Scope) -> None:
     async with receiving() as receiver:
         for each in (scope, other):

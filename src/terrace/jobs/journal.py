@@ -21,9 +21,16 @@ MAX_ERROR_CHARS = 2 * KB
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
-INSERT = insert_into(
-    "job_events", tenant_id="text", job_id="text", attempt="integer", seq="integer", type="text", data="text"
-)
+COLUMNS = {
+    "tenant_id": "text",
+    "job_id": "text",
+    "attempt": "integer",
+    "seq": "integer",
+    "type": "text",
+    "data": "text",
+}
+INSERT = insert_into("job_events", again=False, **COLUMNS)
+INSERT_AGAIN = insert_into("job_events", again=True, **COLUMNS)
 NEXT = text(
     "SELECT COALESCE(MAX(seq), -1) + 1 FROM job_events "
     "WHERE tenant_id = :tenant_id AND job_id = :job_id AND attempt = :attempt"
@@ -87,8 +94,13 @@ class Journal:
         self,
         logs: Sequence[tuple[str, str, Sequence[Stored]]],
         beside: tuple[Many, Sequence[Mapping[str, Any]]] | None = None,
+        *,
+        again: bool = False,
     ) -> None:
-        """Events whose place is known already: (tenant, job, events); and what is to be written along with them."""
+        """Events whose place is known already: (tenant, job, events); and what is to be written along with them.
+
+        `again`: they may be stored already, by a commit whose answer was lost with the connection.
+        """
         rows = []
         for tenant, job_id, stored in logs:
             for event, data in stored:
@@ -97,7 +109,7 @@ class Journal:
         if beside is not None:
             beside[0].run_beside(self.session, beside[1], INSERT, rows)
         elif rows:
-            INSERT.run(self.session, rows)
+            (INSERT_AGAIN if again else INSERT).run(self.session, rows)
 
 
 def _row(tenant: str, job_id: str, event: JobEvent, data: str) -> dict[str, Any]:

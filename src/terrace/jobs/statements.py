@@ -65,11 +65,12 @@ class Many:
         return self._many.format(rows=source), {f"{name}s": msgspec.json.encode(rows).decode()}
 
 
-def insert_into(table: str, **columns: str) -> Many:
-    names = ", ".join(columns)
+def insert_into(table: str, *, again: bool = False, **columns: str) -> Many:
+    """`again`: a row that is there already stays as it is."""
+    names, end = ", ".join(columns), " ON CONFLICT DO NOTHING" if again else ""
     return Many(
-        f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in columns)})",
-        f"INSERT INTO {table} ({names}) SELECT * FROM {{rows}}",
+        f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in columns)}){end}",
+        f"INSERT INTO {table} ({names}) SELECT * FROM {{rows}}{end}",
         **columns,
     )
 

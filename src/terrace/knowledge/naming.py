@@ -63,5 +63,5 @@ def tag_names(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def key(name: str) -> str:
-    """What names are compared by: case does not count."""
-    return name.casefold()
+    """What names are compared by: neither case counts nor what is not kept of them."""
+    return tidy(name).casefold()

@@ -91,6 +91,7 @@ async def test_lists_are_paged_by_whoever_writes_to_them(room: Room, scope: Scop
     assert end is None
 
 
+@pytest.mark.both
 async def test_fields_are_counted_as_they_are_now(room: Room, scope: Scope) -> None:
     made = await room.contacts.create(scope, email="a@example.org", fields={"city": "Rome"}, lists=["One"])
     await room.contacts.create(scope, key="2", name="Bob", lists=["One"])

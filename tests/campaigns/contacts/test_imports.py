@@ -43,6 +43,7 @@ async def test_a_dry_run_tells_everything_and_writes_nothing(room: Room, scope: 
     assert await left(room, scope) == (0, 0)
 
 
+@pytest.mark.both
 async def test_an_import_brings_them_in_and_again_changes_what_changed(room: Room, scope: Scope, other: Scope) -> None:
     job = await room.bring(scope, TABLE)
     assert job.state == "succeeded", job.error

@@ -13,6 +13,7 @@ from terrace.errors import Conflict, Denied, Invalid, Missing, Unavailable
 from terrace.types import Scope, now
 
 
+@pytest.mark.both
 async def test_every_contact_has_one_message(town: Town) -> None:
     await town.contacts(45)
     campaign = await town.campaign()

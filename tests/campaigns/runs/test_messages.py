@@ -178,6 +178,7 @@ async def test_a_table_computes_nothing(open_town: Open) -> None:
     assert await exported(town, campaign.id, "jsonl", state="failed") == ""
 
 
+@pytest.mark.both
 async def test_a_tenant_takes_all_with_it_and_leaves_nothing(town: Town, other: Scope) -> None:
     campaign = await finished(town)
     archive = {

@@ -18,6 +18,7 @@ QUESTION = "How deep is the quay?"
 DEEP = ["Seven metres ", "[1].", Usage(30, 5), Finish("stop")]
 
 
+@pytest.mark.both
 async def test_the_same_question_costs_nothing_the_second_time(cached: CachedRoom) -> None:
     cached.says(DEEP, ["Another."])
     first = await cached.answers(QUESTION)

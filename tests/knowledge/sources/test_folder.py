@@ -21,6 +21,7 @@ async def furnished(lab: Lab, folder: Path, **more: Any) -> Any:
     return await lab.make(HERE, "folder", str(folder), **more)
 
 
+@pytest.mark.both
 async def test_files_come_in_change_and_go(lab: Lab, folder: Path) -> None:
     source = await furnished(lab, folder)
     report = await lab.run(HERE, source)

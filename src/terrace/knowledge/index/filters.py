@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, select
 from sqlmodel import Session, col
 
 from terrace.knowledge.base import Filter
-from terrace.knowledge.naming import key, tidy
+from terrace.knowledge.naming import key
 from terrace.knowledge.tables import CollectionRow, DocumentRow, TagRow
 from terrace.types import Scope
 
@@ -29,7 +29,7 @@ def passing(scope: Scope, filter: Filter) -> list[ColumnElement[bool]]:
     if filter.tags:
         tagged = select(TagRow.document_id).where(  # type: ignore[call-overload]
             TagRow.tenant_id == scope.tenant,
-            TagRow.tag.in_([key(tidy(tag)) for tag in filter.tags]),  # type: ignore[attr-defined]
+            TagRow.tag.in_([key(tag) for tag in filter.tags]),  # type: ignore[attr-defined]
         )
         conditions.append(col(DocumentRow.id).in_(tagged))
     return conditions

@@ -22,6 +22,7 @@ from sqlmodel import Session
 from terrace.errors import Unavailable
 from terrace.storage.database import EVERY_TENANT, callbacks, says, tenant_of
 from terrace.storage.postgresql import errors
+from terrace.storage.postgresql.clock import Clock
 from terrace.storage.postgresql.doubting import Doubt
 from terrace.storage.postgresql.engine import engine_for
 from terrace.storage.postgresql.lines import Line, Lines
@@ -58,6 +59,7 @@ class PostgreSQLDatabase:
         self._knocking = threading.Lock()  # held by the one who tries whether it is back
         self._distrusted = 0.0  # connections older than this are not used again
         self._doubt = Doubt(self._engine, self._distrust)
+        self._clock = Clock()
         self._watch = Watch(listen_url or url, self._doubt)
         self._role: str | None = None  # what to begin with where the wall would not hold us; None: not known yet
         self._closed = False
@@ -148,7 +150,7 @@ class PostgreSQLDatabase:
         committing = False
         try:
             session.connection()
-            driver.execute(beginning.statement(self._become(driver) if beginning.walled else ""))
+            self._clock.begin(driver, beginning.statement(self._become(driver) if beginning.walled else ""))
             work.result = work.run(session)
             if beginning.writes:
                 session.flush()

@@ -22,12 +22,13 @@ from sqlalchemy.exc import DBAPIError
 log = logging.getLogger(__name__)
 
 SILENT_SECONDS = 10.0  # who has waited for so long is asked about
+IDLE_SECONDS = 20.0  # the server has waited for so long: for who is not busy, but not heard any more
 LOOK_SECONDS = 2.5
 ANSWER_SECONDS = 5.0  # for the answer; for the connection there is its own bound
 # Who serves us, and which of these the server works for, or has until lately.
 ASKED = f"""
 SELECT pg_backend_pid(), ARRAY(SELECT pid FROM pg_stat_activity WHERE pid = ANY(%s)
-AND (state = 'active' OR state_change > clock_timestamp() - interval '{SILENT_SECONDS} seconds'))"""
+AND (state = 'active' OR state_change > clock_timestamp() - interval '{IDLE_SECONDS} seconds'))"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

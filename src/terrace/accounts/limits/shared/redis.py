@@ -69,6 +69,8 @@ class Connection:
             self._known[script] = await self._asked(self._redis.script_load(script))
 
     async def call(self, script: str, run: str, argument: str) -> Any:
+        if script not in self._known:  # who ends before anything was counted here has never asked
+            await self.learn()
         answer = await self._asked(self._redis.evalsha(self._known[script], 1, self.place(run), argument))
         return msgspec.json.decode(answer)
 

@@ -41,7 +41,7 @@ class Quiet(Protocol):
 class Share:
     """Of one meter, which has the share itself as its `limit`."""
 
-    __slots__ = ("booked", "keep", "least", "meter", "short", "still", "told", "used", "wanted", "wish")
+    __slots__ = ("booked", "keep", "least", "meter", "still", "told", "used", "wanted", "wish")
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -51,7 +51,6 @@ class Share:
         self.used = -1  # at the last look
         self.still = 0  # looks since that changed
         self.wanted = False  # by others
-        self.short = False  # others have idle what we need
         self.booked = -1
 
     def ask(self, least: int, wish: int) -> None:
@@ -86,21 +85,26 @@ class Share:
             return idle
         return idle - self.keep if idle > 2 * self.keep else 0
 
-    def heard(self, line: Line, found: Found) -> None:
+    def heard(self, line: Line, found: Found) -> bool:
+        """Whether we got all that was asked for."""
         meter = self.meter
         self.wanted = found.wanted
-        self.short = found.granted < line.wish and found.idle > 0
         if line.wish:
             self.keep = max(0, found.granted - line.wish)
         elif found.wanted:
             self.keep = 0
+        whole = found.granted >= line.wish
         if keys.key_of(meter) != line.key:  # another day has begun since
-            return
+            return whole
         meter.limit += found.granted
         meter.elsewhere = found.booked + found.others - found.idle
         if isinstance(meter, Total):
             meter.booked = found.booked
         self.told = line.key, line.held + found.granted
+        return whole
+
+
+Lacking = dict[Share, bool]  # of what we did not get all of a trip: whether others have some of it idle
 
 
 class Sharing:
@@ -119,8 +123,8 @@ class Sharing:
         self._claims: list[str] = []
         self._releases: list[str] = []
         self._claimed: dict[str, dict[Key, int]] = {}
-        self._asking: asyncio.Future[None] | None = None  # the next trip
-        self._under_way: asyncio.Future[None] | None = None  # this one
+        self._asking: asyncio.Future[Lacking] | None = None  # the next trip
+        self._under_way: asyncio.Future[Lacking] | None = None  # this one
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -184,10 +188,12 @@ class Sharing:
     # -- what calls need
 
     async def draw(self, why: NoRoom) -> bool:
-        """Ask for what is missing; whether others have more of it idle, and hand it back soon. Raises Unavailable."""
+        """Ask for what is missing; whether it is to be had: we got it, even if another call of ours was quicker, or
+        others have some idle and hand it back soon. Raises Unavailable."""
         asked = self._want(why)
-        await self._tell()
-        return any(each.short for each in asked)
+        lacking = await self._tell()
+        idle = [lacking[each] for each in asked if each in lacking]
+        return bool(asked) and (not idle or any(idle))
 
     def ask(self, why: NoRoom) -> None:
         """As `draw`, for whoever looks again by themselves."""
@@ -317,11 +323,11 @@ class Sharing:
             self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need hear it
         self._news.set()
 
-    async def _tell(self) -> None:
-        """Until the next trip is back."""
+    async def _tell(self) -> Lacking:
+        """Until the next trip is back, and what it did not bring."""
         self._stir()
         assert self._asking is not None
-        await asyncio.shield(self._asking)
+        return await asyncio.shield(self._asking)
 
     async def _run(self) -> None:
         while True:
@@ -346,10 +352,11 @@ class Sharing:
         gone, self._gone = self._gone, []
         said = [line for _, line in lines] + [Line(key, 0, 0) for key in gone]
         failed: BaseException | None = None
+        lacking: Lacking = {}
         if said or parks or claims or releases:
             try:
                 reply = await self._store.trade(Trip(self.holder, said, parks, claims, releases))
-                self._hear(lines, reply)
+                lacking = self._hear(lines, reply)
             except Moved:
                 self._repeat(lines, parks, claims, releases, asked)
                 return
@@ -363,7 +370,7 @@ class Sharing:
                 await asyncio.sleep(PAUSE)
         if asked is not None and not asked.done():
             if failed is None:
-                asked.set_result(None)
+                asked.set_result(lacking)
             else:
                 asked.set_exception(failed)
         self._freed()
@@ -374,7 +381,7 @@ class Sharing:
         parks: list[Park],
         claims: list[str],
         releases: list[str],
-        asked: "asyncio.Future[None] | None",
+        asked: "asyncio.Future[Lacking] | None",
     ) -> None:
         """Say all of it again, at the place where all meet now; who asked waits on."""
         for share, line in lines:
@@ -400,14 +407,17 @@ class Sharing:
                 del self._live[meter]
         return lines
 
-    def _hear(self, lines: Sequence[tuple[Share, Line]], reply: Reply) -> None:
+    def _hear(self, lines: Sequence[tuple[Share, Line]], reply: Reply) -> Lacking:
+        lacking: Lacking = {}
         for share, line in lines:
-            if line.key in reply.found:
-                share.heard(line, reply.found[line.key])
+            found = reply.found.get(line.key)
+            if found is not None and not share.heard(line, found):
+                lacking[share] = found.idle > 0
         for job_id, amounts in reply.claimed.items():
             self._have(amounts)
             if job_id in self._claimed:
                 self._claimed[job_id] = amounts
+        return lacking
 
 
 def _part(need: Need, meter: Meter) -> int:
@@ -419,11 +429,11 @@ def _part(need: Need, meter: Meter) -> int:
     return need.requests if meter.rule.name == "requests_per_minute" else need.tokens
 
 
-def _follow(done: "asyncio.Future[None]", other: "asyncio.Future[None]") -> None:
+def _follow(done: "asyncio.Future[Lacking]", other: "asyncio.Future[Lacking]") -> None:
     if other.done():
         return
     if done.cancelled() or (error := done.exception()) is None:
-        other.set_result(None)
+        other.set_result(done.result())
     else:
         other.set_exception(error)
 

@@ -34,6 +34,7 @@ GROUP_SECONDS = 0.025
 GROUP_RUNS = 200  # in one transaction
 GROUP_WORKS = 25  # in one transaction, of those with which rooms write rows of their own
 RETRY_SECONDS = 0.5  # after the database refused
+AWAY = ("database_unreachable", "database_busy")  # that the database refused a handler is no failure of its job
 CLOSE_SECONDS = 2.0  # for what is being written when we close
 
 PROGRESS = text("UPDATE jobs SET progress = :progress, updated_at = :now WHERE id = :id")
@@ -262,6 +263,8 @@ class Recorder:
 
     def failure(self, run: Run, error: BaseException) -> Outcome:
         """Retry or dead letter, by the kind of error and how often it failed."""
+        if isinstance(error, Unavailable) and error.code in AWAY:
+            return Outcome("waiting", run_at=now() + RETRY_SECONDS)
         told = _told(error)
         if not isinstance(error, TerraceError):
             log.error("job %s (%s) failed", run.job_id, run.job.kind, exc_info=error)
@@ -304,7 +307,8 @@ class Recorder:
         held = claims.held(session, self._worker, [(entry.run.job_id, entry.run.attempt) for entry in group])
         ours = [entry for entry in group if (entry.run.job_id, entry.run.attempt) in held]
         journal = self._jobs.journal(session)
-        journal.extend([(entry.run.job.tenant, entry.run.job_id, entry.events) for entry in ours if entry.events])
+        events = [(entry.run.job.tenant, entry.run.job_id, entry.events) for entry in ours if entry.events]
+        journal.extend(events, again=True)
         progress = [
             {"id": entry.run.job_id, "progress": entry.progress, "now": now()} for entry in ours if entry.progress
         ]

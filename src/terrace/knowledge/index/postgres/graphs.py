@@ -21,7 +21,7 @@ WIDEST = 4000  # pgvector makes no graph over more dimensions
 LINKS, BREADTH = 16, 100  # m, ef_construction: more cost the build dearly and find little more
 MB = 1024**2
 MEMORY = (64 * MB, 2048 * MB)  # for building: a graph that does not fit is built many times slower
-PER_VECTOR = 500  # bytes of a graph, beside the vector
+PER_VECTOR = 1000  # bytes of a graph while it is made, beside the vector: 830, and some room
 
 
 class _Space(NamedTuple):
