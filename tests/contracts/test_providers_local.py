@@ -111,7 +111,7 @@ def text(deltas: list[Delta]) -> str:
 async def test_an_answer_is_text_then_usage_then_finish(provider: Provider) -> None:
     deltas = await collect(provider)
     assert all(isinstance(delta, TextDelta | ReasoningDelta) for delta in deltas[:-2])
-    assert len(deltas) > 4, "it streams"
+    assert sum(delta.pieces if isinstance(delta, TextDelta) else 1 for delta in deltas[:-2]) > 2, "it streams"
     usage, finish = deltas[-2:]
     assert isinstance(usage, Usage)
     assert isinstance(finish, Finish)

@@ -85,25 +85,49 @@ class PostgresIndex:
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        """An empty `query` with a vector searches by meaning alone."""
+        """An empty `query` with a vector searches by meaning alone. Words and meaning are looked for side by side: the
+        server has a process for each, and whoever asks waits for the slower one instead of both."""
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
-        return await self._database.read(self._search, scope, query, vector, model, k, filter)
+        read = self._database.read
+        if vector is None or model is None:
+            text, near = await read(self._by_words, scope, query, k, filter), None
+        else:
+            text, near = await asyncio.gather(
+                read(self._by_words, scope, query, k, filter),
+                read(self._by_meaning, scope, vector, model, k, filter),
+            )
+        return await read(self._together, scope, text, near, vector, model, k) if text or near else []
 
-    def _search(
-        self, session: Session, scope: Scope, query: str, vector: Any, model: str | None, k: int, filter: Filter
-    ) -> list[Scored]:
+    def _by_words(self, session: Session, scope: Scope, query: str, k: int, filter: Filter) -> dict[int, float]:
+        among = allowed(session, scope, filter) if query else NOTHING
+        if among == NOTHING:
+            return {}
+        session.connection().exec_driver_sql(vectors.SETTINGS)
+        return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among)
+
+    def _by_meaning(
+        self, session: Session, scope: Scope, vector: Any, model: str, k: int, filter: Filter
+    ) -> dict[int, float]:
         among = allowed(session, scope, filter)
         if among == NOTHING:
-            return []
+            return {}
         session.connection().exec_driver_sql(vectors.SETTINGS)
-        text = words.search(session, scope, query, max(k, TEXT_CANDIDATES), among)
-        near: dict[int, float] | None = None
-        if vector is not None and model is not None:
-            near = vectors.nearest(session, scope, model, vector, 2 * k, among)
-            if near:
-                unseen = [number for number in text if number not in near]
-                near |= vectors.cosines(session, scope, model, vector, unseen)
+        return vectors.nearest(session, scope, model, vector, 2 * k, among)
+
+    def _together(
+        self,
+        session: Session,
+        scope: Scope,
+        text: dict[int, float],
+        near: dict[int, float] | None,
+        vector: Any,
+        model: str | None,
+        k: int,
+    ) -> list[Scored]:
+        if near and model is not None:
+            unseen = [number for number in text if number not in near]
+            near |= vectors.cosines(session, scope, model, vector, unseen)
         return _scored(session, scope, fuse(text, near, k))
 
     def search_exactly(
