@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "terrace"
 
 # A room may import what stands above it in this list, never what stands beside or below it.
 FLOORS = [
-    {"errors", "types"},
+    {"errors", "stopping", "types"},
     {"settings"},
     {"storage", "outbound"},
     {"telemetry"},

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 
 import hypothesis
@@ -374,7 +375,7 @@ async def test_erasing_a_person_leaves_nothing_but_ids_in_the_audit_log(town: To
 
     kept = await town.database.read(left)
     assert her not in kept
-    assert "ada" not in kept.lower().replace("adam", "")
+    assert "ada" not in re.sub(r"[0-9a-f]{32,}", "", kept.lower()).replace("adam", "")  # a hash may hold it
     entries, _ = await town.audit.list(Scope(), limit=200)
     assert entries[0].action == "user.erased"
     assert entries[0].subject == her

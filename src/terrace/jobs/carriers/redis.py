@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from terrace.jobs.carriers.base import Ears
 from terrace.jobs.carriers.messages import Outbox, hear
 from terrace.jobs.journal import Notice
+from terrace.stopping import ended
 from terrace.types import moment, new_id, now
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,7 @@ class RedisCarrier:
             self._some.set()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         self._tasks = []
         await self._redis.aclose()
 

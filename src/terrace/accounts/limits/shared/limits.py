@@ -19,6 +19,7 @@ from terrace.accounts.limits.shared.booking import Booking
 from terrace.accounts.limits.shared.database import DatabaseStore
 from terrace.accounts.limits.shared.sharing import Sharing
 from terrace.errors import Invalid, TerraceError
+from terrace.stopping import ended
 from terrace.storage import Database
 from terrace.telemetry.calls import Call, Demand
 from terrace.telemetry.ledger import Days, Ledger
@@ -103,8 +104,7 @@ class SharedLimits(MemoryLimits):
         if self._later is not None:
             self._later.cancel()
         if self._minding is not None:
-            self._minding.cancel()
-            await asyncio.gather(self._minding, return_exceptions=True)
+            await ended(self._minding)
             self._minding = None
         await super().close()
         if self._sharing is not None:

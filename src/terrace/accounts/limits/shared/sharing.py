@@ -17,6 +17,7 @@ from terrace.accounts.limits.room import Need, Room
 from terrace.accounts.limits.shared import keys
 from terrace.accounts.limits.shared.base import Found, Key, Line, Moved, Park, Reply, Store, Trip
 from terrace.errors import TerraceError, Unavailable
+from terrace.stopping import ended
 from terrace.telemetry.ledger import Days
 
 log = logging.getLogger(__name__)
@@ -134,8 +135,7 @@ class Sharing:
     async def close(self) -> None:
         """Keep what is to be booked yet and hand everything else back."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended(self._task)
             self._task = None
         for asked in (self._asking, self._under_way):
             if asked is not None and not asked.done():
