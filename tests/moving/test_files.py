@@ -43,7 +43,8 @@ async def test_from_a_folder_to_a_bucket_and_back(folder: Blobs, remote: Blobs, 
     assert (await moving(folder, remote).plan()).files == 3
     assert await content(remote) == {}
     moved = await moving(folder, remote).run()
-    assert (moved.files.rows, moved.bytes, moved.copied) == (3, 3005, 3)
+    assert (moved.files.rows, moved.bytes) == (3, 3005)
+    assert moved.copied >= 3  # what was young when it was looked at is copied once more
     assert await content(remote) == FILES == await content(folder)
     back = FolderBlobs(tmp_path / "back")
     again = await moving(remote, back).run()
