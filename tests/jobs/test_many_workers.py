@@ -94,6 +94,7 @@ async def test_a_named_job_is_claimed_by_one_and_within_the_cap(worker: Worker, 
     assert claimed[0].scope == Scope(scope.tenant, scope.user, None, claimed[0].id)
 
 
+@pytest.mark.faults
 async def test_endings_and_recoveries_at_the_same_moment_count_one_of_them(
     worker: Worker, postgres: Postgres, postgres_url: str, scope: Scope
 ) -> None:

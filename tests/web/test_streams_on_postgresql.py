@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from terrace.settings import Storage
 from tests.postgres import Postgres
 from tests.web.conftest import in_folder, served
@@ -13,6 +15,7 @@ OPEN = """SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_
 WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
+@pytest.mark.faults  # for its ten seconds
 async def test_a_thousand_open_streams_hold_no_connection(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
