@@ -86,7 +86,7 @@ async def put(jobs: LocalJobs, scope: Scope, kind: str, payload: dict[str, Any] 
 
 
 async def ended(jobs: LocalJobs, scope: Scope, job_id: str) -> Job:
-    return await jobs.wait(scope, job_id, timeout=60)
+    return await jobs.wait(scope, job_id, timeout=20)
 
 
 async def story(jobs: LocalJobs, scope: Scope, job_id: str, after: EventId | None = None) -> list[JobEvent]:

@@ -41,6 +41,7 @@ class FilesMove:
         self._here, self._there = here, there
         self._source, self._destination = source, destination
         self._told = told
+        self._taken: dict[str, Blob] = {}  # as each was listed when this move copied it
 
     async def plan(self) -> FilesPlan:
         begun = await self._begun()
@@ -100,27 +101,34 @@ class FilesMove:
         return True
 
     async def _missing(self) -> list[Blob]:
-        """What is not there, or of another size or older there."""
+        """What is not there, of another size there, or newer here than what was copied. The other end's clock says
+        nothing of what this move has copied: it may be slow, and a bucket tells whole seconds."""
         there = await _listed(self._there)
-        return [
-            each
-            for key, each in (await _listed(self._here)).items()
-            if key not in there or there[key].bytes != each.bytes or there[key].modified_at < each.modified_at
-        ]
+
+        def is_there(each: Blob) -> bool:
+            copy = there.get(each.key)
+            if copy is None or copy.bytes != each.bytes:
+                return False
+            return self._taken.get(each.key) == each or copy.modified_at >= each.modified_at
+
+        return [each for each in (await _listed(self._here)).values() if not is_there(each)]
 
     async def _copy(self, copying: list[Blob]) -> int:
         done = 0
+
+        listed = {each.key: each for each in copying}
 
         async def one(key: str) -> None:
             nonlocal done
             try:
                 await self._there.put(key, self._here.stream(key))
+                self._taken[key] = listed[key]
             except Missing:  # deleted meanwhile
                 await self._there.delete(key)
             done += 1
             self._told("files copied", done, len(copying))
 
-        await _some_at_once([each.key for each in copying], one)
+        await _some_at_once(list(listed), one)
         return done
 
     async def _prove(self) -> tuple[Sum, int]:
