@@ -17,7 +17,7 @@ from terrace import settings
 from terrace.errors import Internal, Invalid, TerraceError
 from terrace.jobs.base import Context, Done, Job, JobKind
 from terrace.outbound import Outbound
-from terrace.storage import Database
+from terrace.storage import Database, after_commit
 from terrace.types import Scope, now
 from terrace.webhooks import signing, store
 from terrace.webhooks.base import Sealer
@@ -77,7 +77,7 @@ class Courier:
         self._options = options
         self._bell = bell
         self._changed = changed
-        self._record = partial(store.record, backoff=backoff)
+        self._backoff = backoff
         self._clock = clock
         self._stopping = False
 
@@ -157,7 +157,7 @@ class Courier:
         if not ended:
             return
         tries = [task.result() for task in ended]
-        off = await work.context.write(partial(self._record, tenant=work.tenant, lane=work.lane, tries=tries))
+        off = await work.context.write(lambda session: self._record(session, work, tries))
         for task in ended:
             del work.flying[task]
         work.delivered += sum(each.delivered for each in tries)
@@ -165,7 +165,15 @@ class Courier:
         if off:
             log.warning("the webhook endpoint %s was switched off: %s", work.lane, tries[-1].error)
             work.waiting.clear()
+
+    def _record(self, session: Session, work: _Round, tries: Sequence[Tried]) -> bool:
+        """Whether the endpoint was switched off. What is known of it is forgotten before and after the commit, so that
+        nobody who comes next puts in something for it."""
+        off = store.record(session, tenant=work.tenant, lane=work.lane, tries=tries, backoff=self._backoff)
+        if off:
             self._changed()
+            after_commit(session, self._changed)
+        return off
 
     async def _send(self, parcel: Parcel, load: Load) -> Tried:
         at, begun = self._clock(), time.monotonic()
