@@ -183,6 +183,20 @@ async def test_files_with_flipped_bytes_are_read_or_refused(parse, name: str) ->
     assert all(each == "read" or each.startswith("document_") for each in outcomes), outcomes
 
 
+@pytest.mark.parametrize("name", ["a.docx", "a.xlsx", "a.pptx", "a.epub"])
+@pytest.mark.parametrize("field", [20, 24, 42], ids=["packed", "unpacked", "offset"])
+async def test_an_archive_that_lies_about_its_members(parse, name: str, field: int) -> None:
+    """Two gigabytes, it says, and no room is made for them."""
+    data = samples.every_kind()[name]
+    outcomes, entry = set(), data.find(b"PK\x01\x02")
+    while entry >= 0:
+        lying = bytearray(data)
+        lying[entry + field + 3] ^= 0x7F
+        outcomes.add(await outcome(parse, name, bytes(lying)))
+        entry = data.find(b"PK\x01\x02", entry + 1)
+    assert outcomes <= {"read", "document_damaged", "document_too_large_unpacked"}
+
+
 async def test_wrong_names_are_seen_through(parse) -> None:
     files = samples.every_kind()
     for wrong, right in (

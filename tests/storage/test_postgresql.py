@@ -58,6 +58,8 @@ async def test_watchers_hear_of_others_and_not_of_us(ours: PostgreSQLDatabase, t
         woken.clear()
         heard = asyncio.Event()
         ours.watch(heard.set)
+        await heard.wait()  # what was written before it was there
+        heard.clear()
         await theirs.write(put, "again")
         await heard.wait()
     assert not woken.is_set()

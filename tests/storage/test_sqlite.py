@@ -177,6 +177,9 @@ def _other_process(path: Path) -> None:
 async def test_watch_wakes_for_other_processes_and_not_for_us(notes: SQLiteDatabase) -> None:
     woken = asyncio.Event()
     stop = notes.watch(woken.set)
+    async with asyncio.timeout(20):
+        await woken.wait()  # it is watched now; what came before may have escaped
+    woken.clear()
     for number in range(5):
         await notes.write(put, number)
         await asyncio.sleep(0.03)
@@ -186,4 +189,9 @@ async def test_watch_wakes_for_other_processes_and_not_for_us(notes: SQLiteDatab
     async with asyncio.timeout(20):
         await woken.wait()
     await asyncio.to_thread(other.join)
+    late = asyncio.Event()
+    stop_late = notes.watch(late.set)
+    async with asyncio.timeout(20):
+        await late.wait()  # what was written while its owner made up its mind
+    stop_late()
     stop()

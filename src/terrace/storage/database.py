@@ -40,7 +40,10 @@ class Database(Protocol):
         """
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` on the event loop whenever another process has written; returns how to stop."""
+        """Call `wake` on the event loop whenever another process has written; returns how to stop.
+
+        Also once it is truly watched: so nothing escapes who reads first and watches then.
+        """
 
     async def close(self) -> None:
         """Finish what is queued and close every connection."""

@@ -91,6 +91,7 @@ class SQLiteDatabase:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+        self._seen = -1  # the data_version when we last looked
         self._closed = False
         self._writer = threading.Thread(target=self._write_forever, name="db-write", daemon=True)
         self._writer.start()
@@ -111,9 +112,11 @@ class SQLiteDatabase:
         return await future
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
-        self._watchers = {**self._watchers, wake: asyncio.get_running_loop()}
         loop = asyncio.get_running_loop()
+        self._watchers = {**self._watchers, wake: loop}
         self._queue.put(Work(lambda session: None, loop.create_future(), loop))  # the writer begins to look
+        if self._seen >= 0:
+            call_soon(loop, wake)
 
         def stop() -> None:
             self._watchers = {each: loop for each, loop in self._watchers.items() if each != wake}
@@ -162,7 +165,7 @@ class SQLiteDatabase:
     def _write_forever(self) -> None:
         connection: Connection | None = None
         bulk: deque[Work] = deque()
-        seen, watched = -1, 0.0
+        watched = 0.0
         while True:
             arrived, closing = self._arrived(0.0 if bulk else WATCH_SECONDS if self._watchers else None)
             bulk.extend(work for work in arrived if work.bulk)
@@ -177,7 +180,8 @@ class SQLiteDatabase:
                         work.fail(_told(error))
                 hand_over(batch)
             if connection and self._watchers and (moment := time.monotonic()) >= watched + WATCH_SECONDS:
-                seen, watched = self._look(connection, seen), moment
+                self._look(connection)
+                watched = moment
             if closing:
                 if connection is not None:
                     connection.close()
@@ -222,18 +226,21 @@ class SQLiteDatabase:
             if not _driver(connection).in_transaction:  # a full disk does that
                 raise _given_up(error) from error
 
-    def _look(self, connection: Connection, seen: int) -> int:
-        """data_version changes when another connection commits, which here means another process."""
+    def _look(self, connection: Connection) -> None:
+        """data_version changes when another connection commits, which here means another process.
+
+        The first look wakes too: what was written between a watcher's own reading and now is not known.
+        """
         try:
             with connection.begin():
                 version = int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
         except (DBAPIError, sqlite3.Error) as error:
             log.warning("what other processes wrote could not be looked for, and is in a moment: %s", error)
-            return seen
-        if version != seen and seen >= 0:
+            return
+        if version != self._seen:
+            self._seen = version
             for wake, loop in self._watchers.items():
                 call_soon(loop, wake)
-        return version
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -43,6 +43,10 @@ class Archive:
                 code="document_too_large_unpacked",
                 status=413,
             )
+        if any(member.header_offset + member.compress_size > packed for member in members):
+            # Whoever reads such a member makes room for all that it claims, here or in a library of ours.
+            self._zip.close()
+            raise damaged("This file is cut off or damaged: its directory names more than it holds.")
         self.names = {member.filename: member for member in members}
 
     def __enter__(self) -> "Archive":
@@ -62,7 +66,9 @@ class Archive:
                 code="document_encrypted",
             )
         try:
-            return self._zip.read(member)
+            with self._zip.open(member) as file:
+                # `ZipFile.read` unpacks all there is before it looks at how much the directory says.
+                return file.read(max(1, member.file_size))
         except BROKEN_ZIP as error:
             raise damaged(f"A part of this file is damaged ({name[:100]}).") from error
 

@@ -45,6 +45,8 @@ class Watch:
 
     def add(self, wake: Callable[[], None], loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         self._watchers = {**self._watchers, wake: loop}
+        if self._thread is not None:
+            call_soon(loop, wake)
         self._begin()
 
         def stop() -> None:
