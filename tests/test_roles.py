@@ -128,7 +128,7 @@ async def test_whoever_was_let_in_is_answered(settings: Settings) -> None:
     await asyncio.sleep(0.1)
     callers[0][1].write(b"lth HTTP/1.1\r\nhost: localhost\r\n\r\n")
     for reader, writer in callers:
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 20)
         assert answer.startswith(b"HTTP/1.1 200 OK"), answer
         writer.close()
     await serving

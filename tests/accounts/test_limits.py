@@ -175,7 +175,7 @@ async def test_a_limit_that_is_raised_lets_in_who_waits(bench: Bench) -> None:
     waiting = asyncio.create_task(bench.limits.wait(ADA, demand(), 30))
     await asyncio.sleep(0)
     await bench.limits.change(ACME, {"concurrent_requests": 2}, "x")
-    (await asyncio.wait_for(waiting, 2)).end(unused())
+    (await asyncio.wait_for(waiting, 20)).end(unused())
 
 
 async def test_lowering_a_limit_refuses_who_waits_in_vain(bench: Bench) -> None:
@@ -185,7 +185,7 @@ async def test_lowering_a_limit_refuses_who_waits_in_vain(bench: Bench) -> None:
     await asyncio.sleep(0)
     await bench.limits.change(ACME, {"tokens_per_minute": 50}, "x")
     with pytest.raises(Limited, match="never"):
-        await asyncio.wait_for(waiting, 2)
+        await asyncio.wait_for(waiting, 20)
 
 
 def rule(value: int) -> Rule:
@@ -266,10 +266,10 @@ async def test_patience_is_bounded_by_the_settings_but_not_for_jobs(bench: Bench
     first = bench.limits.begin(ADA, demand())
     job = asyncio.create_task(bench.limits.wait(Scope("acme", job="job_1"), demand(), 600))
     with pytest.raises(Limited):
-        await asyncio.wait_for(bench.limits.wait(ADA, demand(), 600), 2)
+        await asyncio.wait_for(bench.limits.wait(ADA, demand(), 600), 20)
     assert not job.done()
     first.end(unused())
-    (await asyncio.wait_for(job, 2)).end(unused())
+    (await asyncio.wait_for(job, 20)).end(unused())
 
 
 async def test_those_who_keep_coming_do_not_put_off_those_who_wait(bench: Bench) -> None:

@@ -159,7 +159,7 @@ async def test_so_many_at_a_time_over_all_and_a_place_goes_to_whoever_waits(hous
     waiting = asyncio.create_task(first.limits.wait(ADA, demand(), 20.0))
     await asyncio.sleep(0.05)
     calls[1].end(unused())
-    (await asyncio.wait_for(waiting, 5)).end(unused())
+    (await asyncio.wait_for(waiting, 20)).end(unused())
     calls[0].end(unused())
 
 

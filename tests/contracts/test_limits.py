@@ -350,7 +350,7 @@ async def test_whoever_may_wait_is_served_when_a_call_ends(bench: Bench) -> None
     waiting = asyncio.create_task(bench.limits.wait(ADA, demand(), 30))
     await asyncio.sleep(0)
     first.end(unused())
-    (await asyncio.wait_for(waiting, 2)).end(unused())
+    (await asyncio.wait_for(waiting, 20)).end(unused())
 
 
 async def test_and_when_time_has_passed(bench: Bench) -> None:
@@ -363,7 +363,7 @@ async def test_and_when_time_has_passed(bench: Bench) -> None:
     await asyncio.sleep(0)
     assert not any(each.done() for each in waiting)
     bench.clock.advance(60)
-    await asyncio.wait_for(asyncio.gather(*waiting), 2)
+    await asyncio.wait_for(asyncio.gather(*waiting), 20)
 
 
 async def test_patience_ends(bench: Bench) -> None:
@@ -377,13 +377,13 @@ async def test_patience_ends(bench: Bench) -> None:
 async def test_nobody_waits_for_what_waiting_cannot_bring(bench: Bench) -> None:
     await limit(bench, tokens_per_day=100, requests_per_minute=1)
     with pytest.raises(Limited, match="never"):
-        await asyncio.wait_for(bench.limits.wait(ADA, demand(101), 60), 1)
+        await asyncio.wait_for(bench.limits.wait(ADA, demand(101), 60), 20)
     (await begin(bench, ADA, demand(100))).end(done(100))
     with pytest.raises(Limited, match="midnight"):
-        await asyncio.wait_for(bench.limits.wait(Scope("acme", job="job_1"), demand(1), 600), 1)
+        await asyncio.wait_for(bench.limits.wait(Scope("acme", job="job_1"), demand(1), 600), 20)
     await bench.limits.count_waiting(ADA, 0.0)
     with pytest.raises(Limited):
-        await asyncio.wait_for(bench.limits.count_waiting(ADA, 30), 1)
+        await asyncio.wait_for(bench.limits.count_waiting(ADA, 30), 20)
 
 
 async def test_reservations_in_the_way_are_worth_waiting_for(bench: Bench) -> None:
@@ -392,7 +392,7 @@ async def test_reservations_in_the_way_are_worth_waiting_for(bench: Bench) -> No
     waiting = asyncio.create_task(bench.limits.wait(ADA, demand(60), 30))
     await asyncio.sleep(0)
     first.end(done(40))
-    await asyncio.wait_for(waiting, 2)
+    await asyncio.wait_for(waiting, 20)
 
 
 async def test_in_the_order_they_came(bench: Bench) -> None:
@@ -409,7 +409,7 @@ async def test_in_the_order_they_came(bench: Bench) -> None:
         tasks.append(asyncio.create_task(wait(number)))
         await asyncio.sleep(0)
     call.end(unused())
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
     assert served == list(range(6))
 
 
@@ -424,8 +424,8 @@ async def test_a_large_call_that_waits_is_not_passed_by_small_ones(bench: Bench)
     await asyncio.sleep(0.02)
     assert not small.done()
     first.end(unused())
-    (await asyncio.wait_for(large, 2)).end(done(90))
-    await asyncio.wait_for(small, 2)
+    (await asyncio.wait_for(large, 20)).end(done(90))
+    await asyncio.wait_for(small, 20)
 
 
 async def test_who_waits_for_their_own_limit_holds_up_nobody_else(bench: Bench) -> None:
@@ -435,7 +435,7 @@ async def test_who_waits_for_their_own_limit_holds_up_nobody_else(bench: Bench) 
     waiting = asyncio.create_task(bench.limits.wait(ADA, demand(), 30))
     await asyncio.sleep(0.1)
     await begin(bench, CAT, demand())
-    await asyncio.wait_for(bench.limits.wait(CAT, demand(), 30), 2)
+    await asyncio.wait_for(bench.limits.wait(CAT, demand(), 30), 20)
     waiting.cancel()
 
 
@@ -449,7 +449,7 @@ async def test_a_cancelled_wait_takes_nothing(bench: Bench) -> None:
     waiting[0].cancel()  # it may have been served in this very moment
     await asyncio.sleep(0.02)
     assert [each.cancelled() for each in waiting[:2]] == [True, True]
-    (await asyncio.wait_for(waiting[2], 2)).end(unused())
+    (await asyncio.wait_for(waiting[2], 20)).end(unused())
     assert await used(bench, "concurrent_requests") == 0
 
 
@@ -462,16 +462,16 @@ async def test_only_so_many_wait_and_a_tenant_with_fewer_gets_a_place(bench: Ben
     flood = [asyncio.create_task(bench.limits.wait(ADA, demand(), 30)) for _ in range(4)]
     await asyncio.sleep(0)
     with pytest.raises(Limited):
-        await asyncio.wait_for(bench.limits.wait(CAT, demand(), 30), 1)
+        await asyncio.wait_for(bench.limits.wait(CAT, demand(), 30), 20)
     other = asyncio.create_task(bench.limits.wait(BOB, demand(), 30))
     await asyncio.sleep(0.02)
     with pytest.raises(Limited):
-        await asyncio.wait_for(flood[3], 1)
+        await asyncio.wait_for(flood[3], 20)
     for call in calls:
         call.end(unused())
-    (await asyncio.wait_for(other, 2)).end(unused())
+    (await asyncio.wait_for(other, 20)).end(unused())
     for each in flood[:3]:
-        (await asyncio.wait_for(each, 2)).end(unused())
+        (await asyncio.wait_for(each, 20)).end(unused())
 
 
 async def test_closing_sends_the_waiting_away(bench: Bench) -> None:
@@ -481,7 +481,7 @@ async def test_closing_sends_the_waiting_away(bench: Bench) -> None:
     await asyncio.sleep(0)
     await bench.limits.close()
     with pytest.raises(Exception, match="shutting down"):
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 20)
 
 
 # Holds
@@ -621,7 +621,7 @@ async def test_a_tenant_is_shut_out_and_let_in_while_work_goes_on(bench: Bench) 
     for at in (NOON, None):
         await disable(bench, at)
         limits.admitted()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 try:
                     (await begin(bench, ADA, demand())).end(unused())

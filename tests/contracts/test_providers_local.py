@@ -73,7 +73,8 @@ async def llamacpp(gguf: Path, transport: Transport) -> AsyncIterator[LlamaCpp]:
 
 @pytest.fixture
 async def foreign(gguf: Path, transport: Transport) -> AsyncIterator[OpenAI]:
-    """llama.cpp's server, met as any OpenAI-compatible server would be."""
+    """llama.cpp's server, met as any OpenAI-compatible server would be. It closes connections that it promised to keep:
+    in a house Retry asks again, here the provider does."""
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVER, str(gguf), stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
@@ -82,7 +83,7 @@ async def foreign(gguf: Path, transport: Transport) -> AsyncIterator[OpenAI]:
     assert child.stdout is not None
     address = (await asyncio.wait_for(child.stdout.readline(), 30)).decode().strip()
     headers = ((b"authorization", b"Bearer sesame"),)
-    yield OpenAI("foreign", Address("llama.cpp", f"{address}/v1", headers, transport, ("sesame",)))
+    yield OpenAI("foreign", Address("llama.cpp", f"{address}/v1", headers, transport, ("sesame",), repeats=2))
     child.stdin.close()
     await child.wait()
 

@@ -142,7 +142,7 @@ async def test_what_another_process_sets_is_seen(prices: Prices, elsewhere: Call
     other = Prices(database)
     assert prices.of("openai", "acme", "own") is None
     await other.set("acme/own", input=1, output=1, by="usr_ada")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while prices.of("openai", "acme", "own") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await database.close()

@@ -263,7 +263,7 @@ async def test_an_answer_that_was_asked_for_and_never_came_costs_what_was_reserv
     assert (await refusal(house)).status_code == 502
     house.upstream.on(NATIVE.chat, Reply([HOLD]))
     leaving = asyncio.ensure_future(ask(house))
-    await asyncio.wait_for(house.upstream.held.wait(), 5)
+    await asyncio.wait_for(house.upstream.held.wait(), 20)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     await house.idle()

@@ -182,7 +182,7 @@ async def test_a_client_that_leaves_stops_the_upstream(house: House, model: str)
         break
     await stream.close()
     upstream = house.upstream if model.startswith("mock") else house.ollama
-    await asyncio.wait_for(upstream.gone.wait(), 2)
+    await asyncio.wait_for(upstream.gone.wait(), 20)
     await house.idle()
     assert [call.outcome for call in house.limits.calls] == ["cancelled"]
 
@@ -193,10 +193,10 @@ async def test_a_client_that_leaves_before_the_answer_begins_stops_the_upstream(
     house.ollama.on(FOREIGN.chat, Reply([HOLD]))
     upstream = house.upstream if model.startswith("mock") else house.ollama
     call = asyncio.ensure_future(house.client().chat.completions.create(model=model, messages=HELLO))
-    await asyncio.wait_for(upstream.held.wait(), 5)
+    await asyncio.wait_for(upstream.held.wait(), 20)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    await asyncio.wait_for(upstream.gone.wait(), 2)
+    await asyncio.wait_for(upstream.gone.wait(), 20)
 
 
 @BOTH

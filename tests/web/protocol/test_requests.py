@@ -186,6 +186,6 @@ async def test_what_has_no_end_leaves_the_application_without_a_body() -> None:
         wire.send(HOST + b"Content-Length: 10\r\n\r\nabc")
         await asyncio.sleep(0.01)
         wire.reset()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(seen) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

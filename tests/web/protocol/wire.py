@@ -46,7 +46,7 @@ class Wire:
         self._writer.write(data)
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
             line, *rest = head.strip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in rest)}
@@ -54,11 +54,11 @@ class Wire:
         return int(line.split()[1]), headers, body
 
     async def exactly(self, count: int) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self._reader.readexactly(count)
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self._reader.read()
 
     async def close(self) -> None:
@@ -152,6 +152,6 @@ async def timed(app: App, most: int = 100) -> AsyncIterator[tuple[Server, Servin
 
 
 async def connected(serving: Serving, count: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(serving.connections) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
