@@ -41,7 +41,7 @@ async def test_what_another_process_sets_is_known_here_within_seconds(
     other = MemoryLimits(another, bench.ledger, Told(), lambda _: None, bench.options, bench.clock, stored=bench.shelf)
     for value, expected in ((5, [5]), (None, [])):
         await other.change(ACME, {"tokens_per_day": value}, "x")
-        for _ in range(250):
+        for _ in range(1000):
             if [each.value for each in await bench.limits.show(ACME)] == expected:
                 break
             await asyncio.sleep(0.02)
@@ -127,7 +127,7 @@ async def test_a_limit_whose_use_could_not_be_read_counts_it_later(bench: Bench,
     changing.cancel()
     await asyncio.gather(changing, return_exceptions=True)
     books.trouble = None
-    for _ in range(250):
+    for _ in range(1000):
         if [each.used for each in await limits.show(ACME)] == [60]:
             break
         await asyncio.sleep(0.02)

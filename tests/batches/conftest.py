@@ -100,7 +100,7 @@ class Room:
         return [json.loads(line) for line in b"".join([piece async for piece in pieces]).splitlines()]
 
     async def until(self, wanted: Callable[[], bool]) -> None:
-        for _ in range(1000):
+        for _ in range(4000):
             if wanted():
                 return
             await asyncio.sleep(0.005)

@@ -84,7 +84,7 @@ async def test_after_a_restart_no_answer_is_asked_for_again(room: Room) -> None:
     room.script = script
     begun = await room.begin(*TEXTS)
     await room.until(lambda: len(room.asked) == 12)
-    for _ in range(200):
+    for _ in range(2000):
         if (await room.batches.get(room.scope, begun.id)).completed == 8:
             break
         await asyncio.sleep(0.005)

@@ -44,7 +44,7 @@ async def test_a_deleted_tenant_leaves_nothing_and_others_everything(library: An
     kept = await library.add(other, "Still here.")
     rooms = Leaving(library.database, library.blobs, library.index)
     await library.database.write(rooms.erase_tenant, scope)
-    for _ in range(500):
+    for _ in range(2000):
         if len(await library.keys()) == 2 and not await library.table("blob_trash"):
             break
         await asyncio.sleep(0.01)

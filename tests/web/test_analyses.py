@@ -226,7 +226,7 @@ async def test_it_is_private_and_leaves_with_its_owner(settings: Settings) -> No
         assert (await ada.delete(f"/api/users/{bob.id}")).status_code in (200, 204)
         await asyncio.sleep(0)
         left = [each for each in (settings.data / "blobs").rglob("*") if mine["id"] in str(each) and each.is_file()]
-        for _ in range(100):
+        for _ in range(1000):
             left = [each for each in left if each.exists()]
             if not left:
                 break

@@ -161,7 +161,7 @@ class House:
 
     async def idle(self) -> None:
         """Returns when the door has nothing left to do."""
-        for _ in range(200):
+        for _ in range(2000):
             if not self.door.open:
                 return
             await asyncio.sleep(0.01)
