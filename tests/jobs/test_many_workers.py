@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -157,6 +158,32 @@ async def test_children_of_one_parent_end_in_several_processes(worker: Worker, s
     told = [event async for event in first.events(scope, parent)]
     assert [event.id.seq for event in told] == list(range(len(told)))
     assert [event.type for event in told].count("done") == 1
+
+
+async def test_a_parent_that_ends_while_its_last_child_does_goes_on(worker: Worker, scope: Scope) -> None:
+    """Neither sees what the other is about to write."""
+    looked, ended = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    async def child(context: Context) -> Done:
+        def commit(session: Session) -> None:  # from here on it sees its parent at work
+            loop.call_soon_threadsafe(looked.set)
+            assert ended.wait(20)
+
+        return Done({}, commit)
+
+    async def parent(context: Context) -> None:
+        await context.children("child", [{}])
+        await looked.wait()
+
+    jobs = await worker(JobKind("child", child), JobKind("work", parent))
+    [job_id] = await put(jobs, scope, 1)
+    async with asyncio.timeout(20):
+        while (await jobs.get(scope, job_id)).state != "waiting":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    ended.set()
+    job = await jobs.wait(scope, job_id, timeout=20)
+    assert (job.state, job.result) == ("succeeded", {"children": {"succeeded": 1}})
 
 
 async def test_the_head_of_the_queue_is_found_by_its_index_however_many_wait(worker: Worker, scope: Scope) -> None:

@@ -72,7 +72,6 @@ async def _is_woken(database: Database, url: str) -> None:
     other = PostgreSQLDatabase(url)
     async with asyncio.timeout(20):
         await woken.wait()
-        await asyncio.sleep(0.3)
         woken.clear()
         await other.write(add, Scope("acme"), "news")
         await woken.wait()

@@ -58,6 +58,7 @@ CHILDREN_IN = text("SELECT id FROM jobs WHERE parent_id = :id AND state IN :stat
 RUNNING = f"{SELECT} WHERE state = 'running' AND"
 EXPIRED = Locking(f"{RUNNING} lease_until < :now LIMIT {RECOVER_BATCH}", skip=True)
 HELD_BY = Locking(f"{RUNNING} worker_id IN :workers LIMIT {RECOVER_BATCH}", "workers", skip=True)
+AT_WORK = Locking(f"{SELECT} WHERE id = :id")
 CHILDLESS = text(f"{SELECT} WHERE state = 'waiting' AND run_at IS NULL AND updated_at < :before LIMIT {RECOVER_BATCH}")
 
 
@@ -230,11 +231,13 @@ def advance(session: Session, journal: Journal, rules: Rules, parents: Iterable[
     while todo:
         tenant, parent_id = todo.pop()
         parent = find(session, Scope(tenant), parent_id)
-        if parent["state"] != "waiting" or parent["run_at"] is not None:
-            continue  # it has ended, or its handler is still at work and settles this itself
         kind = rules.kinds.get(parent["kind"])
         if kind is not None and kind.concludes:
             continue  # its room says when it is over; counting at each end would take longer with every child
+        if parent["state"] == "running":  # it may be ending at this moment, and must count us or we it
+            parent = session.execute(AT_WORK.on(session), {"id": parent_id}).mappings().one()
+        if parent["state"] != "waiting" or parent["run_at"] is not None:
+            continue  # it has ended, or its handler is still at work and settles this itself
         counts = children_of(session, [parent_id]).get(parent_id, {})
         _parent_progress(session, journal, parent, counts)
         if any(state not in FINAL for state in counts):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from math import inf
@@ -11,7 +12,7 @@ import msgspec
 from fastapi import Request
 from starlette.responses import StreamingResponse
 
-from terrace.errors import Invalid
+from terrace.errors import Invalid, TerraceError
 from terrace.jobs.base import EventId, JobEvent
 from terrace.web import markdown
 
@@ -20,6 +21,8 @@ RENDER_EVERY = 0.12  # seconds between two renderings of a growing answer
 LINGER = 0.5  # seconds for what is already stored to reach its reader when the server stops
 HANDOVER = 2.0  # seconds until a stream that goes on ends here: it goes on elsewhere, from its last event
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+log = logging.getLogger("terrace.web")
 
 _encode = msgspec.json.Encoder(enc_hook=lambda value: value.isoformat()).encode
 
@@ -118,9 +121,14 @@ async def _kept_awake(frames: AsyncIterator[bytes], drained: asyncio.Event) -> A
                 continue
             finished, pending = pending, None
             try:
-                yield finished.result()
+                one = finished.result()
             except StopAsyncIteration:
                 return
+            except TerraceError as error:  # the answer has begun; whoever comes back is told it as a problem
+                log.warning("a stream ends early: %s", error)
+                yield f": {' '.join(error.message.split())} Come back with Last-Event-ID.\n\n".encode()
+                return
+            yield one
     finally:
         leaving.cancel()
         if pending is not None:

@@ -31,8 +31,9 @@ SEEN = "SELECT pg_current_snapshot()::text"  # changes whenever a transaction th
 class Watch:
     """Its thread and its connection come with the first who watches or writes."""
 
-    def __init__(self, url: str, doubt: Doubt) -> None:
+    def __init__(self, url: str, doubt: Doubt, *, knock: float = KNOCK_SECONDS) -> None:
         self._engine = engine_for(url)
+        self._knock = knock
         self._doubt = doubt
         self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
         self._name = secrets.token_hex(8)
@@ -112,7 +113,7 @@ class Watch:
         spoke = False
         while self._dirty or not self._closing.is_set():
             dirty = self._dirty
-            wait = told + TELL_SECONDS - time.monotonic() if dirty else KNOCK_SECONDS
+            wait = told + TELL_SECONDS - time.monotonic() if dirty else self._knock
             # What came while we spoke lies in the driver already, where no wait would see it.
             self._bell.wait(0 if spoke or self._closing.is_set() else wait, other=driver.fileno(), deaf=dirty)
             if any(word.payload != self._name for word in list(driver.notifies(timeout=0))):
@@ -122,19 +123,20 @@ class Watch:
                 self._dirty = False
                 self._say(driver, f"NOTIFY {CHANNEL}, '{self._name}'")
                 told = heard = moment
-            elif moment >= heard + KNOCK_SECONDS:
+            elif moment >= heard + self._knock:
                 self._say(driver, "SELECT 1")
                 heard = moment
             else:
                 spoke = False
 
     def _look(self, driver: Any) -> None:
-        self._ready()
         seen: str | None = None
         while not self._closing.is_set():
             self._dirty = False  # the others look too
             found = self._say(driver, SEEN).fetchone()[0]
-            if seen is not None and found != seen:
+            if seen is None:
+                self._ready()
+            elif found != seen:
                 self._wake()
             seen = found
             self._bell.wait(LOOK_SECONDS, until=self._closing)

@@ -281,7 +281,7 @@ class Recorder:
 
     @own_locks
     def _plain_work(self, session: Session, group: Sequence[Entry]) -> tuple[set[tuple[str, int]], Failed]:
-        """The fence holds these jobs' rows, and nothing else is touched."""
+        """The fence holds these jobs' rows, and nothing else is touched: who ends as a child asks for its parent's."""
         return self._work(session, group), {}
 
     def _settle(self, session: Session, group: Sequence[Entry]) -> tuple[set[tuple[str, int]], Failed]:
