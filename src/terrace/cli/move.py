@@ -1,5 +1,6 @@
 """`terrace move`."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from terrace.cli.moving import progress
 from terrace.cli.output import JSONFlag, count, emit, say, size, table
+from terrace.cli.up import running
 from terrace.errors import Invalid
 from terrace.settings import Settings
 
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
     from terrace.moving.places import Place
 
 HERE = "here"
+PRIVATE = "private"
 
-Source = Annotated[str, typer.Argument(help="Where from: sqlite:///file, postgresql://..., a folder, s3://..., here.")]
+Source = Annotated[
+    str, typer.Argument(help="Where from: sqlite:///file, postgresql://..., a folder, s3://..., here, private.")
+]
 Destination = Annotated[str, typer.Argument(help="Where to, of the same sort; it must be empty.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; write nothing.")]
 Resume = Annotated[
@@ -44,20 +49,23 @@ def move(
     if dry_run + resume + rollback > 1:
         raise Invalid("Say one of --dry-run, --resume and --rollback.", code="bad_options")
     settings = Settings.load()
-    if source == HERE and destination == HERE:
+    if source == destination:
         raise Invalid("Source and destination are the same place.", code="same_place")
-    files = "blobs" in {place(each).kind for each in (source, destination) if each != HERE}
-    here, there = (_place(settings, each, files) for each in (source, destination))
-    if (here.kind == "blobs") != (there.kind == "blobs"):
-        raise Invalid("A database goes into a database, files into a folder or a bucket.", code="bad_place")
-    way = _files if files else _database
-    asyncio.run(way(settings, here, there, "plan" if dry_run else "rollback" if rollback else "run", resume, json))
+    files = "blobs" in {place(each).kind for each in (source, destination) if each not in (HERE, PRIVATE)}
+    with ExitStack() as kept:
+        here, there = (_place(settings, each, files, kept) for each in (source, destination))
+        if (here.kind == "blobs") != (there.kind == "blobs"):
+            raise Invalid("A database goes into a database, files into a folder or a bucket.", code="bad_place")
+        way = _files if files else _database
+        asyncio.run(way(settings, here, there, "plan" if dry_run else "rollback" if rollback else "run", resume, json))
 
 
-def _place(settings: Settings, address: str, files: bool) -> "Place":
-    """`here` is what the settings name."""
-    from terrace.moving.places import database_of, place
+def _place(settings: Settings, address: str, files: bool, kept: ExitStack) -> "Place":
+    """`here` is what the settings name, `private` the PostgreSQL of `terrace up --postgres`, started for the moment."""
+    from terrace.moving.places import Place, database_of, place
 
+    if address == PRIVATE:
+        return Place(kept.enter_context(running(settings)).url, "postgresql", name=PRIVATE)
     if address != HERE:
         return place(address)
     return place(settings.storage.blobs or str(settings.data / "blobs")) if files else database_of(settings)

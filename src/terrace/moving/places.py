@@ -17,7 +17,7 @@ SQLITE = "sqlite:///"
 POSTGRESQL = ("postgresql:", "postgres:", "postgresql+psycopg:")
 BUCKET = "s3://"
 
-_PASSWORD = re.compile(r"(//[^/@:]*):[^/@]*@")
+_PASSWORD = re.compile(r"(//[^/@:?]*):[^?]*@")  # a slash in it is taken, too
 _SECRET_OPTION = re.compile(r"((?:password|passfile|sslpassword)=)[^&]*", re.IGNORECASE)
 
 
@@ -25,6 +25,7 @@ _SECRET_OPTION = re.compile(r"((?:password|passfile|sslpassword)=)[^&]*", re.IGN
 class Place:
     address: str
     kind: Literal["sqlite", "postgresql", "blobs"]
+    name: str = ""  # for people, where the address is another each time
 
     @property
     def path(self) -> Path:
@@ -33,7 +34,7 @@ class Place:
 
     def __str__(self) -> str:
         """Without its password."""
-        return _SECRET_OPTION.sub(r"\1...", _PASSWORD.sub(r"\1:...@", self.address))
+        return self.name or _SECRET_OPTION.sub(r"\1...", _PASSWORD.sub(r"\1:...@", self.address))
 
     def __repr__(self) -> str:
         return f"Place({self})"
