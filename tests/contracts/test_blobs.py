@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.s3 import S3Service, free_port, s3_service
+from tests.ports import free_port
+from tests.s3 import S3Service, s3_service
 
 from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.settings import Settings

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.faults.slow_upstream import MODEL, Upstream, _chunk, upstream
-from tests.postgres import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.faults
 

@@ -25,6 +25,7 @@ SECONDS = 60
 ANSWER_SECONDS = 5.0
 MB = 1024 * 1024
 LEAST_BUFFERS, MOST_BUFFERS = 128 * MB, 2048 * MB
+PORTS = range(20_000, 32_000)
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -210,9 +211,12 @@ def _number(name: str) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """None that the kernel gives to whoever names none: it has to be free again when the server is started anew."""
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def _write(path: Path, content: str) -> None:
