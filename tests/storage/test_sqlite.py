@@ -61,7 +61,7 @@ async def test_works_in_bulk_give_way_one_at_a_time(notes: SQLiteDatabase) -> No
     held, done = threading.Event(), []
 
     def hold(session: Session) -> None:
-        held.wait(5)
+        assert held.wait(60)
 
     def note(session: Session, name: str) -> None:
         done.append(name)

@@ -238,6 +238,8 @@ class LocalJobs(JobService):
             await self._tried(self._recover, None)
 
     async def _recover(self) -> None:
+        if self._runs:
+            await self._beat()  # else a machine too busy for us to beat would have us take our own work back
         dead = await self.database.read(machine.dead_workers, self.worker_id)
 
         def work(session: Session) -> int:
