@@ -195,3 +195,12 @@ async def test_watch_wakes_for_other_processes_and_not_for_us(notes: SQLiteDatab
         await late.wait()  # what was written while its owner made up its mind
     stop_late()
     stop()
+
+
+async def test_who_ends_begins_to_wait_for_nobody(notes: SQLiteDatabase) -> None:
+    await notes.write(put, 1)
+    notes.end_within(0)
+    await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable, match="shutting down"):
+        await notes.write(put, 2)
+    assert await notes.read(ids) == [1]
