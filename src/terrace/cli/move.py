@@ -9,7 +9,7 @@ import typer
 from terrace.cli.moving import progress
 from terrace.cli.output import JSONFlag, count, emit, say, size, table
 from terrace.cli.up import running
-from terrace.errors import Invalid
+from terrace.errors import Invalid, Missing
 from terrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,7 +68,13 @@ def _place(settings: Settings, address: str, files: bool, kept: ExitStack) -> "P
         return Place(kept.enter_context(running(settings)).url, "postgresql", name=PRIVATE)
     if address != HERE:
         return place(address)
-    return place(settings.storage.blobs or str(settings.data / "blobs")) if files else database_of(settings)
+    return _own_files(settings) if files else database_of(settings)
+
+
+def _own_files(settings: Settings) -> "Place":
+    from terrace.moving.places import place
+
+    return place(settings.storage.blobs or str(settings.data / "blobs"))
 
 
 async def _database(settings: Settings, here: "Place", there: "Place", what: str, resume: bool, json: bool) -> None:
@@ -106,9 +112,12 @@ async def _files(settings: Settings, here: "Place", there: "Place", what: str, r
     from terrace.accounts.secret import load_secret
     from terrace.moving.files import FilesMove
     from terrace.moving.manifest import keep, signed
+    from terrace.moving.places import overlap
     from terrace.storage import open_blobs
     from terrace.types import new_id, now
 
+    if overlap(here, there):
+        raise Invalid("One of the two places lies within the other. Name one beside it.", code="same_place")
     secret = load_secret(settings.accounts, settings.data)
     source, destination = await open_blobs(_at(settings, here)), await open_blobs(_at(settings, there))
     try:
@@ -119,6 +128,8 @@ async def _files(settings: Settings, here: "Place", there: "Place", what: str, r
                 say(f"{count(removed, 'file')} removed from {there}.")
                 return
             plan = await moving.plan()
+            if not plan.files and here != _own_files(settings):
+                raise Missing(f"There are no files in {here}.", code="no_files")
             moved = await moving.run(resume=resume) if what == "run" else None
     finally:
         await source.close()
