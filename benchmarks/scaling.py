@@ -1,4 +1,4 @@
-"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 4] [--rounds 4]`.
+"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 3] [--rounds 3]`.
 
 Two installations stand side by side on one private PostgreSQL that keeps what is committed, each with its own database
 and its own worker: one has one `terrace serve --role api`, the other has two. Each process is asked equally often, so
@@ -35,8 +35,10 @@ from benchmarks.start import cpu_seconds, tree
 
 BUDGET = 1.8
 KNOWN_SECONDS = 6.0  # until every process knows the key, its price and its limits
+WARM_SECONDS = 1.0  # asked beforehand, and not counted
 SETTLE_SECONDS = 1.0  # for what is booked after the last answer
-IDLE_SECONDS = 6.0  # watched, to tell what requests cost from what a process costs that nobody asks
+LATE_SECONDS = 30.0  # after which an answer will not come
+IDLE_SECONDS = 5.0  # watched, to tell what requests cost from what a process costs that nobody asks
 QUESTION = "How many days of leave does somebody get who joined in March?"
 
 
@@ -82,9 +84,13 @@ class Installation:
     async def ask(self, request: bytes, rate: float, seconds: float) -> Cost:
         """Each process so many times a second."""
         before, began = self.cpu(), time.monotonic()
-        took = await asyncio.gather(
-            *(open_loop(each.port, request, rate=rate, seconds=seconds) for each in self.processes)
-        )
+        try:
+            async with asyncio.timeout(seconds + LATE_SECONDS):
+                took = await asyncio.gather(
+                    *(open_loop(each.port, request, rate=rate, seconds=seconds) for each in self.processes)
+                )
+        except TimeoutError:
+            raise SystemExit(f"{LATE_SECONDS:.0f} s after the last request some are not answered") from None
         await asyncio.sleep(SETTLE_SECONDS)
         used = self.cpu().since(before).since(self.idle.times(time.monotonic() - began))
         return used.times(1000 / sum(map(len, took)))
@@ -147,12 +153,12 @@ def asked(key: str) -> dict[str, tuple[bytes, float]]:
 
 
 async def measure(what: str, pair: Sequence[Installation], seconds: float, rounds: int) -> tuple[Cost, Cost]:
-    """The medians for one process and for two; the first round warms up."""
+    """The medians for one process and for two."""
     costs: tuple[list[Cost], ...] = ([], [])
     for turn in range(rounds + 1):
         for each, seen in zip(pair, costs, strict=True):
             request, rate = asked(each.key)[what]
-            cost = await each.ask(request, rate, seconds)
+            cost = await each.ask(request, rate, seconds if turn else WARM_SECONDS)
             if turn:
                 seen.append(cost)
     one, two = (Cost(*map(statistics.median, zip(*seen, strict=True))) for seen in costs)
@@ -189,8 +195,8 @@ async def compare(folder: Path, seconds: float, rounds: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return 0 if asyncio.run(compare(Path(folder), arguments.seconds, arguments.rounds)) else 1

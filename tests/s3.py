@@ -1,6 +1,5 @@
 """A real S3 service on this machine, by moto: in a thread of the test's own process, on a free port."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -70,9 +69,3 @@ def s3_service() -> Iterator[S3Service]:
         yield S3Service(f"http://{host}:{port}")
     finally:
         server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])

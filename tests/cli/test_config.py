@@ -22,6 +22,9 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
         f"{PROVIDER}KIND": "openai",
         f"{PROVIDER}API_KEY": "hush-hush-hush",
         f"{PROVIDER}BASE_URL": "http://me:swordfish@10.0.0.1/v1",
+        "TERRACE_REDIS__URL": "redis://:swordfish@10.0.0.1/0",
+        "TERRACE_JOBS__BROKER": "amqp://me:s/swordfish@10.0.0.1//",
+        "TERRACE_STORAGE__URL": "postgresql://me:s@swordfish@10.0.0.1/terrace",
     }
     shown = config("show", tmp_path, **secrets)
     assert json.loads(shown.stdout)["models"]["providers"]["mine"]["kind"] == "openai"

@@ -72,6 +72,15 @@ def test_files_are_moved_and_taken_back(terrace: Terrace, tmp_path: Path) -> Non
     assert "1 file removed" in terrace("move", "here", str(there), "--rollback").stdout
 
 
+def test_files_that_came_since_are_brought_over(terrace: Terrace, data: Path, tmp_path: Path) -> None:
+    there = tmp_path / "files"
+    assert terrace("move", "here", str(there)).exit_code == 0
+    (data / "blobs" / "acme" / "late").write_bytes(b"late")
+    resumed = terrace("move", "here", str(there), "--resume")
+    assert "2 files" in resumed.stdout, resumed.output
+    assert (there / "acme" / "late").read_bytes() == b"late"
+
+
 def test_a_backup_says_what_it_holds_and_comes_back(terrace: Terrace, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "terrace.tar"
     made = terrace("backup", str(file))
@@ -92,14 +101,23 @@ def test_a_backup_says_what_it_holds_and_comes_back(terrace: Terrace, data: Path
 
 
 def test_places_that_do_not_fit_are_told(terrace: Terrace, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("This is a text, and no database at all.")
     for words in (
         ("here", "here"),
         ("here", "mysql://root@localhost/x"),
         (f"sqlite:///{tmp_path}/a.db", str(tmp_path / "folder")),
         ("here", str(tmp_path / "x"), "--resume", "--rollback"),
         (f"sqlite:///{tmp_path}/nowhere.db", f"sqlite:///{tmp_path}/b.db"),
+        ("here", f"{tmp_path}/data/blobs/inner"),
+        ("s3://files/one/two", "s3://files/one"),
+        (f"{tmp_path}/nowhere", f"{tmp_path}/elsewhere"),
+        ("here", f"sqlite:///{tmp_path}/words.txt"),
+        ("here", "postgresql://ada:a@hunter22@127.0.0.1:1/x"),
+        ("here", "postgresql://ada:a/hunter22@127.0.0.1:1/x"),
     ):
         told = terrace("move", *words)
         assert told.exit_code != 0
-        assert told.exception.kind in ("invalid", "missing"), told.exception
+        assert told.exception.kind in ("invalid", "missing", "unavailable"), told.exception
+        assert "hunter22" not in str(told.exception)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "words.txt"]
     assert terrace("verify", str(tmp_path / "none")).exit_code != 0

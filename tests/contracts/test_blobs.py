@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.s3 import S3Service, free_port, s3_service
+from tests.ports import free_port
+from tests.s3 import S3Service, s3_service
 
 from terrace.errors import Conflict, Invalid, Missing, Unavailable
 from terrace.settings import Settings
@@ -328,6 +329,27 @@ async def test_a_place_that_cannot_be_used_is_told(where: str, service: S3Servic
     storage = service.storage() | {"blobs": where}
     with pytest.raises(Invalid):
         await open_blobs(Settings(data=tmp_path, storage=storage))
+
+
+@pytest.mark.parametrize("there", ["file", "file/below"])
+async def test_a_folder_that_can_be_none_is_told(there: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Invalid, match="no folder"):
+        await open_blobs(Settings(data=tmp_path, storage={"blobs": str(tmp_path / there)}))
+
+
+@pytest.mark.parametrize(
+    ("s3", "told"),
+    [
+        ({"endpoint": "minio:9000", "access_key": "a", "secret_key": "very secret"}, "no address"),
+        ({"endpoint": "http://127.0.0.1:1", "access_key": "a"}, "only one is given"),
+        ({"endpoint": "http://127.0.0.1:1", "secret_key": "very secret"}, "only one is given"),
+    ],
+)
+async def test_a_bucket_that_is_named_wrongly_is_told(s3: dict[str, str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=told) as caught:
+        await open_blobs(Settings(data=tmp_path, storage={"blobs": "s3://files", "s3": s3}))
+    assert "very secret" not in str(caught.value)
 
 
 async def test_a_bucket_that_is_away_is_told_and_stops_no_start(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from terrace.errors import Conflict, Internal, Invalid, Limited, Missing, Unavai
 from terrace.jobs import claims, leaving
 from terrace.jobs.base import Context, Done, EventId, Job, JobEvent, JobKind, Kept
 from terrace.jobs.engines.local import LocalJobs
+from terrace.jobs.engines.local.engine import POLL_SECONDS
 from terrace.jobs.journal import MAX_PAYLOAD
 from terrace.settings import Jobs as Options
 from terrace.storage import Database, SQLiteDatabase
@@ -94,8 +95,22 @@ async def story(jobs: LocalJobs, scope: Scope, job_id: str, after: EventId | Non
         return [event async for event in jobs.events(scope, job_id, after)]
 
 
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def echo(context: Context) -> dict[str, Any]:
     return {"payload": context.payload, "tenant": context.scope.tenant, "user": context.scope.user}
+
+
+async def all_run(jobs: LocalJobs, count: int) -> bool:
+    return jobs.running == count
+
+
+async def is_in(jobs: LocalJobs, scope: Scope, job_id: str, state: str) -> bool:
+    return (await jobs.get(scope, job_id)).state == state
 
 
 async def forever(context: Context) -> None:
@@ -233,11 +248,17 @@ async def test_priority_then_age(start: Start, scope: Scope) -> None:
 
 async def test_a_delayed_job_waits_its_time(start: Start, scope: Scope) -> None:
     jobs = await start(JobKind("echo", echo))
-    job_id = await put(jobs, scope, "echo", delay=0.3)
-    assert (await jobs.get(scope, job_id)).state == "waiting"
-    job = await ended(jobs, scope, job_id)
-    assert job.started_at is not None
-    assert 0.29 < (job.started_at - job.created_at).total_seconds() < 2
+    late = await put(jobs, scope, "echo", delay=1000)
+    began = []
+    for _ in range(5):  # a busy machine may be late now and then
+        job = await ended(jobs, scope, await put(jobs, scope, "echo", delay=0.5))
+        assert job.started_at is not None
+        began.append((job.started_at - job.created_at).total_seconds())
+        if began[-1] < POLL_SECONDS - 0.2:
+            break
+    assert min(began) > 0.49
+    assert began[-1] < POLL_SECONDS - 0.2, "whoever only looks now and then is never so early"
+    assert (await jobs.get(scope, late)).state == "waiting"
 
 
 async def test_lanes_and_caps_bound_what_runs_at_once(start: Start, scope: Scope, other: Scope) -> None:
@@ -786,7 +807,7 @@ async def test_a_job_is_seen_by_whom_it_belongs_to_and_by_those_who_may_see_all(
     jobs = await start(JobKind("echo", echo), JobKind("common", echo, shared=True))
     colleague, nobody = Scope(scope.tenant, "usr_eve"), Scope(scope.tenant)
     private, common = await put(jobs, scope, "echo"), await put(jobs, scope, "common")
-    await jobs.wait(scope, private, 10)
+    await ended(jobs, scope, private)
     for other in (colleague, nobody):
         assert [job.id for job in (await jobs.list(other))[0]] == [common]
         assert (await jobs.get(other, common)).user == scope.user
@@ -814,7 +835,7 @@ async def test_changes_tell_of_what_is_seen(start: Start, scope: Scope) -> None:
     await asyncio.sleep(0.05)
     await put(jobs, scope, "echo")
     mine = await put(jobs, colleague, "echo")
-    assert (await asyncio.wait_for(told, 10)).id == mine
+    assert (await asyncio.wait_for(told, 30)).id == mine
 
 
 async def test_a_handler_knows_on_whose_behalf_and_with_which_key(start: Start) -> None:
@@ -830,7 +851,7 @@ async def test_a_handler_knows_on_whose_behalf_and_with_which_key(start: Start) 
     jobs = await start(JobKind("look", look), JobKind("leaf", leaf))
     asker = Scope("acme", "usr_ada", "key_1")
     job_id = await put(jobs, asker, "look")
-    await jobs.wait(asker, job_id, 10)
+    await ended(jobs, asker, job_id)
     assert seen[0] == Scope("acme", "usr_ada", "key_1", job_id)
     assert (seen[1].user, seen[1].key) == ("usr_ada", "key_1")
 
@@ -847,14 +868,14 @@ async def test_leaving(start: Start) -> None:
     jobs = await start(JobKind("echo", echo), JobKind("common", echo, shared=True))
     local, eve, other = Scope(), Scope("default", "usr_eve"), Scope("globex", "usr_eve")
     found = await put(jobs, local, "echo")
-    await jobs.wait(local, found, 10)
+    await ended(jobs, local, found)
     await jobs.database.write(leaving.adopt, "usr_ada")
     assert (await jobs.get(Scope("default", "usr_ada"), found)).user == "usr_ada"
     private, common, elsewhere = (
         await put(jobs, eve, "echo"), await put(jobs, eve, "common"), await put(jobs, other, "echo"),
     )  # fmt: skip
     for who, job_id in ((eve, private), (eve, common), (other, elsewhere)):
-        await jobs.wait(who, job_id, 10)
+        await ended(jobs, who, job_id)
     await jobs.database.write(jobs.erase_user, "usr_eve")
     for who, job_id in ((eve, private), (other, elsewhere)):
         with pytest.raises(Missing):
@@ -872,10 +893,7 @@ async def test_leaving(start: Start) -> None:
 async def test_bulk_leaves_places_to_whoever_waits_for_an_answer(start: Start, scope: Scope) -> None:
     jobs = await start(JobKind("long", forever), JobKind("echo", echo), tenant_cap=10)
     await jobs.database.write(lambda session: jobs.enqueue_many(session, scope, "long", [{}] * 20, priority=-1))
-    for _ in range(200):
-        if jobs.running == 8:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: all_run(jobs, 8))
     job = await ended(jobs, scope, await put(jobs, scope, "echo"))
     assert job.state == "succeeded"
     counts = await jobs.counts(scope)
@@ -935,10 +953,7 @@ async def test_cancelling_such_a_parent_ends_what_it_was_fed(start: Start, scope
     jobs = await start(JobKind("run", begin, concludes=True), JobKind("long", forever))
     engine.append(jobs)
     parent = await put(jobs, scope, "run")
-    for _ in range(200):
-        if (await jobs.get(scope, parent)).state == "waiting":
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: is_in(jobs, scope, parent, "waiting"))
     [child] = (await jobs.list(scope, kind="long"))[0]
     await jobs.cancel(scope, parent)
     assert (await ended(jobs, scope, child.id)).state == "cancelled"
@@ -964,10 +979,7 @@ async def test_what_jobs_keep_is_written_with_their_ends_for_many_at_once(start:
     ids = await jobs.database.write(
         lambda session: jobs.enqueue_many(session, scope, "kept", [{"n": n} for n in range(40)])
     )
-    for _ in range(500):
-        if jobs.running == 40:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: all_run(jobs, 40))
     gate.set()
     assert [(await ended(jobs, scope, each)).result for each in ids] == [{"n": n} for n in range(40)]
     assert sorted(n for group in written for n in group) == list(range(40))

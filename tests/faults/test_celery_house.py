@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from tests.brokers import RedisServer, free_port, running
+from tests.brokers import RedisServer, running
 from tests.faults.running import Terrace, end_all
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 

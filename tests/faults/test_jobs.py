@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -96,29 +95,28 @@ async def test_a_killed_workers_job_is_taken_back_by_its_successor_at_once(
     jobs: LocalJobs, database: SQLiteDatabase, scope: Scope
 ) -> None:
     job_id = await database.write(lambda session: jobs.enqueue(session, scope, "patient", {}))
-    first = await worker(database, lease=60)
+    first = await worker(database, lease=600)  # which nobody waits for
     await _begun(jobs, scope, job_id, attempt=1)
     await end(first)
-    started = time.monotonic()
-    second = await worker(database, lease=60)
+    second = await worker(database, lease=600)
     await _begun(jobs, scope, job_id, attempt=2)
-    assert time.monotonic() - started < 10
     await end(second)
 
 
 async def test_a_worker_stopped_for_longer_than_its_lease_is_refused_when_it_wakes(
     jobs: LocalJobs, database: SQLiteDatabase, scope: Scope
 ) -> None:
+    lease = 4.0  # the other must not lose its own, however busy the machine
     job_id = await database.write(lambda session: jobs.enqueue(session, scope, "patient", {}))
-    stopped = await worker(database)
+    stopped = await worker(database, lease)
     await _begun(jobs, scope, job_id, attempt=1)
     stopped.send_signal(signal.SIGSTOP)
-    other = await worker(database)
+    other = await worker(database, lease)
     await _begun(jobs, scope, job_id, attempt=2)
     stopped.send_signal(signal.SIGCONT)
     await database.write(lambda session: session.execute(text("INSERT INTO outcomes VALUES ('go', 0)")) and None)
     job = await jobs.wait(scope, job_id, timeout=20)
-    await asyncio.sleep(LEASE)  # whatever the first still wants to say
+    await asyncio.sleep(1)  # whatever the first still wants to say
     assert (job.state, job.result, job.crashes, job.failures) == ("succeeded", {"attempt": 2}, 1, 0)
     assert await jobs.get(scope, job_id) == job
     told = [event async for event in jobs.events(scope, job_id)]
@@ -131,13 +129,11 @@ async def test_a_worker_stopped_for_longer_than_its_lease_is_refused_when_it_wak
 async def test_another_process_is_followed_event_by_event_and_cancelled(
     jobs: LocalJobs, database: SQLiteDatabase, scope: Scope
 ) -> None:
-    process = await worker(database)
+    process = await worker(database, lease=600)  # which beats, and so hears of it, too late for us
     job_id = await database.write(lambda session: jobs.enqueue(session, scope, "patient", {}))
     await _begun(jobs, scope, job_id, attempt=1)
-    started = time.monotonic()
     await jobs.cancel(scope, job_id)
-    assert (await jobs.wait(scope, job_id, timeout=10)).state == "cancelled"
-    assert time.monotonic() - started < 5, "sooner than the poll and the heartbeat would"
+    assert (await jobs.wait(scope, job_id, timeout=30)).state == "cancelled"
     await end(process)
 
 

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from tests.faults.running import Terrace, end_all
 from tests.pgbouncer import pgbouncer
-from tests.postgres import Postgres, free_port
+from tests.ports import free_port
+from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

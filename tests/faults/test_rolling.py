@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.faults.slow_upstream import MODEL, Upstream, _chunk, upstream
-from tests.postgres import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.faults
 
@@ -120,7 +120,7 @@ async def nginx(folder: Path, ports: list[int]) -> AsyncIterator[str]:
         "nginx", "-p", str(folder), "-e", f"{folder}/early.log", "-c", "nginx.conf", "-g", "daemon off;",
         env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
     )  # fmt: skip
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (folder / "nginx.pid").exists():
             assert process.returncode is None, (folder / "early.log").read_text()
             await asyncio.sleep(0.05)

@@ -106,7 +106,7 @@ def through(server: RedisServer, prefix: str) -> Carrier:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -131,7 +131,7 @@ async def test_events_and_wake_ups_go_through_redis(process: Process, redis: Red
     ids = await put(asker, scope, 10)
     heard = await asyncio.gather(*(tokens(asker, scope, each) for each in ids))
     assert heard == [list(range(TOKENS))] * 10
-    assert (await asker.wait(scope, ids[0], timeout=10)).state == "succeeded"
+    assert (await asker.wait(scope, ids[0], timeout=30)).state == "succeeded"
     assert asker.carrier.state == "ok: through Redis"
 
 
@@ -200,7 +200,7 @@ async def test_what_a_carrier_loses_is_read_from_the_table(process: Process, sco
     asker, worker = await process(one), await process(two, work=True)
     ids = await put(asker, scope, 10)
     assert await asyncio.gather(*(tokens(asker, scope, each) for each in ids)) == [list(range(TOKENS))] * 10
-    assert await asyncio.gather(*(asker.wait(scope, each, timeout=10) for each in ids))
+    assert await asyncio.gather(*(asker.wait(scope, each, timeout=30) for each in ids))
     assert worker.running == 0
 
 
@@ -228,7 +228,7 @@ async def test_a_tenants_changes_reach_another_process(process: Process, redis: 
         first = asyncio.create_task(anext(changes))
         await asyncio.sleep(0.05)
         [job_id] = await put(worker, scope)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             changed = await first
             while (changed.id, changed.state) != (job_id, "succeeded"):
                 changed = await anext(changes)

@@ -89,7 +89,7 @@ async def test_a_job_that_comes_back_to_its_worker_runs_once_more_and_only_that_
     await gate.ended.wait()
     assert gate.cancelled == [1]
     gate.open.set()
-    job = await jobs.wait(scope, job_id, timeout=10)
+    job = await jobs.wait(scope, job_id, timeout=30)
     assert (job.result, job.crashes, job.failures, job.attempt) == ({"attempt": 2}, 1, 0, 2)
     events = [event async for event in jobs.events(scope, job_id)]
     assert [event.data for event in events if event.type == "text"] == [{"from": 2}]
@@ -97,10 +97,14 @@ async def test_a_job_that_comes_back_to_its_worker_runs_once_more_and_only_that_
 
 async def test_a_heartbeat_keeps_the_lease_and_finds_out_what_is_lost(start: Any, scope: Scope) -> None:
     gate = Gate()
-    jobs = await start(JobKind("gated", gate), heartbeat=0.05, lease=0.4)
+    jobs = await start(JobKind("gated", gate), heartbeat=0.05, lease=30)
     job_id = await put(jobs, scope, "gated")
     await gate.begun.wait()
-    await asyncio.sleep(0.6)
+    ends = "SELECT lease_until FROM jobs"
+    first = await sql(jobs, ends)
+    async with asyncio.timeout(30):
+        while await sql(jobs, ends) <= first:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert (await jobs.get(scope, job_id)).attempt == 1
     await run_sql(jobs, "UPDATE jobs SET worker_id = 'wrk_other', lease_until = :until", until=now() + 60)
     await gate.ended.wait()
@@ -126,7 +130,7 @@ async def test_what_a_dead_process_held_is_taken_back_at_once(start: Any, scope:
     await jobs.database.write(die)
     assert (await jobs.get(scope, job_id)).state == "running"
     await jobs.start()
-    job = await jobs.wait(scope, job_id, timeout=10)
+    job = await jobs.wait(scope, job_id, timeout=30)
     assert (job.state, job.crashes, job.attempt) == ("succeeded", 1, 2)
     assert await sql(jobs, "SELECT COUNT(*) FROM job_workers") == 1
 
@@ -139,7 +143,7 @@ async def test_a_living_process_keeps_what_it_holds(start: Any, scope: Scope) ->
     await start(JobKind("gated", gate))
     assert (await jobs.get(scope, job_id)).crashes == 0
     gate.open.set()
-    assert (await jobs.wait(scope, job_id, timeout=10)).attempt == 1
+    assert (await jobs.wait(scope, job_id, timeout=30)).attempt == 1
 
 
 async def test_a_job_that_kills_its_worker_again_and_again_is_dead(start: Any, scope: Scope) -> None:
@@ -253,11 +257,11 @@ async def test_the_worker_outlives_a_database_that_refuses(database: Database, s
     gate.open.set()
     await moody.refused_thrice.wait()
     moody.away = False
-    job = await jobs.wait(scope, job_id, timeout=10)
+    job = await jobs.wait(scope, job_id, timeout=30)
     assert (job.state, job.attempt) == ("succeeded", 1)
     told = [event.data["n"] async for event in jobs.events(scope, job_id) if event.type == "text"]
     assert told == list(range(1, 50))
-    assert (await jobs.wait(scope, await put(jobs, scope, "work"), timeout=10)).state == "succeeded"
+    assert (await jobs.wait(scope, await put(jobs, scope, "work"), timeout=30)).state == "succeeded"
     await jobs.close()
 
 
@@ -268,8 +272,8 @@ async def test_finished_jobs_go_after_their_time_with_their_events(start: Any, s
     jobs = await start(JobKind("work", handler))
     old, young = await put(jobs, scope, "work"), await put(jobs, Scope("zeta"), "work")
     waiting = await put(jobs, scope, "work", delay=1000)
-    await jobs.wait(scope, old, timeout=10)
-    await jobs.wait(Scope("zeta"), young, timeout=10)
+    await jobs.wait(scope, old, timeout=30)
+    await jobs.wait(Scope("zeta"), young, timeout=30)
     await run_sql(jobs, "UPDATE jobs SET updated_at = 5 WHERE id IN (:a, :b)", a=old, b=waiting)
     assert await jobs.database.write(retention.remove_finished, 1000.0) == 1
     assert await sql(jobs, "SELECT COUNT(*) FROM job_events WHERE job_id = :id", id=old) == 0
@@ -340,7 +344,7 @@ async def test_the_doctor_finds_and_mends(start: Any, scope: Scope, subject: str
     gate.open.set()
     jobs = await start(JobKind("work", gate), JobKind("batch"))
     done = await put(jobs, scope, "work")
-    await jobs.wait(scope, done, timeout=10)
+    await jobs.wait(scope, done, timeout=30)
     await jobs.drain()
     assert await doctor.examine(jobs) == []
     parent = await put(jobs, scope, "batch")

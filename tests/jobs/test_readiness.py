@@ -27,7 +27,7 @@ async def test_a_process_without_redis_is_ready_and_says_so(tmp_path: Path) -> N
             house.jobs.listen()
 
             async def told(state: str, up: str) -> None:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while not (await client.get("/ready")).json()["checks"]["events"].startswith(state):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
                 assert (await client.get("/ready")).status_code == 200

@@ -89,6 +89,21 @@ async def test_a_place_with_other_files_is_left_alone(folder: Blobs) -> None:
     assert set(await content(there)) == {"globex/x", "mine"}
 
 
+async def test_what_came_since_is_brought_over(folder: Blobs) -> None:
+    there = MemoryBlobs()
+    await moving(folder, there).run()
+    await folder.put("late", b"late")
+    await folder.delete("globex/x")  # nothing refers to it there either: the daily tidying takes it
+    with pytest.raises(Conflict, match="--resume"):
+        await moving(folder, there).run()
+    assert (await moving(folder, there).plan()).state == "done"
+    moved = await moving(folder, there).run(resume=True)
+    assert (moved.files.rows, moved.copied) == (3, 1)
+    assert await there.read("late") == b"late"
+    with pytest.raises(Conflict, match="is not empty"):
+        await moving(MemoryBlobs(), there).run(resume=True)
+
+
 async def test_a_rollback_removes_what_came(folder: Blobs) -> None:
     there = MemoryBlobs()
     await moving(folder, there).run()

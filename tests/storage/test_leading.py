@@ -32,7 +32,7 @@ class Work:
         return lambda: asyncio.ensure_future(work())
 
     async def next(self) -> str:
-        return await asyncio.wait_for(self.began.get(), 10)
+        return await asyncio.wait_for(self.began.get(), 30)
 
 
 class Cut:
@@ -132,5 +132,5 @@ async def test_work_that_fails_begins_anew(database: Database) -> None:
         await asyncio.Event().wait()
 
     task = asyncio.create_task(leadership(database).forever(work))
-    await asyncio.wait_for(enough.wait(), 10)
+    await asyncio.wait_for(enough.wait(), 30)
     await stopped(task)

@@ -127,7 +127,12 @@ async def test_a_database_that_is_not_there_is_told_at_the_start(
 
 
 async def test_a_password_is_never_told(tmp_path: Path) -> None:
-    for url in ("postgresql://ada:hunter22@127.0.0.1:1/x", "postgresql://ada:hunter22@127.0.0.1:port/x"):
+    for url in (
+        "postgresql://ada:hunter22@127.0.0.1:1/x",
+        "postgresql://ada:hunter22@127.0.0.1:port/x",
+        "postgresql://ada:h@hunter22@127.0.0.1:1/x",
+        "postgresql://ada:hunter22@127.0.0.1:1/x?sslmod=require",
+    ):
         with pytest.raises((Unavailable, Invalid)) as caught:
             await open_database(Settings(data=tmp_path, storage={"url": url}))
         assert "hunter22" not in str(caught.value)

@@ -3,24 +3,26 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 
-from terrace.errors import Invalid
+from terrace.errors import Invalid, Unavailable
 from terrace.settings import Settings
 from terrace.storage import open_database
 from terrace.storage.postgresql.server import PrivateServer
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    for each in (tmp_path, *tmp_path.parents):
-        if each.is_relative_to("/tmp") and each != Path("/tmp"):
-            each.chmod(each.stat().st_mode | 0o001)  # root's server runs as somebody else
-    folder = tmp_path / "postgres"
-    yield folder
-    PrivateServer(folder).stop()
+def folder() -> Iterator[Path]:
+    """Where root's server, which runs as somebody else, can come to; pytest closes its own folders."""
+    with TemporaryDirectory(prefix="terrace-private-") as place:
+        Path(place).chmod(0o755)
+        data = Path(place) / "data"
+        data.mkdir(mode=0o700)
+        yield data / "postgres"
+        PrivateServer(data / "postgres").stop()
 
 
 async def test_it_is_made_kept_and_taken_over(folder: Path, tmp_path: Path) -> None:
@@ -39,6 +41,43 @@ async def test_it_is_made_kept_and_taken_over(folder: Path, tmp_path: Path) -> N
     assert not (folder / "url").exists()
     with psycopg.connect(PrivateServer(folder).start()) as connection:
         assert connection.execute("SELECT id FROM job_workers").fetchall() == [("w",)]
+
+
+def test_another_program_with_its_number_is_not_taken_for_it(folder: Path) -> None:
+    """As after a power cut: what it wrote down is there, and the number is somebody else's."""
+    server = PrivateServer(folder)
+    server.start()
+    server.stop()
+    (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{folder / 'data'}\n1\n1\n\n127.0.0.1\n0\nready\n")
+    if os.geteuid() == 0:  # PostgreSQL asks whether it could end it; an ordinary user's own program it leaves alone
+        with psycopg.connect(server.start()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    else:
+        with pytest.raises(Unavailable, match="log"):
+            server.start()
+        (folder / "data" / "postmaster.pid").unlink()
+
+
+def test_what_ended_by_itself_is_started_where_it_was(folder: Path) -> None:
+    server = PrivateServer(folder)
+    url = server.start()
+    assert not server.revive()
+    PrivateServer(folder).stop()
+    assert server.revive()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_lost_password_is_told(folder: Path) -> None:
+    PrivateServer(folder).start()
+    (folder / "password").unlink()
+    with pytest.raises(Unavailable, match=r"password authentication failed.*log"):
+        PrivateServer(folder).start()
+
+
+def test_its_user_alone_is_let_through_the_data_folder(folder: Path) -> None:
+    PrivateServer(folder).start()
+    assert folder.parent.stat().st_mode & 0o007 == 0, "what lies beside it is closed by that folder alone"
 
 
 def test_it_wants_a_password(folder: Path) -> None:

@@ -61,7 +61,7 @@ async def test_works_in_bulk_give_way_one_at_a_time(notes: SQLiteDatabase) -> No
     held, done = threading.Event(), []
 
     def hold(session: Session) -> None:
-        held.wait(5)
+        assert held.wait(60)
 
     def note(session: Session, name: str) -> None:
         done.append(name)
@@ -195,3 +195,12 @@ async def test_watch_wakes_for_other_processes_and_not_for_us(notes: SQLiteDatab
         await late.wait()  # what was written while its owner made up its mind
     stop_late()
     stop()
+
+
+async def test_who_ends_begins_to_wait_for_nobody(notes: SQLiteDatabase) -> None:
+    await notes.write(put, 1)
+    notes.end_within(0)
+    await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable, match="shutting down"):
+        await notes.write(put, 2)
+    assert await notes.read(ids) == [1]

@@ -1,14 +1,19 @@
-"""Word of what others write is not lost or held up, however it crosses our own."""
+"""The line to PostgreSQL: word of what others write is not lost or held up, however it crosses our own; and a process
+that ends does not wait for a silent one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+from sqlalchemy import text
+from sqlmodel import Session
 from tests.gate import gate
 from tests.pgbouncer import pgbouncer
 from tests.postgres import Postgres
 
+from terrace.errors import Unavailable
+from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.storage.postgresql.doubting import Doubt
 from terrace.storage.postgresql.engine import engine_for
 from terrace.storage.postgresql.watching import Watch
@@ -67,3 +72,27 @@ async def test_what_others_write_before_the_first_look_is_seen(
                 other.execute("INSERT INTO job_workers VALUES ('other', 'here', 1, 'x', 0, 0)")
             line.there.open()
             await woken.wait()
+
+
+async def test_who_ends_does_not_wait_for_a_silent_database(
+    postgres: Postgres, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(session: Session) -> int:
+        return int(session.execute(text("SELECT count(*) FROM jobs")).scalar_one())
+
+    async with asyncio.timeout(60), gate(postgres.port) as line:
+        database = PostgreSQLDatabase(
+            postgres_url.replace(f":{postgres.port}/", f":{line.port}/"), connections=1, listen_url=postgres_url
+        )
+        assert await database.read(work) == 0
+        line.there.shut()
+        waiting = [asyncio.create_task(database.read(work)) for _ in range(3)]
+        await line.there.holds(b"BEGIN")
+        database.end_within(0.05)
+        for each in (*waiting, asyncio.create_task(database.write(work))):
+            with pytest.raises(Unavailable) as told:
+                await each
+            assert told.value.code == "database_unreachable"
+        await database.close()
+    assert "fell silent" not in caplog.text, "that would have taken ten seconds"
+    assert "waited for no more" in caplog.text

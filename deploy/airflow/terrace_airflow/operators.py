@@ -204,8 +204,9 @@ class DropRetiredGenerations(TerraceOperator):
     def __init__(self, *, keep: int = 1, **options: Any) -> None:
         super().__init__(**options)
         self.keep = keep
+        self._gone: list[str] = []
 
-    def execute(self, context: Any) -> Any:
+    def start(self, context: Any) -> list[str]:
         every = self.hook.call("GET", "/api/index/generations")["items"]
         retired = sorted(
             (each for each in every if each["state"] == "retired"), key=lambda each: each["switched_at"] or ""
@@ -213,7 +214,11 @@ class DropRetiredGenerations(TerraceOperator):
         gone = retired[: len(retired) - self.keep] if self.keep else retired
         for each in gone:
             self.hook.call("DELETE", f"/api/index/generations/{each['id']}")
-        return [each["key"] for each in gone]
+            self._gone.append(each["key"])
+        return []  # nothing to wait for
+
+    def result(self, jobs: Sequence[Mapping[str, Any]]) -> Any:
+        return self._gone
 
 
 class CheckQuality(TerraceOperator):

@@ -1,6 +1,5 @@
 """Settings that let in more than the operator may have meant to."""
 
-import stat
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
@@ -53,7 +52,7 @@ def _secrets(settings: Settings) -> Told:
         ("TERRACE_DATA", settings.data),
         ("TERRACE_ACCOUNTS__SECRET_FILE", settings.accounts.secret_file),
     ):
-        if path is not None and path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        if path is not None and path.exists() and path.stat().st_mode & (0o067 if path.is_dir() else 0o077):
             yield "readable_by_others", subject, f"{path} can be read by other people of this machine: chmod go= it."
 
 

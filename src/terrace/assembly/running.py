@@ -22,6 +22,8 @@ from terrace.web.security import Guard, is_loopback
 
 Started = Callable[[str], None]
 
+LAST_SECONDS = 5.0  # beyond what streams and jobs get to end: to write down what is left, if the database lets us
+
 
 async def serve(
     settings: Settings,
@@ -144,6 +146,8 @@ async def working(house: House, stop: asyncio.Event, closed: asyncio.Event, does
 
 async def _drain(house: House, closed: asyncio.Event) -> None:
     await closed.wait()
+    settings = house.settings
+    house.database.end_within(max(settings.web.shutdown_grace, settings.jobs.drain) + LAST_SECONDS)
     house.webhooks.drain()
     await house.jobs.drain()
     house.drained.set()

@@ -49,9 +49,14 @@ def check() -> None:
 
     settings = Settings.load()
     assembly.check(settings)
+    complain_of_unknown()
+    say(f"The settings are fine. Data: {settings.data}; address: {settings.host}:{settings.port}")
+
+
+def complain_of_unknown() -> None:
+    """A wrong name is no error, as another version may know it; but nobody should start beside what they meant."""
     for name, meant in _unknown():
         complain(f"{name} is not a setting and changes nothing." + (f" Is {meant} meant?" if meant else ""))
-    say(f"The settings are fine. Data: {settings.data}; address: {settings.host}:{settings.port}")
 
 
 def _unknown() -> Iterator[tuple[str, str]]:

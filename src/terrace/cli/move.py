@@ -1,5 +1,6 @@
 """`terrace move`."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,15 +8,19 @@ import typer
 
 from terrace.cli.moving import progress
 from terrace.cli.output import JSONFlag, count, emit, say, size, table
-from terrace.errors import Invalid
+from terrace.cli.up import running
+from terrace.errors import Invalid, Missing
 from terrace.settings import Settings
 
 if TYPE_CHECKING:
     from terrace.moving.places import Place
 
 HERE = "here"
+PRIVATE = "private"
 
-Source = Annotated[str, typer.Argument(help="Where from: sqlite:///file, postgresql://..., a folder, s3://..., here.")]
+Source = Annotated[
+    str, typer.Argument(help="Where from: sqlite:///file, postgresql://..., a folder, s3://..., here, private.")
+]
 Destination = Annotated[str, typer.Argument(help="Where to, of the same sort; it must be empty.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; write nothing.")]
 Resume = Annotated[
@@ -44,23 +49,32 @@ def move(
     if dry_run + resume + rollback > 1:
         raise Invalid("Say one of --dry-run, --resume and --rollback.", code="bad_options")
     settings = Settings.load()
-    if source == HERE and destination == HERE:
+    if source == destination:
         raise Invalid("Source and destination are the same place.", code="same_place")
-    files = "blobs" in {place(each).kind for each in (source, destination) if each != HERE}
-    here, there = (_place(settings, each, files) for each in (source, destination))
-    if (here.kind == "blobs") != (there.kind == "blobs"):
-        raise Invalid("A database goes into a database, files into a folder or a bucket.", code="bad_place")
-    way = _files if files else _database
-    asyncio.run(way(settings, here, there, "plan" if dry_run else "rollback" if rollback else "run", resume, json))
+    files = "blobs" in {place(each).kind for each in (source, destination) if each not in (HERE, PRIVATE)}
+    with ExitStack() as kept:
+        here, there = (_place(settings, each, files, kept) for each in (source, destination))
+        if (here.kind == "blobs") != (there.kind == "blobs"):
+            raise Invalid("A database goes into a database, files into a folder or a bucket.", code="bad_place")
+        way = _files if files else _database
+        asyncio.run(way(settings, here, there, "plan" if dry_run else "rollback" if rollback else "run", resume, json))
 
 
-def _place(settings: Settings, address: str, files: bool) -> "Place":
-    """`here` is what the settings name."""
-    from terrace.moving.places import database_of, place
+def _place(settings: Settings, address: str, files: bool, kept: ExitStack) -> "Place":
+    """`here` is what the settings name, `private` the PostgreSQL of `terrace up --postgres`, started for the moment."""
+    from terrace.moving.places import Place, database_of, place
 
+    if address == PRIVATE:
+        return Place(kept.enter_context(running(settings)).url, "postgresql", name=PRIVATE)
     if address != HERE:
         return place(address)
-    return place(settings.storage.blobs or str(settings.data / "blobs")) if files else database_of(settings)
+    return _own_files(settings) if files else database_of(settings)
+
+
+def _own_files(settings: Settings) -> "Place":
+    from terrace.moving.places import place
+
+    return place(settings.storage.blobs or str(settings.data / "blobs"))
 
 
 async def _database(settings: Settings, here: "Place", there: "Place", what: str, resume: bool, json: bool) -> None:
@@ -98,9 +112,12 @@ async def _files(settings: Settings, here: "Place", there: "Place", what: str, r
     from terrace.accounts.secret import load_secret
     from terrace.moving.files import FilesMove
     from terrace.moving.manifest import keep, signed
+    from terrace.moving.places import overlap
     from terrace.storage import open_blobs
     from terrace.types import new_id, now
 
+    if overlap(here, there):
+        raise Invalid("One of the two places lies within the other. Name one beside it.", code="same_place")
     secret = load_secret(settings.accounts, settings.data)
     source, destination = await open_blobs(_at(settings, here)), await open_blobs(_at(settings, there))
     try:
@@ -111,6 +128,8 @@ async def _files(settings: Settings, here: "Place", there: "Place", what: str, r
                 say(f"{count(removed, 'file')} removed from {there}.")
                 return
             plan = await moving.plan()
+            if not plan.files and here != _own_files(settings):
+                raise Missing(f"There are no files in {here}.", code="no_files")
             moved = await moving.run(resume=resume) if what == "run" else None
     finally:
         await source.close()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from terrace.cli.config import complain_of_unknown
 from terrace.cli.output import say
 from terrace.errors import Invalid
 from terrace.settings import Settings
@@ -149,6 +150,7 @@ def _run(settings: Settings, work: Coroutine[Any, Any, None]) -> None:
     """On uvloop's event loop where there is one: a third less CPU a request."""
     from terrace.telemetry.logs import configure
 
+    complain_of_unknown()
     configure(settings.logs)
     try:
         import uvloop

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from terrace.errors import Conflict, Internal, Invalid, Missing
@@ -21,7 +21,7 @@ TRIES = 2
 class FilesPlan:
     files: int
     bytes: int
-    state: str  # empty | begun
+    state: str  # empty | begun | done: what is at the destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,17 @@ class FilesMove:
         self._taken: dict[str, Blob] = {}  # as each was listed when this move copied it
 
     async def plan(self) -> FilesPlan:
-        begun = await self._begun()
         listed = await _listed(self._here)
-        return FilesPlan(len(listed), sum(each.bytes for each in listed.values()), "begun" if begun else "empty")
+        return FilesPlan(len(listed), sum(each.bytes for each in listed.values()), await self._state(listed.keys()))
 
     async def run(self, *, resume: bool = False) -> FilesMoved:
         """Raises Conflict when the destination holds something else, Internal when it could not be proved equal."""
         began = time.monotonic()
-        if await self._begun() and not resume:
+        state = await self._state((await _listed(self._here)).keys())
+        if state != "empty" and not resume:
             raise Conflict(
-                f"A move into {self._destination} was begun. Go on with --resume, or empty it with --rollback.",
+                f"{self._destination} is not empty: a move into it was {state}. Go on with --resume, which brings over "
+                "what came since, or empty it with --rollback.",
                 code="move_begun",
             )
         await self._there.put(MARK, self._source.encode())
@@ -68,7 +69,7 @@ class FilesMove:
 
     async def roll_back(self) -> int:
         """Removes from the destination what is also at the source; returns how many files went."""
-        await self._begun(finished=True)
+        await self._marked()
         here, removed = await _listed(self._here), 0
         there = await _listed(self._there)
         if strangers := there.keys() - here.keys():
@@ -83,15 +84,21 @@ class FilesMove:
         await self._there.delete(MARK)
         return removed
 
-    async def _begun(self, *, finished: bool = False) -> bool:
-        """Raises Conflict where somebody else's files are, or those of another move."""
+    async def _state(self, here: Collection[str]) -> str:
+        """Raises Conflict where somebody else's files are. What shares files with the source was filled from it: their
+        names are drawn by lot."""
+        if await self._marked():
+            return "begun"
+        there = (await _listed(self._there)).keys()
+        if there and not there & set(here):
+            raise Conflict(f"{self._destination} is not empty: {min(there)}. Name one that is.", code="not_empty")
+        return "done" if there else "empty"
+
+    async def _marked(self) -> bool:
+        """Whether a move was begun there and not ended. Raises Conflict where it was one from elsewhere."""
         try:
             source = (await self._there.read(MARK)).decode(errors="replace")
         except Missing:
-            if not finished and (key := await _first(self._there)) is not None:
-                raise Conflict(
-                    f"{self._destination} is not empty: {key}. Name one that is.", code="not_empty"
-                ) from None
             return False
         if source != self._source:
             raise Conflict(
@@ -174,12 +181,6 @@ async def hashed(blobs: Blobs, key: str) -> tuple[str, int]:
 
 async def _listed(blobs: Blobs) -> dict[str, Blob]:
     return {each.key: each async for each in blobs.list() if each.key != MARK}
-
-
-async def _first(blobs: Blobs) -> str | None:
-    async for each in blobs.list():
-        return each.key
-    return None
 
 
 async def _some_at_once(keys: list[str], work: Callable[[str], Awaitable[None]]) -> None:

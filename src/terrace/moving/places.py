@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy.exc import DBAPIError
+
 from terrace.errors import Invalid, Missing, Unavailable
 from terrace.knowledge.health.base import InspectedIndex
 from terrace.moving.sides import Side
@@ -16,8 +18,9 @@ from terrace.storage import Database
 SQLITE = "sqlite:///"
 POSTGRESQL = ("postgresql:", "postgres:", "postgresql+psycopg:")
 BUCKET = "s3://"
+MAGIC = b"SQLite format 3\x00"
 
-_PASSWORD = re.compile(r"(//[^/@:]*):[^/@]*@")
+_PASSWORD = re.compile(r"(//[^/@:?]*):[^?]*@")  # a slash in it is taken, too
 _SECRET_OPTION = re.compile(r"((?:password|passfile|sslpassword)=)[^&]*", re.IGNORECASE)
 
 
@@ -25,6 +28,7 @@ _SECRET_OPTION = re.compile(r"((?:password|passfile|sslpassword)=)[^&]*", re.IGN
 class Place:
     address: str
     kind: Literal["sqlite", "postgresql", "blobs"]
+    name: str = ""  # for people, where the address is another each time
 
     @property
     def path(self) -> Path:
@@ -33,7 +37,7 @@ class Place:
 
     def __str__(self) -> str:
         """Without its password."""
-        return _SECRET_OPTION.sub(r"\1...", _PASSWORD.sub(r"\1:...@", self.address))
+        return self.name or _SECRET_OPTION.sub(r"\1...", _PASSWORD.sub(r"\1:...@", self.address))
 
     def __repr__(self) -> str:
         return f"Place({self})"
@@ -42,7 +46,7 @@ class Place:
 def place(address: str) -> Place:
     """Raises Invalid for what is neither a database nor a place for files."""
     if address.startswith(SQLITE):
-        return Place(f"{SQLITE}{Path(address.removeprefix(SQLITE)).expanduser().absolute()}", "sqlite")
+        return Place(f"{SQLITE}{Path(address.removeprefix(SQLITE)).expanduser().resolve()}", "sqlite")
     if address.startswith(POSTGRESQL):
         return Place(address, "postgresql")
     if address.startswith(BUCKET):
@@ -52,10 +56,17 @@ def place(address: str) -> Place:
             "Name a database (sqlite:///file or postgresql://...) or a place for files (a folder or s3://bucket/prefix).",
             code="bad_place",
         )
-    path = Path(address).expanduser().absolute()
+    path = Path(address).expanduser().resolve()
     if path.is_file():
         raise Invalid(f"{path} is a file. If it is a database, write {SQLITE}{path}", code="bad_place")
     return Place(str(path), "blobs")
+
+
+def overlap(one: Place, other: Place) -> bool:
+    """Whether what is put into one place for files is in the other, too."""
+    first, second = (each.address.split("/") for each in (one, other))
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]
 
 
 def database_of(settings: Settings) -> Place:
@@ -65,21 +76,30 @@ def database_of(settings: Settings) -> Place:
 def open_side(where: Place, *, make: bool = False) -> Side:
     """`make`: a SQLite file that is not there yet. Blocks. Raises Missing, or Unavailable when it cannot be reached."""
     if where.kind == "postgresql":
+        import psycopg
+
         from terrace.moving.sides.postgresql import PostgreSQLSide
         from terrace.storage.postgresql import errors
 
         try:
             return PostgreSQLSide(where.address)
-        except Exception as error:
-            if errors.is_away(error):
-                raise Unavailable(f"{where} cannot be reached.", code="database_unreachable") from error
-            raise
+        except (DBAPIError, psycopg.Error) as error:
+            why = f"{where} cannot be reached: {errors.reason(error)}"
+            raise Unavailable(why.rstrip(".") + ".", code="database_unreachable") from error
     from terrace.moving.sides.sqlite import SQLiteSide
 
     if not make and not where.path.is_file():
         raise Missing(f"There is no database {where.path}.", code="no_database")
+    if where.path.is_file() and not _is_sqlite(where.path):
+        raise Invalid(f"{where.path} is no SQLite database.", code="bad_place")
     where.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return SQLiteSide(where.path, durability="normal" if make else "full")
+
+
+def _is_sqlite(path: Path) -> bool:
+    """By the 16 bytes its format begins with; an empty file is an empty database."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) in (b"", MAGIC)
 
 
 @asynccontextmanager

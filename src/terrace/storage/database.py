@@ -45,6 +45,12 @@ class Database(Protocol):
         Also once it is truly watched: so nothing escapes who reads first and watches then.
         """
 
+    def end_within(self, seconds: float) -> None:
+        """This process ends: after so long nobody waits here any more, but is told that the database is away.
+
+        So that whatever holds the database up holds up no process that was asked to go.
+        """
+
     async def close(self) -> None:
         """Finish what is queued and close every connection."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect
 
-from terrace.errors import Conflict, Internal
+from terrace.errors import Conflict, Internal, Invalid
 from terrace.storage import snapshot
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -56,6 +56,12 @@ def migrate(connection: Connection, target: str = "head", *, folder: Path = MIGR
     try:
         move(config, target)
     except Exception as error:
+        if "extension" in str(error) and connection.dialect.name == "postgresql":
+            raise Invalid(
+                "The database has no pgvector, and its user may not add it. Install pgvector 0.8 or newer on the "
+                "server, and as a superuser say in this database: CREATE EXTENSION vector;",
+                code="pgvector_missing",
+            ) from error
         raise Internal(
             f"Migrating the database from {at or 'empty'} to {target} failed and was rolled back: {error}",
             code="migration_failed",

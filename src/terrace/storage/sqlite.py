@@ -93,6 +93,8 @@ class SQLiteDatabase:
         self._watchers: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
         self._seen = -1  # the data_version when we last looked
         self._closed = False
+        self._ending: asyncio.TimerHandle | None = None
+        self._ended = False  # nobody waits for the file any more
         self._writer = threading.Thread(target=self._write_forever, name="db-write", daemon=True)
         self._writer.start()
 
@@ -106,6 +108,8 @@ class SQLiteDatabase:
     async def write(self, work: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._closed:
             raise Unavailable("The database is closed: the server is shutting down.")
+        if self._ended:
+            raise Unavailable("The database is busy, and the server is shutting down.", code="database_busy")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._queue.put(Work(lambda session: work(session, *args, **kwargs), future, loop, says(work, "in_bulk")))
@@ -123,10 +127,19 @@ class SQLiteDatabase:
 
         return stop
 
+    def end_within(self, seconds: float) -> None:
+        self._ending = self._ending or asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        """What another process holds up has an end of its own; nothing more begins to wait for it."""
+        self._ended = True
+
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        if self._ending is not None:
+            self._ending.cancel()
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)

@@ -16,16 +16,18 @@ _SECRETS = re.compile(
     r"""(?ix)
     \b(sk-|pk-|key_|ghp_|hf_)[\w-]{8,}                     # keys that say what they are
     | (?<=bearer\ )[\w.~+/=-]{8,}                          # Authorization: Bearer ...
-    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                      # user:password in a URL
+    | (?<=://)[^/\s:@]*:[^/\s@]+(?=@)                      # user:password in a URL
     | (?<=[?&])(?:api_?key|token|secret|password)=[^&\s]+  # ... in a query
     | (?:(?<=x-api-key:\ )|(?<=api_key=)|(?<=password=))\S+
     """
 )
+# Of a database or a broker: a password may have a / or an @ in it, whatever URLs want.
+_SERVERS = re.compile(r"(?i)\b((?:postgres(?:ql)?(?:\+\w+)?|rediss?|amqps?|mongodb(?:\+srv)?)://)[^\s?#]*(?=@)")
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "taskName", "color_message"}
 
 
 def redact(text: str) -> str:
-    return _SECRETS.sub("[redacted]", text)
+    return _SECRETS.sub("[redacted]", _SERVERS.sub(r"\1[redacted]", text))
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

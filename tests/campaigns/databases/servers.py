@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 READER, PASSWORD = "reader_of_shop", "pepper-and-salt-42"
 CUSTOMERS = [
     ("ada@example.org", "Ada Lovelace", "London", "1815-12-10", "12.50"),
@@ -31,12 +33,6 @@ class Server:
     user: str = READER
     password: str = PASSWORD
     database: str = "shop"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Nothing here awaits between looking and taking, so on one event loop every check
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from sqlmodel import Session
@@ -13,7 +12,7 @@ from terrace import settings
 from terrace.accounts.limits import storage, store
 from terrace.accounts.limits.base import Limit, LimitName, Subject
 from terrace.accounts.limits.board import Board
-from terrace.accounts.limits.factors import Factors
+from terrace.accounts.limits.estimates import Estimates, PriceList, dearest
 from terrace.accounts.limits.holds import Holds
 from terrace.accounts.limits.line import Line
 from terrace.accounts.limits.meters import Gauge, Meter
@@ -23,12 +22,9 @@ from terrace.accounts.limits.room import SOON, Asked, Need, Refusal, Room
 from terrace.accounts.limits.seeding import Ledger
 from terrace.errors import Denied, Unavailable
 from terrace.storage import Database, after_commit
-from terrace.telemetry.calls import Call, Demand, Usage
-from terrace.telemetry.journal import MAX_TOKENS
-from terrace.telemetry.prices import Price, cost
+from terrace.telemetry.calls import Call, Demand
+from terrace.telemetry.prices import Price
 from terrace.types import Scope, now
-
-LEAST_ANSWER = 16  # tokens; with less room than this a call is refused
 
 
 class Books(Ledger, Protocol):
@@ -44,11 +40,6 @@ class Books(Ledger, Protocol):
         reserved_cost: int | None,
     ) -> int: ...
     def end(self, slot: int, call: Call, cost: int | None, price_dated: str | None) -> None: ...
-
-
-class PriceList(Protocol):
-    def of(self, kind: str, provider: str, model: str) -> Price | None:
-        """None when nobody knows."""
 
 
 class MemoryLimits:
@@ -77,7 +68,8 @@ class MemoryLimits:
         self._stored = stored
         self._freed: Callable[[Room], None] | None = None  # hears that a call of this room has ended
         self._open: set[Open] = set()
-        self._factors = Factors()
+        self._estimates = Estimates(prices, options.answer_tokens)
+        self._factors = self._estimates.factors
         self._line = Line(options.waiting)
         self._holds = Holds(clock, self._line.wake)
         self._board = Board(database, ledger, clock, self._under_way, self._line.wake)
@@ -193,7 +185,7 @@ class MemoryLimits:
         if self._factors:
             inwards, outwards = self._factors.applied(demand, outwards)
         tokens = inwards + outwards
-        money = 0 if price is None else _dearest(price, inwards, outwards)
+        money = 0 if price is None else dearest(price, inwards, outwards)
         moment = self._clock()
         if not room.limited:
             slot = self._ledger.begin(scope, demand, inwards, outwards, price, None if price is None else money)
@@ -202,7 +194,8 @@ class MemoryLimits:
             if price is None and room.money:
                 raise price_unknown(room.money[0].rule, demand)
             if not room.fits(moment, requests, tokens, money, calls):
-                need, bound = self._squeezed(room, demand, price, moment, requests, calls, whole=whole)
+                self._holds.lapse()
+                need, bound = self._estimates.fitting(room, demand, price, moment, requests, calls, whole=whole)
                 tokens, money = need.tokens, need.cost
                 answer = bound or answer
             slot = self._ledger.begin(scope, demand, inwards, tokens - inwards, price, None if price is None else money)
@@ -210,41 +203,6 @@ class MemoryLimits:
             call.buckets = room.take(moment, requests, tokens, money, calls)
         self._open.add(call)
         return call
-
-    def _squeezed(
-        self,
-        room: Room,
-        demand: Demand,
-        price: Price | None,
-        moment: float,
-        requests: int,
-        calls: int,
-        *,
-        whole: bool = False,
-    ) -> tuple[Need, int | None]:
-        """What a call needs with the longest answer that fits, where it bounds the answer no further itself.
-        Raises NoRoom."""
-
-        def need(bound: int | None) -> Need:
-            inwards, outwards = self._factors.applied(demand, bound or 0)
-            money = 0 if price is None else _dearest(price, inwards, outwards)
-            return Need(requests, inwards + outwards, money, calls)
-
-        def answer_fits(bound: int) -> bool:
-            wanted = need(bound)
-            return room.fits(moment, 0, wanted.tokens, wanted.cost, 0)
-
-        self._holds.lapse()
-        bound, least = demand.output_tokens, None
-        if bound is None and demand.operation == "chat" and room.bounded:
-            bound = self._options.answer_tokens
-            least = need(LEAST_ANSWER)
-            if not whole:
-                bound = _most(LEAST_ANSWER, bound, answer_fits)
-        wanted = need(bound)
-        if refusals := room.refusals(moment, wanted):
-            raise NoRoom(refusals, demand, asked=Asked(room, wanted, least or wanted))
-        return wanted, bound
 
     def _take_over(self, kept: Kept, scope: Scope, demand: Demand, room: Room, *, whole: bool) -> Open:
         """A job's call gets the room that was kept for it, or leaves it kept."""
@@ -260,15 +218,7 @@ class MemoryLimits:
     def ended(self, call: Open, told: Call) -> None:
         """What `Open.end` does."""
         usage, price = told.usage, call.price
-        tokens = money = 0
-        if usage is not None:
-            if not (0 <= usage.input_tokens <= MAX_TOKENS and 0 <= usage.output_tokens <= MAX_TOKENS):
-                usage = _believable(usage)
-            tokens = usage.input_tokens + usage.output_tokens
-            if price is not None:
-                money = cost(price, usage)
-            if usage.input_tokens > call.reserved_input or tokens > call.tokens:
-                self._factors.learn(call.demand, call.output_tokens, usage)
+        tokens, money = self._estimates.came_to(call, usage)
         if call.room.limited:
             call.settle(self._clock(), tokens, money)
         self._open.discard(call)
@@ -284,11 +234,7 @@ class MemoryLimits:
 
     def largest(self, demand: Demand) -> int | None:
         """The most a call can cost, in picodollars, as it is reserved for; None when nobody knows the price."""
-        price = self._prices.of(demand.kind, demand.provider, demand.model)
-        if price is None:
-            return None
-        answer = self._options.answer_tokens if demand.output_tokens is None else demand.output_tokens
-        return _dearest(price, *self._factors.applied(demand, answer if demand.operation == "chat" else 0))
+        return self._estimates.largest(demand)
 
     # -- holds
 
@@ -311,7 +257,8 @@ class MemoryLimits:
                 raise price_unknown(room.money[0].rule, demand)
             if self._line:
                 self._mind_the_line(scope, [each for each in room if not isinstance(each, Gauge)], demand.input_tokens)
-            need, _ = self._squeezed(room, demand, price, moment, 0, 0, whole=whole)
+            self._holds.lapse()
+            need, _ = self._estimates.fitting(room, demand, price, moment, 0, 0, whole=whole)
         kept = Kept(scope, room, moment, need.tokens, need.cost, demand, self._holds)
         kept.buckets = room.take(moment, 0, need.tokens, need.cost, 0)
         self._holds.add(kept)
@@ -380,26 +327,3 @@ class MemoryLimits:
         if (ahead := self._line.ahead(scope.tenant, meters)) is not None:
             wait = max(SOON, ahead.why.wait or 0.0)
             raise NoRoom([Refusal(ahead.why.worst.meter, needed, wait)], queued=True)
-
-
-def _believable(usage: Usage) -> Usage:
-    """As it is booked: a provider that tells less than nothing gives no room back."""
-    inwards, outwards = (min(max(0, said), MAX_TOKENS) for said in (usage.input_tokens, usage.output_tokens))
-    return replace(usage, input_tokens=inwards, output_tokens=outwards, cached_tokens=max(0, usage.cached_tokens))
-
-
-def _dearest(price: Price, inwards: int, outwards: int) -> int:
-    """Picodollars, whatever the provider has in its cache."""
-    dearer = price.input if price.input >= price.cached else price.cached
-    return dearer * inwards + price.output * outwards
-
-
-def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `most` that fits; `least` when no larger one does."""
-    while most > least:
-        middle = (least + most + 1) // 2
-        if fits(middle):
-            least = middle
-        else:
-            most = middle - 1
-    return least

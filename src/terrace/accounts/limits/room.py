@@ -18,6 +18,14 @@ class Need:
     cost: int = 0
     calls: int = 0
 
+    def of(self, meter: Meter) -> int:
+        """Of one limit."""
+        if isinstance(meter, Gauge):
+            return self.calls
+        if meter.rule.name == "requests_per_minute":
+            return self.requests
+        return self.tokens if meter.rule.name.startswith("tokens") else self.cost
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

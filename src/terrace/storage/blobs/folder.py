@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
-from terrace.errors import Conflict, Missing, TerraceError, Unavailable
+from terrace.errors import Conflict, Invalid, Missing, TerraceError, Unavailable
 from terrace.storage.blobs.base import PIECE, STALE_SECONDS, Blob, Reads, Stored, Sum, Writer, checked, missing
 
 P = ParamSpec("P")
@@ -59,6 +59,10 @@ class FolderBlobs(Reads):
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    async def check(self) -> None:
+        """Raises Invalid when nothing could be kept there. It is not made before something is."""
+        await asyncio.to_thread(self._check)
+
     @asynccontextmanager
     async def writer(self, key: str, *, limit: int | None = None) -> AsyncGenerator[Writer, None]:
         target = self._path(key)
@@ -106,6 +110,18 @@ class FolderBlobs(Reads):
 
     async def sweep(self) -> int:
         return await on_disk(self._sweep, time.time() - STALE_SECONDS)
+
+    def _check(self) -> None:
+        there = next(each for each in (self.root, *self.root.parents) if os.path.lexists(each))
+        if not there.is_dir():
+            why = f"{there} is no folder"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            why = f"nothing may be written to {there}"
+        else:
+            return
+        raise Invalid(
+            f"Files cannot be kept in {self.root}: {why}. Name another folder in storage.blobs.", code="bad_setting"
+        )
 
     def _path(self, key: str) -> Path:
         return self.root / checked(key)

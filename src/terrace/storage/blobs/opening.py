@@ -21,7 +21,9 @@ async def open_blobs(settings: Settings) -> Blobs:
     if not where.startswith(BUCKET):
         if "://" in where:
             raise Invalid("storage.blobs must be a folder, or begin with s3://.", code="bad_setting")
-        return FolderBlobs(_folder(where) if where else settings.data / "blobs")
+        folder = FolderBlobs(_folder(where) if where else settings.data / "blobs")
+        await folder.check()
+        return folder
     bucket, _, prefix = where.removeprefix(BUCKET).partition("/")
     prefix = prefix.strip("/")
     if not _NAME.fullmatch(bucket):

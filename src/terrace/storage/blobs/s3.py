@@ -248,8 +248,27 @@ class S3Blobs(Reads):
         if self._client is None:
             async with self._connecting:
                 if self._client is None:
-                    self._client = await self._closing.enter_async_context(_client(self._options))
+                    self._client = await self._closing.enter_async_context(self._opened())
         return self._client
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[Any, None]:
+        from botocore.exceptions import PartialCredentialsError
+
+        async with AsyncExitStack() as stack:
+            try:
+                client = await stack.enter_async_context(_client(self._options))
+            except PartialCredentialsError as error:
+                raise Invalid(
+                    "Of storage.s3.access_key and secret_key only one is given: name both, or neither.",
+                    code="bad_setting",
+                ) from error
+            except ValueError as error:
+                raise Invalid(
+                    "storage.s3.endpoint (or its region) is no address: write it like http://minio:9000.",
+                    code="bad_setting",
+                ) from error
+            yield client
 
 
 def _client(options: settings.S3) -> Any:

@@ -63,6 +63,8 @@ class PostgreSQLDatabase:
         self._watch = Watch(listen_url or url, self._doubt)
         self._role: str | None = None  # what to begin with where the wall would not hold us; None: not known yet
         self._closed = False
+        self._ending: asyncio.TimerHandle | None = None
+        self._ended = False  # nobody waits here any more
 
     async def read(self, work: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._submit("REPEATABLE READ READ ONLY", work, args, kwargs)
@@ -72,6 +74,14 @@ class PostgreSQLDatabase:
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
         return self._watch.add(wake, asyncio.get_running_loop())
+
+    def end_within(self, seconds: float) -> None:
+        self._ending = self._ending or asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._watch.leave()
+        self._doubt.cut_all()
 
     async def close(self) -> None:
         if self._closed:
@@ -83,6 +93,8 @@ class PostgreSQLDatabase:
         for connection in list(self._open):
             self._drop(connection)
         self._engine.dispose()
+        if self._ending is not None:
+            self._ending.cancel()
 
     async def _submit(
         self, isolation: Isolation, run: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -172,6 +184,8 @@ class PostgreSQLDatabase:
 
     def _mine(self) -> Connection:
         """This thread's own connection. While the database is away one thread knocks, the others are told."""
+        if self._ended:
+            raise errors.unreachable()
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None and not connection.closed:
             if self._local.since > self._distrusted:

@@ -53,6 +53,7 @@ class Doubt:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._all = False  # whoever waits is cut at once
 
     @contextmanager
     def waiting(self, driver: Any, *, briefly: bool = False) -> Iterator[None]:
@@ -61,10 +62,21 @@ class Doubt:
             self._begin()
         self._waiting[driver] = Waiting(driver, time.monotonic(), briefly)
         try:
+            if self._all:
+                self.cut_all()
             yield
         finally:
             with self._lock:  # nobody cuts it any more: it may be closed now, and its number be somebody else's
                 del self._waiting[driver]
+
+    def cut_all(self) -> None:
+        """Nobody waits any more, now or later."""
+        self._all = True
+        self._closing.set()
+        with self._lock:
+            for each in list(self._waiting.values()):
+                log.warning("the database has not answered in time, and is waited for no more")
+                each.cut()
 
     def close(self) -> None:
         self._closing.set()

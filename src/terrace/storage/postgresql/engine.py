@@ -29,11 +29,12 @@ def parsed(url: str) -> URL:
     """Raises Invalid, without showing it, for what is no URL of a PostgreSQL database."""
     try:
         made = make_url(url)
-        if made.drivername not in SCHEMES:
-            raise ArgumentError("another scheme")
+        if made.drivername not in SCHEMES or "@" in (made.host or ""):  # an @ that belongs to the password
+            raise ArgumentError("another scheme, or a password that is not written as URLs want it")
     except (ArgumentError, ValueError) as error:
         raise Invalid(
-            "storage.url is no address of a PostgreSQL database: write postgresql://user:password@host:5432/database.",
+            "storage.url is no address of a PostgreSQL database: write postgresql://user:password@host:5432/database. "
+            "In the password write %40 for @, %3A for :, %2F for / and %25 for %.",
             code="bad_setting",
         ) from error
     return made.set(drivername="postgresql+psycopg")

@@ -76,6 +76,8 @@ def told(error: BaseException) -> BaseException:
     if not isinstance(inner, psycopg.Error):
         return error
     state = state_of(error)
+    if state is None and isinstance(inner, psycopg.ProgrammingError) and "connection option" in str(inner):
+        return Invalid(f"storage.url is not understood: {reason(inner)}.", code="bad_setting")
     if state in SENTENCES:
         sentence, code = SENTENCES[state]
         return Unavailable(sentence, code=code, retry_after=1 if code == "database_busy" else None)

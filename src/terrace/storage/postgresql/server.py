@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from terrace.errors import Invalid, Unavailable
+from terrace.storage.postgresql.errors import reason
 
 NAME = "terrace"  # of the user and of the database
 SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root
 SECONDS = 60
+ANSWER_SECONDS = 5.0
 MB = 1024 * 1024
 LEAST_BUFFERS, MOST_BUFFERS = 128 * MB, 2048 * MB
+PORTS = range(20_000, 32_000)
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -33,6 +36,7 @@ class PrivateServer:
         self.folder = folder
         self._data = folder / "data"
         self._password = folder / "password"
+        self._at: int | None = None  # the port it had last
 
     def start(self) -> str:
         """Made when there is none. Raises Unavailable or Invalid with a sentence when it cannot be."""
@@ -40,12 +44,29 @@ class PrivateServer:
         if not (self._data / "PG_VERSION").exists():
             self._make()
         if self._port() is None:
-            options = f"-h 127.0.0.1 -p {_free_port()} -k '' -c shared_buffers={buffers(memory()) // MB}MB"
-            self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self.folder / "log"), "-o", options, "start")
+            self._launch(_free_port())
+        self._at = self._port()
         self._let_in()
-        url = self._url(NAME, NAME)
-        _write(self.folder / "url", url + "\n")
-        return url
+        _write(self.folder / "url", self.url + "\n")
+        return self.url
+
+    @property
+    def url(self) -> str:
+        return self._url(NAME, NAME)
+
+    def untouched(self) -> bool:
+        """Whether Terrace has never been started on it, nor anything moved into it."""
+        import psycopg
+
+        with psycopg.connect(self.url) as connection:
+            return connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
+
+    def revive(self) -> bool:
+        """Start it again where it was, if it has ended by itself; tells whether it had."""
+        if self._at is None or self._noted() is not None:
+            return False
+        self._launch(self._at)
+        return True
 
     def stop(self) -> None:
         (self.folder / "url").unlink(missing_ok=True)
@@ -54,12 +75,16 @@ class PrivateServer:
 
     # -- making it
 
+    def _launch(self, port: int) -> None:
+        options = f"-h 127.0.0.1 -p {port} -k '' -c shared_buffers={buffers(memory()) // MB}MB"
+        self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self.folder / "log"), "-o", options, "start")
+
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._password.exists():
             _write(self._password, secrets.token_urlsafe(32))
         if self._user is not None:
-            _open_way(self.folder)
+            _open_way(self.folder, self._user)
             shutil.chown(self.folder, self._user, self._user)
             shutil.chown(self._password, self._user, self._user)
 
@@ -71,6 +96,18 @@ class PrivateServer:
 
     def _let_in(self) -> None:
         """The user and the database, where they are not there yet."""
+        import psycopg
+
+        try:
+            self._make_ours()
+        except psycopg.Error as error:
+            raise Unavailable(
+                f"The private PostgreSQL in {self.folder} does not let us in: {reason(error)}. Its password is "
+                f"{self._password}, its log {self.folder / 'log'}.",
+                code="postgres_failed",
+            ) from error
+
+    def _make_ours(self) -> None:
         import psycopg
         from psycopg import sql
 
@@ -89,7 +126,18 @@ class PrivateServer:
         return f"postgresql://{user}:{self._password.read_text()}@127.0.0.1:{self._port()}/{database}"
 
     def _port(self) -> int | None:
-        """Where it listens; None when it does not run."""
+        """Where it listens; None when it does not run. After a power cut its number may be another program's."""
+        port = self._noted()
+        if port is None:
+            return None
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS):
+                return port
+        except OSError:
+            return None
+
+    def _noted(self) -> int | None:
+        """The port it left in writing, if there is a process of its number."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
             os.kill(int(lines[0]), 0)
@@ -163,9 +211,12 @@ def _number(name: str) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """None that the kernel gives to whoever names none: it has to be free again when the server is started anew."""
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def _write(path: Path, content: str) -> None:
@@ -176,10 +227,14 @@ def _write(path: Path, content: str) -> None:
         file.write(content)
 
 
-def _open_way(folder: Path) -> None:
-    """As root, the server runs as somebody else, who must be able to come to its folder: through ours, not into it."""
+def _open_way(folder: Path, user: str) -> None:
+    """As root, the server runs as somebody else, who must be able to come to its folder: through ours, not into it.
+    Nobody else is let through, as what lies beside it is closed by our folder alone."""
     above = folder.parent
-    above.chmod(above.stat().st_mode | stat.S_IXOTH)
+    mode = above.stat().st_mode
+    if not mode & stat.S_IXOTH:
+        shutil.chown(above, group=user)
+        above.chmod(mode & ~stat.S_IRWXG | stat.S_IXGRP)
     for each in above.parents:
         if not each.stat().st_mode & stat.S_IXOTH:
             raise Invalid(

@@ -62,11 +62,17 @@ class Watch:
             self._begin()
             self._bell.ring()
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """Soon: what we have written is told yet, if that is possible."""
         with self._lock:
+            if self._closing.is_set():
+                return
             self._closing.set()
+        self._bell.ring()
+
+    def close(self) -> None:
+        self.leave()
         if self._thread is not None:
-            self._bell.ring()
             self._thread.join()
         self._bell.close()
         self._engine.dispose()
@@ -172,6 +178,8 @@ class Bell:
         self, seconds: float, *, other: int | None = None, deaf: bool = False, until: threading.Event | None = None
     ) -> None:
         """Until it rings (or `until` is set, where that is named), or `other` has something to read."""
+        if until is not None and until.is_set():
+            return
         end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             if not deaf:

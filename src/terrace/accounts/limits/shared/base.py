@@ -80,7 +80,7 @@ def share_of(line: Line, booked: int, others: int, *, wanted: bool) -> int:
     """How much of a limit a process gets: what it wishes with some slack, or all that is left, or nothing when that
     would not do. Near the limit there is no slack, and none while somebody wants what others have idle."""
     free = line.value - booked - others - line.held
-    if line.wish <= 0 or free < max(line.least, 1):
+    if free < max(line.least, 1):
         return 0
     if free < line.wish:
         return free

@@ -10,7 +10,8 @@ from terrace import settings
 from terrace.accounts.limits import store
 from terrace.accounts.limits.base import Limit, Subject
 from terrace.accounts.limits.board import WATCH_BEGINS
-from terrace.accounts.limits.memory import MemoryLimits, PriceList
+from terrace.accounts.limits.estimates import PriceList
+from terrace.accounts.limits.memory import MemoryLimits
 from terrace.accounts.limits.refusals import NoRoom
 from terrace.accounts.limits.reservations import Kept, Open
 from terrace.accounts.limits.shared import members

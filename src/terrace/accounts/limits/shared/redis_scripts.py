@@ -88,13 +88,15 @@ for _, line in ipairs(trip.lines) do
   local value, least, wish, granted = num(line.value), num(line.least), num(line.wish), 0
   local free = value - num(spent) - num(sum)
   if value > EXACT then free = free - 4096 end
-  if wish > 0 and free >= math.max(least, 1) then
+  if free >= math.max(least, 1) then
     if free < wish then
       granted = free
     else
       granted = wish
       if not wanted then granted = wish + math.min(num(line.slack), math.floor((free - wish) / 8)) end
     end
+  end
+  if granted > 0 then
     local spare = text(math.max(0, granted - wish))
     redis.call('HINCRBY', P .. 'h:' .. me, key, text(granted))
     redis.call('HINCRBY', P .. 'sum', key, text(granted))

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from terrace.accounts.limits.meters import Gauge, Meter, Total, Window
-from terrace.accounts.limits.refusals import MONEY, NoRoom
+from terrace.accounts.limits.meters import Meter, Total, Window
+from terrace.accounts.limits.refusals import NoRoom
 from terrace.accounts.limits.reservations import Kept
-from terrace.accounts.limits.room import Need, Room
+from terrace.accounts.limits.room import Room
 from terrace.accounts.limits.shared import keys
-from terrace.accounts.limits.shared.base import Found, Key, Line, Moved, Park, Reply, Store, Trip
+from terrace.accounts.limits.shared.base import Key, Line, Moved, Park, Reply, Store, Trip
+from terrace.accounts.limits.shared.share import Share
 from terrace.errors import TerraceError, Unavailable
 from terrace.stopping import ended
 from terrace.telemetry.ledger import Days
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 
 LOOK = 0.2  # seconds between two looks at what lies idle
 GATHER = 0.02  # what is handed back within this goes together
-STILL = 5  # looks after which what nobody used is handed back
-AHEAD = 32  # calls like the one that asks, for which there is slack
 PAUSE = 0.05  # before it is said again what could not be said
 PARKED = 900.0  # seconds room is kept for a job
 CLAIMED = 10_000  # jobs remembered whose room was claimed
@@ -37,72 +36,6 @@ class Quiet(Protocol):
     @property
     def id(self) -> int: ...
     async def quietly(self, work: Callable[[Days], None]) -> None: ...
-
-
-class Share:
-    """Of one meter, which has the share itself as its `limit`."""
-
-    __slots__ = ("booked", "keep", "least", "meter", "still", "told", "used", "wanted", "wish")
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-        self.told: tuple[Key, int] | None = None  # what others know that we hold
-        self.least = self.wish = 0  # what is asked for next
-        self.keep = 0  # what may lie idle
-        self.used = -1  # at the last look
-        self.still = 0  # looks since that changed
-        self.wanted = False  # by others
-        self.booked = -1
-
-    def ask(self, least: int, wish: int) -> None:
-        self.least = min(self.least, least) if self.least else least
-        self.wish += wish
-
-    def line(self, now: float) -> Line | None:
-        """What is to be said of it, if anything; what it hands back, it has no more."""
-        meter = self.meter
-        if isinstance(meter, Window):
-            meter.expire(now)
-        elif isinstance(meter, Total) and meter.ends <= now:
-            meter.roll(now)
-        meter.limit = max(meter.limit, meter.used)  # a call came to more than was reserved for it
-        idle = meter.limit - meter.used
-        least, wish = max(0, self.least - idle), max(0, self.wish - idle)
-        if not wish and (given := self._spare(idle - self.wish)):
-            meter.limit -= given
-            idle -= given
-        key = keys.key_of(meter)
-        crowded = idle and (meter.elsewhere + meter.limit) * 2 > meter.rule.value
-        if not wish and self.told == (key, meter.limit) and not (crowded or (idle and self.still == STILL - 1)):
-            return None
-        slack = 0 if self.wanted else AHEAD * least
-        return Line(key, meter.rule.value, meter.limit, min(idle, meter.limit), least, wish, slack, self.booked)
-
-    def _spare(self, idle: int) -> int:
-        """What of it is to be handed back."""
-        self.still = self.still + 1 if self.meter.used == self.used else 0
-        self.used = self.meter.used
-        if self.wanted or not self.keep or self.still >= STILL:
-            return idle
-        return idle - self.keep if idle > 2 * self.keep else 0
-
-    def heard(self, line: Line, found: Found) -> bool:
-        """Whether we got all that was asked for."""
-        meter = self.meter
-        self.wanted = found.wanted
-        if line.wish:
-            self.keep = max(0, found.granted - line.wish)
-        elif found.wanted:
-            self.keep = 0
-        whole = found.granted >= line.wish
-        if keys.key_of(meter) != line.key:  # another day has begun since
-            return whole
-        meter.limit += found.granted
-        meter.elsewhere = found.booked + found.others - found.idle
-        if isinstance(meter, Total):
-            meter.booked = found.booked
-        self.told = line.key, line.held + found.granted
-        return whole
 
 
 Lacking = dict[Share, bool]  # of what we did not get all of a trip: whether others have some of it idle
@@ -141,8 +74,8 @@ class Sharing:
             if asked is not None and not asked.done():
                 asked.set_exception(Unavailable("The server is shutting down.", code="shutting_down"))
         shares = [each for each in self._live.values() if each.meter.used > 0]
-        totals = [_holding(each) for each in shares if isinstance(each.meter, Total)]
-        minutes = [_holding(each) for each in shares if isinstance(each.meter, Window)]
+        totals = [each.holding() for each in shares if isinstance(each.meter, Total)]
+        minutes = [each.holding() for each in shares if isinstance(each.meter, Window)]
         try:
             await self._store.leave(self.holder, totals, minutes)
         except TerraceError as error:
@@ -191,7 +124,13 @@ class Sharing:
         """Ask for what is missing; whether it is to be had: we got it, even if another call of ours was quicker, or
         others have some idle and hand it back soon. Raises Unavailable."""
         asked = self._want(why)
-        lacking = await self._tell()
+        for share in asked:
+            share.awaited += 1
+        try:
+            lacking = await self._tell()
+        finally:
+            for share in asked:
+                share.awaited -= 1
         idle = [lacking[each] for each in asked if each in lacking]
         return bool(asked) and (not idle or any(idle))
 
@@ -211,9 +150,10 @@ class Sharing:
     def ended(self, room: Room) -> None:
         """A call ended: what it leaves is handed back at once where others may wait for it."""
         for meter in room:
-            share = self._live.get(meter)
-            if share is not None and not share.keep and meter.limit > meter.used:
-                self._news.set()
+            if (share := self._live.get(meter)) is not None:
+                share.busy = True
+                if not share.keep and meter.limit > meter.used:
+                    self._news.set()
 
     def booked(self, days: Days, latest: dict[Key, int]) -> None:
         """What we held of it is the ledger's now; `latest` tells what is booked in all."""
@@ -228,7 +168,8 @@ class Sharing:
                 meter.elsewhere += amount  # until we ask again
                 meter.booked += amount
                 share.booked = latest.get(key, share.booked)
-        self._news.set()
+                if share.crowded:
+                    self._news.set()
 
     # -- room for jobs
 
@@ -240,6 +181,7 @@ class Sharing:
             if meter in self._shares and amount and kept.started >= meter.begins:
                 amounts[keys.key_of(meter)] = amount
                 meter.limit -= amount
+                self._shares[meter].told = None
         if amounts:
             self._parks.append(Park(job_id, amounts, PARKED))
             self._stir()
@@ -266,6 +208,7 @@ class Sharing:
         for key, amount in amounts.items():
             if key in mine and (idle := min(amount, mine[key].meter.limit - mine[key].meter.used)) > 0:
                 mine[key].meter.limit -= idle
+                mine[key].told = None
                 left[key] = idle
         if left:
             self._parks.append(Park(job_id, left, PARKED))
@@ -306,13 +249,13 @@ class Sharing:
         """All that the call needs, so that none of it is handed back while the rest is asked for."""
         if (asked := why.asked) is None:
             return []
-        if any(_part(asked.least, meter) > meter.rule.value for meter in asked.room):
+        if any(asked.least.of(meter) > meter.rule.value for meter in asked.room):
             return []  # it can never fit
         found = []
         for meter in asked.room:
-            share, wish = self._shares.get(meter), _part(asked.need, meter)
+            share, wish = self._shares.get(meter), asked.need.of(meter)
             if share is not None and wish:
-                share.ask(min(wish, _part(asked.least, meter)), wish)
+                share.ask(min(wish, asked.least.of(meter)), wish)
                 self._live[meter] = share
                 found.append(share)
         return found
@@ -374,6 +317,7 @@ class Sharing:
             else:
                 asked.set_exception(failed)
         self._freed()
+        await asyncio.sleep(0)  # who stands in line looks before any of it is handed back
 
     def _repeat(
         self,
@@ -385,8 +329,7 @@ class Sharing:
     ) -> None:
         """Say all of it again, at the place where all meet now; who asked waits on."""
         for share, line in lines:
-            if line.wish:
-                share.ask(line.least + line.idle, line.wish + line.idle)
+            share.ask_again(line)
         self._parks[:0], self._claims[:0], self._releases[:0] = parks, claims, releases
         self.again()
         if self._asking is None:
@@ -397,13 +340,11 @@ class Sharing:
         self._news.set()
 
     def _lines(self) -> list[tuple[Share, Line]]:
-        now, lines = self._clock(), []
+        now, ticks, lines = self._clock(), asyncio.get_running_loop().time(), []
         for meter, share in list(self._live.items()):
-            line = share.line(now)
-            share.least = share.wish = 0
-            if line is not None:
+            if (line := share.line(now, ticks)) is not None:
                 lines.append((share, line))
-            elif not meter.limit:
+            elif share.at_rest:
                 del self._live[meter]
         return lines
 
@@ -420,15 +361,6 @@ class Sharing:
         return lacking
 
 
-def _part(need: Need, meter: Meter) -> int:
-    """What a call needs of this limit."""
-    if isinstance(meter, Gauge):
-        return need.calls
-    if meter.rule.name in MONEY:
-        return need.cost
-    return need.requests if meter.rule.name == "requests_per_minute" else need.tokens
-
-
 def _follow(done: "asyncio.Future[Lacking]", other: "asyncio.Future[Lacking]") -> None:
     if other.done():
         return
@@ -436,7 +368,3 @@ def _follow(done: "asyncio.Future[Lacking]", other: "asyncio.Future[Lacking]") -
         other.set_result(done.result())
     else:
         other.set_exception(error)
-
-
-def _holding(share: Share) -> Line:
-    return Line(keys.key_of(share.meter), share.meter.rule.value, share.meter.used)

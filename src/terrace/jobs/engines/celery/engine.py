@@ -144,8 +144,8 @@ class CeleryJobs(LocalJobs):
         else:
             bearer.left()
 
-    async def _stop_claiming(self) -> None:
-        await super()._stop_claiming()
+    async def _stop_claiming(self, patience: float | None = None) -> None:
+        await super()._stop_claiming(patience)
         for each in self._brought.values():
             each.bearer.left()
         self._brought.clear()

@@ -54,6 +54,7 @@ class LocalJobs(JobService):
         self._slots: dict[Lane, int] = {"io": options.io_slots, "cpu": options.cpu_slots}
         self._turns: dict[Lane, Turns] = {"io": Turns(), "cpu": Turns()}
         self._runs: dict[str, Run] = {}
+        self._released: set[Run] = set()  # were told to stop
         self._wake = asyncio.Event()
         self._sure = False  # that there is something to claim
         self._looks_at = 0.0  # when we look for it next, in the loop's time
@@ -82,11 +83,13 @@ class LocalJobs(JobService):
 
     async def drain(self) -> None:
         """Stop claiming, let running jobs finish for `drain` seconds, and give the rest back to the queue."""
-        await self._stop_claiming()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.drain
+        await self._stop_claiming(max(self.settings.drain, CLOSE_SECONDS))
         if self._recorder is None:
             return
         try:
-            async with asyncio.timeout(self.settings.drain):
+            async with asyncio.timeout_at(until):
                 await self._idle.wait()
         except TimeoutError:
             log.info("giving %d running jobs back to the queue", len(self._runs))
@@ -110,16 +113,22 @@ class LocalJobs(JobService):
                 log.warning("could not sign off: %s", error)
         await super().close()
 
-    async def _stop_claiming(self) -> None:
-        """A claim under way is finished first: what it takes must be run or given back."""
+    async def _stop_claiming(self, patience: float | None = None) -> None:
+        """A claim under way is finished first: what it takes must be run or given back. If it takes longer than
+        `patience`, so by whoever asks next."""
         self._claiming = False
         self._wake.set()
         if self._claimer is not None:
-            await asyncio.gather(self._claimer, return_exceptions=True)
+            await asyncio.wait([self._claimer], timeout=patience)
 
     async def _release(self) -> None:
+        """Those who were told before have had their time."""
+        told = all(run in self._released for run in self._runs.values())
+        self._released.update(self._runs.values())
         for run in list(self._runs.values()):
             run.halt("release")
+        if told:
+            return
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._idle.wait()
@@ -229,6 +238,8 @@ class LocalJobs(JobService):
             await self._tried(self._recover, None)
 
     async def _recover(self) -> None:
+        if self._runs:
+            await self._beat()  # else a machine too busy for us to beat would have us take our own work back
         dead = await self.database.read(machine.dead_workers, self.worker_id)
 
         def work(session: Session) -> int:
