@@ -91,7 +91,7 @@ class Room:
         return await self.batches.create(scope, replace(Wanted(file.id, CHAT), **more))
 
     async def over(self, batch: Batch) -> tuple[Batch, Job]:
-        job = await self.jobs.wait(self.scope, batch.job_id or "", 10)
+        job = await self.jobs.wait(self.scope, batch.job_id or "", 60)
         return await self.batches.get(self.scope, batch.id), job
 
     async def read(self, file_id: str | None) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def at_terminal(here: Here, *arguments: str, typed: tuple[tuple[str, str], ...] 
         command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
-        patience = threading.Timer(30, process.kill)
+        patience = threading.Timer(100, process.kill)
         patience.start()
         shown, answers = b"", list(typed)
         while True:

@@ -44,7 +44,7 @@ def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pers
     data = tmp_path_factory.mktemp("server") / "data"
     with start(data, "serve", "--host", "0.0.0.0") as process:
         assert process.stdout is not None
-        patience = threading.Timer(30, process.kill)
+        patience = threading.Timer(100, process.kill)
         patience.start()
         ready = process.stdout.readline()
         more = process.stdout.readline()

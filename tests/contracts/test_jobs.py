@@ -264,10 +264,16 @@ async def test_a_delayed_job_waits_its_time(start: Start, scope: Scope) -> None:
 async def test_lanes_and_caps_bound_what_runs_at_once(start: Start, scope: Scope, other: Scope) -> None:
     now_running, most = {"io": 0, "cpu": 0}, {"io": 0, "cpu": 0}
 
+    two = asyncio.Event()
+
     def handler(lane: str) -> Callable[[Context], Awaitable[None]]:
         async def run(context: Context) -> None:
             now_running[lane] += 1
             most[lane] = max(most[lane], now_running[lane])
+            if now_running["cpu"] == 2:
+                two.set()
+            if lane == "cpu":
+                await two.wait()  # the first until the second is there, however long that takes
             await asyncio.sleep(0.02)
             now_running[lane] -= 1
 

@@ -178,19 +178,27 @@ async def test_many_at_once_at_many_processes_learn_no_more(another: Callable[[]
     """Who began in time and ends too late is told nothing: not that it was wrong, and not that it was right."""
     processes = [Throttle(another(), OPTIONS, clock=clock) for _ in range(3)]
     began = asyncio.Barrier(len(processes) * 3)
+    wrong = len(processes) * 2
+    all_wrong = asyncio.Event()
 
     async def guess(throttle: Throttle, right: bool) -> str:
+        nonlocal wrong
         try:
             async with throttle.attempt(HERS, ELSEWHERE) as attempt:
                 await began.wait()
                 if right:
-                    await asyncio.sleep(0.3)  # the others have failed by then
+                    await all_wrong.wait()
                     await attempt.succeeded()
                     return "right"
                 await attempt.failed()
                 return "wrong"
         except Limited:
             return "nothing"
+        finally:
+            if not right:
+                wrong -= 1
+                if not wrong:
+                    all_wrong.set()
 
     async with asyncio.timeout(30):
         told = await asyncio.gather(*(guess(each, n == 2) for each in processes for n in range(3)))
