@@ -36,7 +36,7 @@ from terrace.errors import Denied, Invalid, Limited, Missing
 from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.telemetry.calls import Demand, OpenCall
-from terrace.types import Scope
+from terrace.types import Scope, now
 
 CAT, BOB = Scope("acme", "usr_cat", "key_cat"), Scope("globex", "usr_bob", "key_bob")
 DAY = 86_400.0
@@ -568,7 +568,9 @@ async def test_another_tenants_people_are_not_there(bench: Bench, subject: Subje
 
 
 async def test_a_limit_that_is_set_in_the_middle_of_things_knows_what_is_used(bench: Bench) -> None:
+    bench.clock.at = now()  # as the database has it, which is asked what was booked in the last minute
     (await begin(bench, ADA, demand(300))).end(done(300))
+    await bench.ledger.flush()
     under_way = await begin(bench, ADA, demand(200, 100))
     (await bench.limits.hold_waiting(ADA, demand(50))).bind("job_1")
     await limit(bench, tokens_per_day=10_000, tokens_per_minute=10_000, money_per_day=1, concurrent_requests=5)
