@@ -126,12 +126,12 @@ def search(
     asked = [each for each in asked if known.holding[each.word] > 0]
     if not asked:
         return []
-    condition, parameters = _candidates(asked, known, k, among, exact)
+    condition, passes, parameters = _candidates(asked, known, k, among, exact)
     weights = [_WEIGHT.format(word=each.word, weight=each.times * _idf(known, each.word) * (K1 + 1)) for each in asked]
     best = (
         f"SELECT number, score FROM (SELECT number, {' + '.join(weights)} AS score FROM ("
-        "SELECT number, words, times, %s + %s * length AS norm FROM chunk_words "
-        f"WHERE tenant = %s AND {condition} OFFSET 0) c OFFSET 0) s "
+        "SELECT number, document_id, words, times, %s + %s * length AS norm FROM chunk_words "
+        f"WHERE tenant = %s AND {condition} OFFSET 0) c WHERE {passes} OFFSET 0) s "
         f"WHERE score > 0 ORDER BY score DESC, number LIMIT {k}"
     )
     norm = K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens)
@@ -181,14 +181,21 @@ def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
 
 def _candidates(
     asked: Sequence[Asked], known: Counts, k: int, among: Allowed | None, exact: bool
-) -> tuple[str, list[Any]]:
-    """Which rows are scored: all of a few documents, else those in the chosen lists."""
+) -> tuple[str, str, list[Any]]:
+    """Which rows are fetched, which of them are scored, and what both take.
+
+    All of a few documents, else those in the chosen lists. Where most documents pass, an index of theirs would take
+    longer to go through than it takes to fetch what does not pass.
+    """
+    within = "document_id = ANY(%s::text[])"
     if among is not None and among.passages <= MOST_ROWS:
-        return "document_id = ANY(%s::text[])", [among.documents]
-    lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k)
+        return within, "true", [among.documents]
+    listed, lists = "words && %s::bigint[]", [each.word for each in asked] if exact else _lists(asked, known.holding, k)
     if among is None:
-        return "words && %s::bigint[]", [lists]
-    return "words && %s::bigint[] AND document_id = ANY(%s::text[])", [lists, among.documents]
+        return listed, "true", [lists]
+    if 2 * among.passages > known.chunks:
+        return listed, within, [lists, among.documents]
+    return f"{listed} AND {within}", "true", [lists, among.documents]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int) -> list[int]:
