@@ -130,7 +130,7 @@ async def filled(database: Database, corpus: Corpus) -> InspectedIndex:
         passages = corpus.passages[first : first + PIECE] or [""] * len(piece)
 
         def write(session: Session, first: int = first, piece: Any = piece, passages: Any = passages) -> None:
-            ids = put(session, index, first, passages, rows, words=bool(corpus.passages))
+            ids = put(session, index, first, passages, rows)
             add(session, SCOPE, MODEL, ids, piece)
 
         await database.write(write)

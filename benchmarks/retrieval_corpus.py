@@ -128,9 +128,7 @@ async def embedded(embedder: Any, path: Path, rows: int) -> Corpus:
 # -- writing it
 
 
-def put(
-    session: Session, index: Index, first: int, passages: Sequence[str], rows: int, *, words: bool = True
-) -> list[str]:
+def put(session: Session, index: Index, first: int, passages: Sequence[str], rows: int) -> list[str]:
     """Passages from `first` on, of so many in all, with their documents; the ids."""
     _documents(session, first, len(passages), rows // PER_DOCUMENT)
     places = range(first, first + len(passages))
@@ -142,12 +140,11 @@ def put(
         for place, text in zip(places, passages, strict=True)
     ]  # fmt: skip
     session.execute(insert(ChunkRow), made)
-    if words:
-        chunks = [
-            IndexedChunk(row["id"], row["document_id"], "", "", Chunk(0, Span(0, 1), text, None))
-            for row, text in zip(made, passages, strict=True)
-        ]
-        index.add_text(session, SCOPE, chunks)
+    chunks = [
+        IndexedChunk(row["id"], row["document_id"], "", "", Chunk(0, Span(0, 1), text, None))
+        for row, text in zip(made, passages, strict=True)
+    ]
+    index.add_text(session, SCOPE, chunks)
     return [row["id"] for row in made]
 
 

@@ -155,6 +155,7 @@ def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
     assert choose(known, 20, Allowed("", 9_000)) == 0  # it would have to look at too many
     assert choose(known, 200, Allowed("", 20_000)) == 0  # and bring more than it can
     assert choose(known, 20, Allowed("", 0)) == 0
+    assert choose(Space(graph=True, chunks=1_600_000), 20, None) == 800  # eight times for sixteen times as many
 
 
 async def test_a_graph_left_half_made_is_made_again(here: Shelf, scope: Scope, postgres_url: str) -> None:

@@ -6,6 +6,7 @@ so that another tenant's vectors are never in the way of a search; a small one i
 
 from collections.abc import Sequence
 from functools import cache
+from math import ceil
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
@@ -18,7 +19,9 @@ from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
 
-CANDIDATES = 100  # nearest by the graph; recall@10 is 0.99 with so many
+CANDIDATES = 100  # nearest by the graph; recall@10 is 0.99 with so many, up to
+LARGE = 100_000  # vectors; of more, more have to be looked at
+GROWTH = 0.75  # this power of how many times more
 PASSING = 35  # are to pass a filter among those that the graph brings; recall@10 is 0.99 again
 LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
@@ -105,12 +108,12 @@ def nearest(
     known = space(session, scope, model, len(query))
     if known is None:
         return []
-    breadth = _breadth(known, count, among)
+    breadth, most = _breadth(known, count, among), max(count, CANDIDATES)
     if breadth:
-        found = _by_graph(session, scope, model, query, breadth, known, among)
+        found = _by_graph(session, scope, model, query, most, breadth, known, among)
         if among is None or len(found) >= count:
             return found
-    return _looked_through(session, scope, model, query, max(count, CANDIDATES), among)
+    return _looked_through(session, scope, model, query, most, among)
 
 
 def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> list[Found]:
@@ -122,17 +125,25 @@ def _breadth(known: Space, count: int, among: Allowed | None) -> int:
     """How many the graph is to look at so that enough of them pass; 0 where all that pass are sooner looked through."""
     if not known.graph:
         return 0
+    least = int(CANDIDATES * max(1.0, known.chunks / LARGE) ** GROWTH)
     if among is None:
-        return min(max(count, CANDIDATES), BROADEST)
-    if among.passages <= WORTH * CANDIDATES:
+        return min(max(count, least), BROADEST)
+    if among.passages <= WORTH * least:
         return 0
     wanted = max(PASSING, count / LIKELY)
-    breadth = max(CANDIDATES, int(wanted * known.chunks / among.passages))
+    breadth = max(least, ceil(wanted * known.chunks / among.passages))
     return 0 if breadth > BROADEST or among.passages <= WORTH * breadth else breadth
 
 
 def _by_graph(
-    session: Session, scope: Scope, model: str, query: Any, breadth: int, known: Space, among: Allowed | None
+    session: Session,
+    scope: Scope,
+    model: str,
+    query: Any,
+    most: int,
+    breadth: int,
+    known: Space,
+    among: Allowed | None,
 ) -> list[Found]:
     """With a filter maybe fewer than are wanted: where the question is about something else than what passes."""
     run = session.connection().exec_driver_sql
@@ -143,9 +154,9 @@ def _by_graph(
         f"SET LOCAL hnsw.iterative_scan = {iterative}; SET LOCAL hnsw.max_scan_tuples = 100000"
     )
     if among is None:
-        return _rows(session, scope, *_ordered(scope, model, query, breadth, vector))
+        return _rows(session, scope, *_ordered(scope, model, query, most, vector))
     brought, parameters = _ordered(scope, model, query, max(breadth, among.passages // FURTHER), vector)
-    likely = int(LIKELY * breadth * among.passages / known.chunks)
+    likely = min(most, ceil(LIKELY * breadth * among.passages / max(known.chunks, among.passages)))
     return _rows(
         session,
         scope,
