@@ -52,6 +52,7 @@ class Process:
     def __init__(self, name: str, process: "subprocess.Popen[bytes]", port: int) -> None:
         self.name = name
         self.port = port
+        self.pid = process.pid
         self.key = "sk-benchmark"  # what clients send
         self._process = process
 

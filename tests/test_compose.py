@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from terrace.cli.app import app
+from terrace.cli.config import NOT_SETTINGS
 from terrace.inference.measures import Measures
 from terrace.settings import Settings
 from terrace.telemetry.metrics import Metrics
@@ -143,6 +144,32 @@ def test_nginx_is_believed_and_nobody_else() -> None:
     subnet = COMPOSE["networks"]["default"]["ipam"]["config"][0]["subnet"]
     for name in ("api", "worker", "scheduler"):
         assert json.loads(SERVICES[name]["environment"]["TERRACE_WEB__TRUSTED_PROXIES"]) == [subnet]
+
+
+# What Compose, Airflow's DAGs, the command line and the tests themselves read.
+OTHERS = {
+    "TERRACE_IMAGE", "TERRACE_INFERENCE_IMAGE", "TERRACE_FLOWER_IMAGE",
+    "TERRACE_INGEST_FOLDER", "TERRACE_INGEST_COLLECTION", "TERRACE_KEY", "TERRACE_TEST_DATABASE", *NOT_SETTINGS,
+}  # fmt: skip
+
+
+def naming() -> list[Path]:
+    """Files that tell people of variables."""
+    folders = [path for name in ("docs", "deploy") for path in (ROOT / name).rglob("*") if ".venv" not in path.parts]
+    kinds = ("", ".md", ".yaml", ".example", ".sh", ".py")
+    return [
+        ROOT / "README.md",
+        ROOT / "Dockerfile",
+        *(each for each in folders if each.suffix in kinds and each.is_file()),
+    ]
+
+
+@pytest.mark.parametrize("file", naming(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_variable_that_is_named_is_there(file: Path) -> None:
+    named = {each.rstrip("_") for each in re.findall(r"\bTERRACE_[A-Z0-9_]+", file.read_text())}
+    kinds = {re.sub(r"(PROVIDERS|OIDC)__[A-Z0-9]+__", r"\1__NAME__", name) for name in named}
+    sections = {name for name in kinds if any(each.startswith(f"{name}__") for each in variables(Settings))}
+    assert kinds - sections - OTHERS <= set(variables(Settings))
 
 
 # The image

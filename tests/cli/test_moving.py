@@ -100,6 +100,14 @@ def test_a_backup_says_what_it_holds_and_comes_back(terrace: Terrace, data: Path
     assert "is not in it" in bare.stdout
 
 
+def test_nothing_begins_on_half_of_what_is_being_restored(terrace: Terrace, data: Path, tmp_path: Path) -> None:
+    (data / "restoring").write_text("bak_1")
+    for words in (("doctor",), ("backup", str(tmp_path / "half.tar")), ("move", "here", str(tmp_path / "files"))):
+        refused = terrace(*words)
+        assert "restore FILE --resume" in str(refused.exception), words
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data"]
+
+
 def test_places_that_do_not_fit_are_told(terrace: Terrace, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("This is a text, and no database at all.")
     for words in (

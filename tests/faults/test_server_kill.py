@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from tests.faults.running import GONE, Stream, Terrace, end_all
 from tests.faults.slow_upstream import Upstream, upstream
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
 DOCUMENTS = 30
@@ -82,23 +82,35 @@ async def ask(terrace: Terrace, number: int, words: asyncio.Event | None = None)
     return stream
 
 
-async def ask_all(terrace: Terrace) -> list[Stream]:
+async def ask_all(terrace: Terrace, words: asyncio.Event) -> list[Stream]:
     async with asyncio.TaskGroup() as group:
         asked = []
         for number in range(QUESTIONS):
-            asked.append(group.create_task(ask(terrace, number)))
+            asked.append(group.create_task(ask(terrace, number, words)))
             await asyncio.sleep(0.25)
     return [task.result() for task in asked]
 
 
-async def live_through(terrace: Terrace, killing: Any) -> tuple[set[str], list[Stream]]:
-    """Uploads and questions while `killing` goes on, then until all is read."""
-    async with asyncio.timeout(100), asyncio.TaskGroup() as group:
+async def live_through(terrace: Terrace, kill: Callable[[], Awaitable[None]]) -> tuple[set[str], list[Stream]]:
+    """Uploads and questions, and a `kill` while somebody reads an answer, several times; then until all is read."""
+    words, over = asyncio.Event(), asyncio.Event()
+
+    async def killing() -> None:
+        for _ in range(KILLS):
+            words.clear()
+            if not over.is_set():
+                await words.wait()
+                await asyncio.sleep(random.uniform(0, 0.5))
+                await kill()
+
+    async with asyncio.timeout(400), asyncio.TaskGroup() as group:
         documents = group.create_task(upload_all(terrace))
-        answers = group.create_task(ask_all(terrace))
-        group.create_task(killing)
+        group.create_task(killing())
+        answers = await ask_all(terrace, words)
+        over.set()
+        words.set()
     await terrace.settled()
-    return documents.result(), answers.result()
+    return documents.result(), answers
 
 
 async def stored_answer(terrace: Terrace, stream: Stream) -> dict[str, Any]:
@@ -134,17 +146,16 @@ async def test_the_server_is_killed(tmp_path: Path) -> None:
         terrace = Terrace(tmp_path, settings(slow))
         await terrace.start()
 
-        async def killing() -> None:
-            for _ in range(KILLS):
-                await asyncio.sleep(random.uniform(0.3, 2.0))
-                await terrace.kill()
-                await terrace.start()
+        async def kill() -> None:
+            await terrace.kill()
+            await terrace.start()
 
-        documents, answers = await live_through(terrace, killing())
+        documents, answers = await live_through(terrace, kill)
         assert sum(stream.connections > 1 for stream in answers) > 2, "no answer was interrupted: this showed nothing"
         assert any("reset" in stream.types() for stream in answers)
         await check(terrace, documents, answers)
-        assert sorted(terrace.starts)[len(terrace.starts) // 2] < 10, terrace.starts
+        first, *again = terrace.starts  # the first makes its tables and has nobody to answer
+        assert min(again) < 3 * first + 5, terrace.starts
         assert await terrace.terminate() == 0
 
 
@@ -154,15 +165,13 @@ async def test_a_worker_is_killed_while_the_server_goes_on(tmp_path: Path) -> No
         await terrace.start()
         worker = await terrace.command("worker")
 
-        async def killing() -> None:
+        async def kill() -> None:
             nonlocal worker
-            for _ in range(KILLS):
-                await asyncio.sleep(random.uniform(2.0, 4.0))
-                worker.kill()
-                await worker.wait()
-                worker = await terrace.command("worker")
+            worker.kill()
+            await worker.wait()
+            worker = await terrace.command("worker")
 
-        documents, answers = await live_through(terrace, killing())
+        documents, answers = await live_through(terrace, kill)
         assert {stream.connections for stream in answers} == {1}  # the server never went away
         assert any("reset" in stream.types() for stream in answers)
         await check(terrace, documents, answers)

@@ -75,6 +75,7 @@ from terrace.knowledge.tasks import job_kinds as knowledge_kinds
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
+from terrace.moving.marks import whole
 from terrace.outbound import Outbound, open_outbound
 from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
@@ -149,6 +150,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
     """Everything built and connected, nothing working yet; closed in the reverse order."""
     async with AsyncExitStack() as stack:
         own_folder(settings)
+        whole(settings.data)
         metrics = Metrics()
         database = await open_database(settings)
         stack.push_async_callback(database.close)

@@ -34,9 +34,11 @@ def backup(file: File, no_secret: NoSecret = False, json: JSONFlag = False) -> N
 async def _backup(settings: Settings, file: Path, no_secret: bool, json: bool) -> None:
     from terrace.accounts.secret import load_secret
     from terrace.moving.backup import Backing
+    from terrace.moving.marks import whole
     from terrace.moving.places import database_of
     from terrace.storage import open_blobs
 
+    whole(settings.data)
     secret = load_secret(settings.accounts, settings.data)
     own = settings.data / "secret"
     inside = None if no_secret or settings.accounts.secret.get_secret_value() or settings.accounts.secret_file else own

@@ -12,7 +12,10 @@ import typer
 from terrace.cli.output import complain, emit, say
 from terrace.settings import Settings
 
-NOT_SETTINGS = {"TERRACE_SERVER", "TERRACE_API_KEY", "TERRACE_TENANT"}  # read by the command line itself
+# Read by the command line itself.
+NOT_SETTINGS = {
+    "TERRACE_SERVER", "TERRACE_API_KEY", "TERRACE_TENANT", "TERRACE_IMPORT_MONGO", "TERRACE_IMPORT_QDRANT",
+}  # fmt: skip
 
 config = typer.Typer(help="The settings in force.", no_args_is_help=True)
 

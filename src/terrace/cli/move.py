@@ -62,12 +62,14 @@ def move(
 
 def _place(settings: Settings, address: str, files: bool, kept: ExitStack) -> "Place":
     """`here` is what the settings name, `private` the PostgreSQL of `terrace up --postgres`, started for the moment."""
+    from terrace.moving.marks import whole
     from terrace.moving.places import Place, database_of, place
 
     if address == PRIVATE:
         return Place(kept.enter_context(running(settings)).url, "postgresql", name=PRIVATE)
     if address != HERE:
         return place(address)
+    whole(settings.data)
     return _own_files(settings) if files else database_of(settings)
 
 

@@ -76,14 +76,12 @@ def database_of(settings: Settings) -> Place:
 def open_side(where: Place, *, make: bool = False) -> Side:
     """`make`: a SQLite file that is not there yet. Blocks. Raises Missing, or Unavailable when it cannot be reached."""
     if where.kind == "postgresql":
-        import psycopg
-
         from terrace.moving.sides.postgresql import PostgreSQLSide
         from terrace.storage.postgresql import errors
 
         try:
             return PostgreSQLSide(where.address)
-        except (DBAPIError, psycopg.Error) as error:
+        except DBAPIError as error:
             why = f"{where} cannot be reached: {errors.reason(error)}"
             raise Unavailable(why.rstrip(".") + ".", code="database_unreachable") from error
     from terrace.moving.sides.sqlite import SQLiteSide

@@ -17,6 +17,7 @@ from terrace.errors import Conflict, Internal, Invalid
 from terrace.moving.backup import DATABASE, FILES, FORMAT, MANIFEST, PIECE, SECRET
 from terrace.moving.databases import DatabaseMove
 from terrace.moving.manifest import Manifest, decode, is_genuine, read
+from terrace.moving.marks import RESTORED, RESTORING
 from terrace.moving.places import Place, open_index, open_side
 from terrace.moving.sides.failing import guarded
 from terrace.moving.state import empty_of_rows
@@ -26,8 +27,6 @@ from terrace.moving.writing import write_private
 from terrace.storage import Blobs
 from terrace.types import moment
 
-MARK = "restoring"  # in the data folder, with the backup's id, until it is done
-DONE = "restored"  # from then on
 MAX_MANIFEST = 512 * 1024 * 1024
 
 
@@ -68,20 +67,20 @@ class Restoring:
             await self._check_empty(manifest, resume)
             if secret is not None:
                 self._check_secret(secret, given)
-            write_private(self._data / MARK, str(manifest["id"]).encode())
+            write_private(self._data / RESTORING, str(manifest["id"]).encode())
             if secret is not None and given is None:
                 write_private(self._data / SECRET, secret)
             files = await self._put_files(archive, members, manifest)
             await self._put_database(archive, members, manifest, resume)
-            (self._data / MARK).replace(self._data / DONE)
+            (self._data / RESTORING).replace(self._data / RESTORED)
         return _restored(manifest, files, secret, began)
 
     def _is_done(self, manifest: Manifest) -> bool:
-        done = self._data / DONE
+        done = self._data / RESTORED
         return done.exists() and done.read_text().strip() == manifest["id"]
 
     async def _check_empty(self, manifest: Manifest, resume: bool) -> None:
-        mark = self._data / MARK
+        mark = self._data / RESTORING
         if mark.exists():
             if not resume:
                 raise Conflict("A restore was begun here. Go on with --resume.", code="restore_begun")

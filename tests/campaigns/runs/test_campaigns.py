@@ -208,9 +208,10 @@ async def test_what_failed_is_tried_again_when_asked(open_town: Open) -> None:
     assert (done.counts.failed, done.counts.done, len(town.model.requests)) == (0, 5, 15)
 
 
+@pytest.mark.both
 async def test_a_campaign_that_only_fails_waits_for_a_person(open_town: Open) -> None:
     town = await open_town([Invalid("The upstream refuses this.", code="upstream_refused")])
-    await town.contacts(100)
+    await town.contacts(100)  # a page to the last row: the next one has nobody
     campaign = await town.campaign(concurrency=5)
     await town.campaigns.start(town.scope, campaign.id)
     paused = await town.over(campaign, "paused")

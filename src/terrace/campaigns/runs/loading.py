@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, bindparam, text
+from sqlalchemy import RowMapping, String, bindparam, text
 from sqlmodel import Session
 
 from terrace.campaigns.runs.base import Options
@@ -27,9 +27,9 @@ MESSAGES = text(
     "c.name, c.email, c.fields FROM campaign_messages AS m "
     "LEFT JOIN contacts AS c ON c.id = m.contact_id AND c.tenant_id = m.tenant_id "
     "WHERE m.tenant_id = :tenant AND m.id IN :ids"
-).bindparams(bindparam("ids", expanding=True))
+).bindparams(bindparam("ids", expanding=True, type_=String))
 CAMPAIGNS = text("SELECT id, state, budget FROM campaigns WHERE tenant_id = :tenant AND id IN :ids").bindparams(
-    bindparam("ids", expanding=True)
+    bindparam("ids", expanding=True, type_=String)
 )
 
 _fields = msgspec.json.Decoder(dict[str, str])

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, insert, text
+from sqlalchemy import String, bindparam, insert, text
 from sqlmodel import Session
 
 from terrace.campaigns.base import Contact
@@ -25,7 +25,7 @@ PAGE = 100  # rows made in one transaction, some 10 ms: others write in between
 TIMEOUT = 6 * 3600.0
 
 KNOWN = text("SELECT contact_id FROM campaign_messages WHERE campaign_id = :id AND contact_id IN :ids").bindparams(
-    bindparam("ids", expanding=True)
+    bindparam("ids", expanding=True, type_=String)
 )
 REACHED = text(
     "UPDATE campaigns SET reached = :reached, total = total + :added, skipped = skipped + :skipped, "

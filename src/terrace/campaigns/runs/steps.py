@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import RowMapping, bindparam, text
+from sqlalchemy import RowMapping, String, bindparam, text
 from sqlmodel import Session
 
 from terrace.campaigns.runs.base import PRIORITY, WRITE, Emitter, MessageState, Reason
@@ -30,7 +30,7 @@ TALLY = (
 MESSAGES = text(
     "SELECT id, campaign_id, contact_id, state, job_id, reserved, attempt, cost, text IS NOT NULL AS written "
     "FROM campaign_messages WHERE tenant_id = :tenant AND id IN :ids"
-).bindparams(bindparam("ids", expanding=True))
+).bindparams(bindparam("ids", expanding=True, type_=String))
 BUMP = text(
     "UPDATE campaigns SET writing = writing - :ended, done = done + :done, failed = failed + :failed, "
     "skipped = skipped + :skipped, seq = seq + :ended - :waiting, spent = spent + :cost, "

@@ -17,8 +17,8 @@ STILL = 1.0  # seconds after which what nobody used is handed back
 class Share:
     """Of one meter, which has the share itself as its `limit`. Times are the event loop's."""
 
-    __slots__ = ("_call", "_drawn", "_said", "_seen", "_used", "awaited", "booked", "busy", "keep", "least", "meter",
-                 "told", "wanted", "wish")  # fmt: skip
+    __slots__ = ("_call", "_drawn", "_said", "_seen", "_used", "_value", "awaited", "booked", "busy", "keep", "least",
+                 "meter", "told", "wanted", "wish")  # fmt: skip
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -34,6 +34,7 @@ class Share:
         self._said = 0.0  # when
         self._used = -1  # at the last look
         self._seen = 0.0  # when it was in use last
+        self._value = meter.rule.value  # of the limit, when we looked last
 
     @property
     def at_rest(self) -> bool:
@@ -45,6 +46,16 @@ class Share:
         """Most of the limit is used: what lies idle here may be missing elsewhere."""
         meter = self.meter
         return (meter.elsewhere + meter.limit) * 2 > meter.rule.value
+
+    def ruled(self) -> None:
+        """The limit may be another now: of a lower one nothing is kept that was drawn ahead under the old."""
+        if self.meter.rule.value < self._value:
+            self._drop()
+        self._value = self.meter.rule.value
+
+    def _drop(self) -> None:
+        self.meter.limit = self.meter.used
+        self.told, self.keep = None, 0
 
     def ask(self, least: int, wish: int) -> None:
         self._call = max(self._call, wish)
@@ -126,6 +137,8 @@ class Share:
         if isinstance(meter, Total):
             meter.booked = found.booked
         self.told = line.key, line.held + found.granted
+        if meter.rule.value < line.value:  # it was granted under a limit that was higher
+            self._drop()
         return whole
 
     def holding(self) -> Line:

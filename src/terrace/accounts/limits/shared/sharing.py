@@ -100,6 +100,8 @@ class Sharing:
                 self._live.pop(meter, None)
                 if meter.limit:
                     self._live[meter] = share
+            for share in self._shares.values():
+                share.ruled()
 
         await self._ledger.quietly(work)
         await self._tell()

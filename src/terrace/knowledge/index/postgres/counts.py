@@ -13,14 +13,15 @@ from terrace.types import Scope
 
 FOLD_AT = 24  # changes that wait: each search looks through them
 
-_TOTALS = """SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::bigint FROM (
+TOTALS = """SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::bigint FROM (
     SELECT chunks, tokens FROM word_totals WHERE tenant_id = %s
     UNION ALL SELECT chunks, tokens FROM word_changes WHERE tenant_id = %s) t"""
-_HOLDING = """SELECT asked.word, (
-        coalesce((SELECT chunks FROM word_counts c WHERE c.tenant_id = %s AND c.word = asked.word), 0)
-        + coalesce((SELECT sum(w.counts[array_position(w.words, asked.word)])
-                    FROM word_changes w WHERE w.tenant_id = %s), 0))::bigint
-    FROM unnest(%s::bigint[]) AS asked(word)"""
+_OF = f"""SELECT totals.chunks, totals.tokens, asked.word, (coalesce(known.chunks, 0) + coalesce(new.chunks, 0))::bigint
+    FROM ({TOTALS}) AS totals(chunks, tokens) CROSS JOIN unnest(%s::bigint[]) AS asked(word)
+    LEFT JOIN word_counts known ON known.tenant_id = %s AND known.word = asked.word
+    LEFT JOIN (
+        SELECT word, sum(count) AS chunks FROM word_changes w, unnest(w.words, w.counts) AS each(word, count)
+        WHERE w.tenant_id = %s AND word = ANY(%s::bigint[]) GROUP BY word) new ON new.word = asked.word"""
 _FOLD = """WITH
     gone AS (DELETE FROM word_changes WHERE tenant_id = %s RETURNING tenant_id, chunks, tokens, words, counts),
     totals AS (
@@ -51,13 +52,9 @@ def change(session: Session, scope: Scope, chunks: int, tokens: int, holding: Ma
 def of(session: Session, scope: Scope, words: Sequence[int]) -> Counts:
     if not words:
         return Counts(0, 0, {})
-    run, tenant = session.connection().exec_driver_sql, scope.tenant
-    total, tokens = run(_TOTALS, (tenant, tenant)).one()
-    return Counts(total, tokens, dict(run(_HOLDING, (tenant, tenant, list(words))).all()))
-
-
-def chunks(session: Session, scope: Scope) -> int:
-    return int(session.connection().exec_driver_sql(_TOTALS, (scope.tenant, scope.tenant)).one()[0])
+    tenant, asked = scope.tenant, list(words)
+    rows = session.connection().exec_driver_sql(_OF, (tenant, tenant, asked, tenant, tenant, asked)).all()
+    return Counts(rows[0][0], rows[0][1], {word: holding for _, _, word, holding in rows})
 
 
 @own_locks

@@ -9,16 +9,16 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
-from terrace.knowledge.index.fusion import EXACT_CANDIDATES, Fused, fuse
+from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import NOTHING, allowed
-from terrace.knowledge.tables import ChunkRow
+from terrace.knowledge.index.postgres.allowing import NOTHING, Allowed, allowed
+from terrace.knowledge.index.postgres.found import Found
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
 
@@ -90,45 +90,28 @@ class PostgresIndex:
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
         read = self._database.read
+        among = await read(allowed, scope, filter) if filter != Filter() else None
+        if among == NOTHING:
+            return []
         if vector is None or model is None:
-            text, near = await read(self._by_words, scope, query, k, filter), None
-        else:
-            text, near = await asyncio.gather(
-                read(self._by_words, scope, query, k, filter),
-                read(self._by_meaning, scope, vector, model, k, filter),
-            )
-        return await read(self._together, scope, text, near, vector, model, k) if text or near else []
+            return _fused(await read(self._by_words, scope, query, k, among), None, k)
+        meaning = model, vector
+        near = read(vectors.nearest, scope, model, vector, 2 * k, among)
+        if not query:
+            return _fused([], await near, k)
+        return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, among, meaning), near), k)
 
-    def _by_words(self, session: Session, scope: Scope, query: str, k: int, filter: Filter) -> dict[int, float]:
-        among = allowed(session, scope, filter) if query else NOTHING
-        if among == NOTHING:
-            return {}
-        session.connection().exec_driver_sql(vectors.SETTINGS)
-        return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among)
-
-    def _by_meaning(
-        self, session: Session, scope: Scope, vector: Any, model: str, k: int, filter: Filter
-    ) -> dict[int, float]:
-        among = allowed(session, scope, filter)
-        if among == NOTHING:
-            return {}
-        session.connection().exec_driver_sql(vectors.SETTINGS)
-        return vectors.nearest(session, scope, model, vector, 2 * k, among)
-
-    def _together(
+    def _by_words(
         self,
         session: Session,
         scope: Scope,
-        text: dict[int, float],
-        near: dict[int, float] | None,
-        vector: Any,
-        model: str | None,
+        query: str,
         k: int,
-    ) -> list[Scored]:
-        if near and model is not None:
-            unseen = [number for number in text if number not in near]
-            near |= vectors.cosines(session, scope, model, vector, unseen)
-        return _scored(session, scope, fuse(text, near, k))
+        among: Allowed | None,
+        meaning: tuple[str, Any] | None = None,
+    ) -> list[Found]:
+        session.connection().exec_driver_sql(vectors.SETTINGS)
+        return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among, meaning)
 
     def search_exactly(
         self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
@@ -136,13 +119,10 @@ class PostgresIndex:
         session.connection().exec_driver_sql(vectors.SETTINGS)
         found = []
         for place, query in enumerate(queries):
-            text = words.search(session, scope, query, TEXT_CANDIDATES, exact=True)
-            near: dict[int, float] | None = None
-            if vectors_ is not None and model is not None:
-                near = vectors.nearest_of_all(session, scope, model, vectors_[place], EXACT_CANDIDATES)
-                unseen = [number for number in text if number not in near]
-                near |= vectors.cosines(session, scope, model, vectors_[place], unseen)
-            found.append(_scored(session, scope, fuse(text, near, k)))
+            meaning = None if vectors_ is None or model is None else (model, vectors_[place])
+            text = words.search(session, scope, query, TEXT_CANDIDATES, meaning=meaning, exact=True)
+            near = meaning and vectors.nearest_of_all(session, scope, *meaning, EXACT_CANDIDATES)
+            found.append(_fused(text, near, k))
         return found
 
     async def close(self) -> None:
@@ -202,9 +182,8 @@ async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
         log.warning("the index could not be looked after, %s: %s", what, error)
 
 
-def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:
-    query = select(ChunkRow.number, ChunkRow.id).where(
-        ChunkRow.tenant_id == scope.tenant, col(ChunkRow.number).in_([each.number for each in fused])
-    )
-    ids = dict(session.exec(query).all())
-    return [Scored(ids[each.number], each.score, each.text, each.vector) for each in fused if each.number in ids]
+def _fused(text: Sequence[Found], near: Sequence[Found] | None, k: int) -> list[Scored]:
+    ids = {each.number: each.id for each in (*text, *(near or ()))}
+    cosines = {each.number: each.cosine for each in (*near, *text) if each.cosine is not None} if near else None
+    best = fuse({each.number: each.words for each in text if each.words is not None}, cosines, k)
+    return [Scored(ids[each.number], each.score, each.text, each.vector) for each in best]

@@ -6,6 +6,7 @@ so that another tenant's vectors are never in the way of a search; a small one i
 
 from collections.abc import Sequence
 from functools import cache
+from math import ceil
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
@@ -13,35 +14,38 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
+from terrace.knowledge.index.postgres.found import Found
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
 
-CANDIDATES = 100  # nearest by the graph; recall@10 is 0.99 with so many
-FILTERED = 70  # and with a filter, among those that pass; recall@10 is 0.99 again
+CANDIDATES = 100  # nearest by the graph; recall@10 is 0.99 with so many, up to
+LARGE = 100_000  # vectors; of more, more have to be looked at
+GROWTH = 0.75  # this power of how many times more
+PASSING = 35  # are to pass a filter among those that the graph brings; recall@10 is 0.99 again
+LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
-# Looking through n of N rows costs as much as filtering what the graph brings where n * n is about EVEN * N.
-EVEN = 2000
+WORTH = 30  # vectors are looked through in the time that the graph brings one
+FURTHER = 150  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
 HEADER = 4  # bytes before the numbers of a vector as PostgreSQL sends it, big-endian
 SETTINGS = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0"
 
 
 class Space(NamedTuple):
-    dimensions: int
     graph: bool  # whether there is one that can be searched
+    chunks: int  # of the tenant
 
 
-def space(session: Session, scope: Scope, model: str) -> Space | None:
+def space(session: Session, scope: Scope, model: str, width: int) -> Space | None:
+    """None where there is none, or one of another width: a provider may have changed what a name means."""
     row = session.connection().exec_driver_sql(
-        "SELECT dimensions FROM vector_spaces WHERE tenant_id = %s AND model = %s", (scope.tenant, model)
+        "SELECT coalesce(i.indisvalid, false), totals.chunks "
+        f"FROM vector_spaces s CROSS JOIN ({counts.TOTALS}) AS totals(chunks, tokens) "
+        "LEFT JOIN pg_index i ON i.indexrelid = to_regclass(%s) "
+        "WHERE s.tenant_id = %s AND s.model = %s AND s.dimensions = %s",
+        (scope.tenant, scope.tenant, graph_name(scope.tenant, model, width), scope.tenant, model, width),
     ).first()  # fmt: skip
-    if row is None:
-        return None
-    graph = session.connection().exec_driver_sql(
-        "SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND indisvalid",
-        (graph_name(scope.tenant, model, row[0]),),
-    )
-    return Space(row[0], graph.first() is not None)
+    return Space(*row) if row else None
 
 
 def add(session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors: Any) -> None:
@@ -98,79 +102,96 @@ def known(session: Session, scope: Scope, model: str, hashes: Sequence[str]) -> 
 
 
 def nearest(
+    session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None = None
+) -> list[Found]:
+    """The nearest, `count` at least where there are so many."""
+    known = space(session, scope, model, len(query))
+    if known is None:
+        return []
+    breadth, most = _breadth(known, count, among), max(count, CANDIDATES)
+    if breadth:
+        found = _by_graph(session, scope, model, query, most, breadth, known, among)
+        if among is None or len(found) >= count:
+            return found
+    return _looked_through(session, scope, model, query, most, among)
+
+
+def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> list[Found]:
+    """Every vector of the query's width is looked at."""
+    return _looked_through(session, scope, model, query, count, None)
+
+
+def _breadth(known: Space, count: int, among: Allowed | None) -> int:
+    """How many the graph is to look at so that enough of them pass; 0 where all that pass are sooner looked through."""
+    if not known.graph:
+        return 0
+    least = int(CANDIDATES * max(1.0, known.chunks / LARGE) ** GROWTH)
+    if among is None:
+        return min(max(count, least), BROADEST)
+    if among.passages <= WORTH * least:
+        return 0
+    wanted = max(PASSING, count / LIKELY)
+    breadth = max(least, ceil(wanted * known.chunks / among.passages))
+    return 0 if breadth > BROADEST or among.passages <= WORTH * breadth else breadth
+
+
+def _by_graph(
     session: Session,
     scope: Scope,
     model: str,
     query: Any,
-    count: int,
-    among: Allowed | None = None,
-) -> dict[int, float]:
-    """Cosines by chunk number: of the nearest, `count` at least where there are so many.
-
-    A query of another width than the space's finds nothing: a provider may have changed what a name means.
-    """
-    known = space(session, scope, model)
-    if known is None or known.dimensions != len(query):
-        return {}
-    count, breadth = _counts(session, scope, known, count, among)
+    most: int,
+    breadth: int,
+    known: Space,
+    among: Allowed | None,
+) -> list[Found]:
+    """With a filter maybe fewer than are wanted: where the question is about something else than what passes."""
+    run = session.connection().exec_driver_sql
     # Only this very expression is what the graph is over.
-    vector = f"vector::halfvec({known.dimensions})" if breadth else "vector"
-    if breadth:
-        session.connection().exec_driver_sql(
-            f"SET LOCAL hnsw.ef_search = {min(breadth, BROADEST)}; SET LOCAL hnsw.max_scan_tuples = 40000; "
-            f"SET LOCAL hnsw.iterative_scan = {'off' if among is None else 'relaxed_order'}; "
-            "SET LOCAL enable_sort = off"
-        )
-    condition, parameters = ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
-    return _ordered(session, scope, model, query, count, vector, condition, parameters)
+    vector, iterative = f"vector::halfvec({len(query)})", "off" if among is None else "relaxed_order"
+    run(
+        f"{SETTINGS}; SET LOCAL enable_sort = off; SET LOCAL hnsw.ef_search = {breadth}; "
+        f"SET LOCAL hnsw.iterative_scan = {iterative}; SET LOCAL hnsw.max_scan_tuples = 100000"
+    )
+    if among is None:
+        return _rows(session, scope, *_ordered(scope, model, query, most, vector))
+    brought, parameters = _ordered(scope, model, query, max(breadth, among.passages // FURTHER), vector)
+    likely = min(most, ceil(LIKELY * breadth * among.passages / max(known.chunks, among.passages)))
+    return _rows(
+        session,
+        scope,
+        f"SELECT number, distance FROM ({brought}) brought WHERE document_id = ANY(%s::text[]) LIMIT {likely}",
+        (*parameters, among.documents),
+    )
 
 
-def _counts(session: Session, scope: Scope, known: Space, count: int, among: Allowed | None) -> tuple[int, int]:
-    """(how many are asked for, how many the graph looks at for them; 0 where all are looked through)"""
-    if among is None or not known.graph:
-        count = max(count, CANDIDATES)
-        return count, count if known.graph else 0
-    every = counts.chunks(session, scope)
-    if among.passages**2 <= EVEN * every:
-        return max(count, CANDIDATES), 0
-    count = max(count, FILTERED)
-    return count, count * every // among.passages  # so many that enough of them pass
-
-
-def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> dict[int, float]:
-    """Cosines by chunk number of the `count` nearest: every vector of the query's width is looked at."""
-    return _ordered(session, scope, model, query, count, "vector")
+def _looked_through(
+    session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None
+) -> list[Found]:
+    session.connection().exec_driver_sql(SETTINGS)
+    return _rows(session, scope, *_ordered(scope, model, query, count, "vector", among))
 
 
 def _ordered(
-    session: Session,
-    scope: Scope,
-    model: str,
-    query: Any,
-    count: int,
-    vector: str,
-    condition: str = "",
-    parameters: tuple[Any, ...] = (),
-) -> dict[int, float]:
-    rows = session.connection().exec_driver_sql(
-        f"SELECT number, -({vector} <#> %s::halfvec) FROM chunk_vectors "
+    scope: Scope, model: str, query: Any, count: int, vector: str, among: Allowed | None = None
+) -> tuple[str, tuple[Any, ...]]:
+    """A query, and what it takes. The distance has a name, else it would be computed again for what is shown of it."""
+    condition, parameters = ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
+    return (
+        f"SELECT number, document_id, {vector} <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
-        f"ORDER BY {vector} <#> %s::halfvec LIMIT {count}",
-        (text := halves_text(query), scope.tenant, model, *parameters, text),
+        f"ORDER BY distance LIMIT {count}",
+        (halves_text(query), scope.tenant, model, *parameters),
     )
-    return dict(rows.all())
 
 
-def cosines(session: Session, scope: Scope, model: str, query: Any, numbers: Sequence[int]) -> dict[int, float]:
-    """Of these chunks, where they have a vector of the query's width."""
-    if not numbers:
-        return {}
+def _rows(session: Session, scope: Scope, near: str, parameters: tuple[Any, ...]) -> list[Found]:
     rows = session.connection().exec_driver_sql(
-        "SELECT number, -(vector <#> %s::halfvec) FROM (SELECT number, vector FROM chunk_vectors WHERE tenant_id = %s "
-        f"AND model = %s AND number = ANY(%s) AND vector_dims(vector) = {len(query)} OFFSET 0) v",
-        (halves_text(query), scope.tenant, model, list(numbers)),
+        f"SELECT c.number, c.id, NULL, -distance FROM ({near}) near "
+        "JOIN chunks c ON c.number = near.number AND c.tenant_id = %s",
+        (*parameters, scope.tenant),
     )
-    return dict(rows.all())
+    return [Found(*row) for row in rows]
 
 
 def after(session: Session, scope: Scope, model: str, place: int, limit: int) -> tuple[int, list[str], Any]:

@@ -25,7 +25,9 @@ from terrace.knowledge.base import IndexedChunk
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.counts import Counts
+from terrace.knowledge.index.postgres.found import Found
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
+from terrace.knowledge.index.tables import halves_text
 from terrace.knowledge.index.words import MAX_TERMS, content_words
 from terrace.types import Scope
 
@@ -108,10 +110,11 @@ def search(
     query: str,
     k: int,
     among: Allowed | None = None,
+    meaning: tuple[str, Any] | None = None,
     *,
     exact: bool = False,
-) -> dict[int, float]:
-    """The k best chunk numbers and their BM25, best first.
+) -> list[Found]:
+    """The k best by BM25, best first; with their cosines where `meaning` names a model and the query's vector.
 
     `exact`: every chunk that has a word of the query is scored, however many there are.
     """
@@ -122,17 +125,33 @@ def search(
     known = counts.of(session, scope, [number for each in asked for number in each[:2]])
     asked = [each for each in asked if known.holding[each.word] > 0]
     if not asked:
-        return {}
-    condition, parameters = _candidates(asked, known, k, among, exact)
+        return []
+    condition, passes, parameters = _candidates(asked, known, k, among, exact)
     weights = [_WEIGHT.format(word=each.word, weight=each.times * _idf(known, each.word) * (K1 + 1)) for each in asked]
-    rows = session.connection().exec_driver_sql(
+    best = (
         f"SELECT number, score FROM (SELECT number, {' + '.join(weights)} AS score FROM ("
-        "SELECT number, words, times, %s + %s * length AS norm FROM chunk_words "
-        f"WHERE tenant = %s AND {condition} OFFSET 0) c OFFSET 0) s "
-        "WHERE score > 0 ORDER BY score DESC, number LIMIT %s",
-        (K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens), scope.tenant, *parameters, k),
+        "SELECT number, document_id, words, times, %s + %s * length AS norm FROM chunk_words "
+        f"WHERE tenant = %s AND {condition} OFFSET 0) c WHERE {passes} OFFSET 0) s "
+        f"WHERE score > 0 ORDER BY score DESC, number LIMIT {k}"
     )
-    return dict(rows.all())
+    norm = K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens)
+    cosine, vectors, asks = ("NULL", "", ()) if meaning is None else _cosines(scope, *meaning)
+    rows = session.connection().exec_driver_sql(
+        f"SELECT c.number, c.id, score, {cosine} FROM ({best}) best "
+        f"JOIN chunks c ON c.number = best.number AND c.tenant_id = %s {vectors} ORDER BY score DESC, c.number",
+        (*asks[:1], *norm, scope.tenant, *parameters, scope.tenant, *asks[1:]),
+    )
+    return [Found(*row) for row in rows]
+
+
+def _cosines(scope: Scope, model: str, vector: Any) -> tuple[str, str, tuple[str, ...]]:
+    """An expression, what it needs joined, and what both take: where a chunk has a vector of the query's width."""
+    return (
+        "-(v.vector <#> %s::halfvec)",
+        "LEFT JOIN chunk_vectors v ON v.tenant_id = %s AND v.model = %s AND v.number = c.number "
+        f"AND vector_dims(v.vector) = {len(vector)}",
+        (halves_text(vector), scope.tenant, model),
+    )
 
 
 def count(session: Session, scope: Scope) -> int:
@@ -162,14 +181,21 @@ def mend(session: Session, scope: Scope, limit: int, after: int) -> int:
 
 def _candidates(
     asked: Sequence[Asked], known: Counts, k: int, among: Allowed | None, exact: bool
-) -> tuple[str, list[Any]]:
-    """Which rows are scored: all of a few documents, else those in the chosen lists."""
+) -> tuple[str, str, list[Any]]:
+    """Which rows are fetched, which of them are scored, and what both take.
+
+    All of a few documents, else those in the chosen lists. Where most documents pass, an index of theirs would take
+    longer to go through than it takes to fetch what does not pass.
+    """
+    within = "document_id = ANY(%s::text[])"
     if among is not None and among.passages <= MOST_ROWS:
-        return "document_id = ANY(%s::text[])", [among.documents]
-    lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k)
+        return within, "true", [among.documents]
+    listed, lists = "words && %s::bigint[]", [each.word for each in asked] if exact else _lists(asked, known.holding, k)
     if among is None:
-        return "words && %s::bigint[]", [lists]
-    return "words && %s::bigint[] AND document_id = ANY(%s::text[])", [lists, among.documents]
+        return listed, "true", [lists]
+    if 2 * among.passages > known.chunks:
+        return listed, within, [lists, among.documents]
+    return f"{listed} AND {within}", "true", [lists, among.documents]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int) -> list[int]:
