@@ -54,18 +54,18 @@ class Table:
 
     def __init__(self) -> None:
         self.missed = False
-        print(f"{'':<56}{'p50':>10}{'p95':>10}{'CPU':>10}{'budget p50 / p95':>22}")
+        print(f"{'':<64}{'p50':>10}{'p95':>10}{'CPU':>10}{'budget p50 / p95':>22}")
 
     def times(self, name: str, seconds: list[float], cpu: float, p50: float = 0, p95: float = 0) -> None:
         """Budgets in milliseconds; 0 for none."""
         ordered = sorted(1000 * each for each in seconds)
         middle, high = statistics.median(ordered), ordered[int(0.95 * (len(ordered) - 1))]
-        bound = f"{p50:g} / {p95:g} ms" if p95 else f"{p50:g} ms" if p50 else ""
+        bound = f"{p50:g} ms" if p50 and not p95 else f"{f'{p50:g}' if p50 else '-'} / {p95:g} ms" if p95 else ""
         fine = (not p50 or middle <= p50) and (not p95 or high <= p95)
-        self._row(f"{name:<56}{middle:>7.2f} ms{high:>7.2f} ms{1000 * cpu:>7.2f} ms{bound:>22}", fine)
+        self._row(f"{name:<64}{middle:>7.2f} ms{high:>7.2f} ms{1000 * cpu:>7.2f} ms{bound:>22}", fine)
 
     def share(self, name: str, value: float, least: float) -> None:
-        self._row(f"{name:<56}{value:>10.4f}{'':>20}{f'>= {least:g}' if least else '':>22}", value >= least)
+        self._row(f"{name:<64}{value:>10.4f}{'':>20}{f'>= {least:g}' if least else '':>22}", value >= least)
 
     def _row(self, line: str, fine: bool) -> None:
         self.missed |= not fine
