@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -69,6 +70,32 @@ def test_every_command_is_told() -> None:
     text = (DOCS / "cli.md").read_text()
     for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         assert f"`terrace {name}" in text
+
+
+def named_commands() -> Iterator[tuple[str, list[str]]]:
+    """(file, words) of each `terrace ...` that a page or a file of deploy tells somebody to type."""
+    files = [each for name in ("docs", "deploy") for each in (ROOT / name).rglob("*") if ".venv" not in each.parts]
+    kinds = (".md", ".yaml", ".yml", ".example", ".sh")
+    for file in [ROOT / "README.md", *(each for each in files if each.suffix in kinds)]:
+        typed = r"(?:`|^\s*|\$\(|\| )(?:[A-Z_]+=\S+ )*terrace ([a-z][a-z-]*(?: [a-z][a-z-]*)*)"
+        for found in re.finditer(typed, file.read_text(), re.MULTILINE):
+            yield file.name, found[1].split()
+
+
+def test_every_command_that_is_named_is_there() -> None:
+    import typer.main
+
+    def known(command: Any, words: list[str]) -> bool:
+        there = getattr(command, "commands", None)
+        if not words or not there:  # what follows is an argument
+            return True
+        return known(there[words[0]], words[1:]) if words[0] in there else command.invoke_without_command
+
+    root = typer.main.get_command(app)
+    named = list(named_commands())
+    assert len(named) > 50
+    assert [(file, " ".join(words)) for file, words in named if words[0] not in root.commands] == []  # type: ignore[attr-defined]
+    assert [(file, " ".join(words)) for file, words in named if not known(root, words)] == []
 
 
 def test_every_dependency_has_its_reason() -> None:

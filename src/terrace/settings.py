@@ -5,6 +5,7 @@ A room receives its own section and never reads the environment itself.
 
 import os
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
@@ -288,6 +289,13 @@ class Web(Section):
     )
     shutdown_grace: float = Field(10.0, ge=0, description="Seconds open streams get to end.")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            ip_network(each, strict=False)  # says itself what is wrong
+        return given
+
 
 class Logs(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a line.")
@@ -349,8 +357,14 @@ class Settings(BaseSettings):
                 for each in error.errors()
             )
             raise Invalid(f"The settings are wrong. {wrong}", code="bad_settings") from error
-        except (TOMLDecodeError, SettingsError) as error:
-            raise Invalid(f"The settings cannot be read: {error}", code="bad_settings") from error
+        except SettingsError as error:
+            raise Invalid(
+                f"The settings cannot be read: {error}. Lists are written as JSON, such as "
+                """TERRACE_WEB__TRUSTED_PROXIES='["10.0.0.1"]'.""",
+                code="bad_settings",
+            ) from error
+        except TOMLDecodeError as error:
+            raise Invalid(f"terrace.toml cannot be read: {error}", code="bad_settings") from error
 
     @classmethod
     def settings_customise_sources(

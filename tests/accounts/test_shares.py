@@ -69,19 +69,19 @@ class House:
         return self.meter.used + TOKENS <= self.meter.limit
 
 
-def test_the_others_are_asked_about_once_a_second_however_many_calls_there_are() -> None:
+def test_the_others_are_asked_once_or_twice_a_second_however_many_calls_there_are() -> None:
     house = House(10**9)
     for _ in range(250 * 10):
         house.call()
         house.rest(TICK)
     begun = len(house.trips)
-    assert begun <= 15
+    assert begun <= 20
     assert house.waited <= 3, "it draws before all is spent"
     for _ in range(250 * 10):
         house.call()
         house.rest(TICK)
-    assert len(house.trips) - begun <= 12
-    assert house.meter.limit - house.meter.used <= 250 * 10 * TOKENS // 10, "some seconds ahead, and no more"
+    assert len(house.trips) - begun <= 18
+    assert house.meter.limit - house.meter.used <= 250 * 5 * TOKENS // 10, "some seconds ahead, and no more"
 
 
 def test_what_is_left_over_is_handed_back_when_nobody_calls() -> None:

@@ -50,6 +50,8 @@ def test_fine_settings(tmp_path: Path) -> None:
         ({f"{PROVIDER}KIND": "magic"}, "MINE__KIND"),
         ({"TERRACE_ACCOUNTS__SECRET": "changeme"}, "TERRACE_ACCOUNTS__SECRET"),
         ({"TERRACE_DATA": "/dev/null/x"}, "TERRACE_DATA"),
+        ({"TERRACE_WEB__TRUSTED_PROXIES": "10.0.0.1"}, "as JSON"),
+        ({"TERRACE_WEB__TRUSTED_PROXIES": '["10.0.0.0/99"]'}, "TERRACE_WEB__TRUSTED_PROXIES"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, given: dict[str, str], says: str) -> None:

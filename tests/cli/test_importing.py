@@ -62,6 +62,8 @@ def test_from_a_guess_to_documents_and_back(importing: Import, places: tuple[str
         (("--guess",), 2, "--mongo"),
         (("--guess", "--mongo", "/nowhere"), 4, "not there"),
         (("--rollback", "imp_0"), 4, "no such import"),
+        (("--rollback", "imp_0", "--tenant", "nobody"), 4, "No tenant is named nobody"),
+        (("--rollback", "imp_0", "--tenant", "tnt_0"), 4, "tenant"),
     ],
 )
 def test_failures_end_with_a_sentence(importing: Import, arguments: tuple[str, ...], code: int, sentence: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -123,39 +123,40 @@ async def test_a_large_space_has_a_graph_until_it_is_small_again(here: Shelf, sc
 
 
 @pytest.mark.parametrize(
-    "documents", [(0, 2, 4), (0, 1, 2, 3, 4)], ids=["few of the nearest pass", "most of the nearest pass"]
+    ("documents", "missed"), [(3, 0), (10, 3)], ids=["few of the nearest pass", "most of the nearest pass"]
 )
 async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
-    here: Shelf, scope: Scope, documents: Sequence[int]
+    here: Shelf, scope: Scope, documents: int, missed: int
 ) -> None:
-    texts = [f"{passage(12)} {number}" for number in range(120)]
-    for number in range(6):
+    texts = [f"{passage(12)} {number}" for number in range(240)]
+    for number in range(12):
         await here.put(scope, f"d{number}", texts[number * 20 : number * 20 + 20])
     await here.index.settled()  # type: ignore[attr-defined]
     await here.database.write(graphs.tend, scope, 100)
-    of = {f"doc_acme_d{number}" for number in documents}
+    of = {f"doc_acme_d{number}" for number in range(documents)}
     among = Allowed("{" + ",".join(of) + "}", 5000)  # as many as are worth asking the graph for
-    [question] = await EMBEDDER.embed([texts[110]], query=True)
+    [question] = await EMBEDDER.embed([texts[239]], query=True)
     near, read = vectors.nearest, here.database.read
     found = {each.id: each.cosine for each in await read(near, scope, "hash-64/fp32", question, 60, among)}
-    every = await read(vectors.nearest_of_all, scope, "hash-64/fp32", question, 120)
+    every = await read(vectors.nearest_of_all, scope, "hash-64/fp32", question, len(texts))
     passing = [each for each in every if each.id.rpartition("_")[0].replace("chk", "doc") in of]
     best = sorted(passing, key=lambda each: -(each.cosine or 0))[:60]
+    assert len(every) == len(texts)
     assert len(found) >= 60
-    assert {each.id: each.cosine for each in best}.items() <= found.items()
+    assert len({each.id: each.cosine for each in best}.items() - found.items()) <= missed
 
 
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
     known, choose = Space(graph=True, chunks=100_000), vectors._breadth
     assert choose(Space(graph=False, chunks=100_000), 20, None) == 0
-    assert choose(known, 20, None) == 100
+    assert choose(known, 20, None) == 150
     assert choose(known, 200, None) == 200
-    assert choose(known, 20, Allowed("", 50_000)) == 100
+    assert choose(known, 20, Allowed("", 50_000)) == 150
     assert choose(known, 20, Allowed("", 20_000)) == 175
     assert choose(known, 20, Allowed("", 9_000)) == 0  # it would have to look at too many
     assert choose(known, 200, Allowed("", 20_000)) == 0  # and bring more than it can
     assert choose(known, 20, Allowed("", 0)) == 0
-    assert choose(Space(graph=True, chunks=1_600_000), 20, None) == 800  # eight times for sixteen times as many
+    assert choose(Space(graph=True, chunks=1_000_000), 20, None) == 597
 
 
 async def test_a_graph_left_half_made_is_made_again(here: Shelf, scope: Scope, postgres_url: str) -> None:

@@ -1,11 +1,17 @@
 """A backup of a running installation, brought back: all of it, or a sentence that says why not."""
 
 import asyncio
+import hashlib
 import os
+import sqlite3
 import stat
+import tarfile
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.moving.conftest import Installation, pieces, quiet, settings_of, sums
 from tests.moving.test_databases import search
@@ -14,9 +20,10 @@ from tests.postgres import Postgres
 from terrace import assembly
 from terrace.accounts.secret import Secret, load_secret
 from terrace.errors import Conflict, Invalid, TerraceError
-from terrace.moving.backup import Backing, Backup
+from terrace.moving.backup import DATABASE, MANIFEST, Backing, Backup
 from terrace.moving.databases import DatabaseMove
-from terrace.moving.places import Place, place
+from terrace.moving.manifest import SIGNATURE, encode, signed
+from terrace.moving.places import Place, open_side, place
 from terrace.moving.restore import Restored, Restoring, look_through
 from terrace.settings import Settings
 from terrace.storage import FolderBlobs, open_blobs
@@ -121,6 +128,54 @@ async def test_a_damaged_backup_is_found_out_before_anything_is_written(
     spoilt.write_bytes(b"no tar at all")
     with pytest.raises(Invalid):
         await restore(there, spoilt)
+
+
+def as_of(revision: str, backup: Path, path: Path, secret: Secret) -> None:
+    """The backup that the version of Terrace with this schema would have made."""
+    folder = path.parent / f"of_{revision}"
+    with tarfile.open(backup) as archive:
+        archive.extractall(folder, filter="data")
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    where = place(f"sqlite:///{folder / DATABASE}")
+    if revision < manifest["schema"]:
+        with closing(open_side(where)) as side, side.writing():
+            side.migrate(revision)
+    tables = {name: asdict(each) for name, each in sums(where).items()}
+    with closing(sqlite3.connect(where.path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+    content = where.path.read_bytes()
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    told = {**manifest, "schema": revision, "tables": tables, "entries": {**manifest["entries"], DATABASE: entry}}
+    del told[SIGNATURE]
+    (folder / MANIFEST).write_bytes(encode(signed(told, secret)))
+    with tarfile.open(path, "w") as archive:
+        for each in (*told["entries"], MANIFEST):
+            archive.add(folder / each, each)
+
+
+@pytest.mark.parametrize("revision", ["0017", "0021"])
+async def test_a_backup_of_an_older_version_is_brought_up_to_date(
+    revision: str, installation: Installation, tmp_path: Path
+) -> None:
+    made = await back_up(installation.settings, tmp_path / "terrace.tar")
+    old = tmp_path / "old.tar"
+    as_of(revision, made.path, old, load_secret(installation.settings.accounts, installation.data))
+    there = settings_of(tmp_path / "new")
+    await restore(there, old)
+    assert await search(there, Scope("default")) == await search(installation.settings, Scope("default"))
+    assert files(there.data) == files(installation.data)
+
+
+async def test_a_backup_of_a_newer_version_is_refused_before_anything_is_written(
+    installation: Installation, tmp_path: Path
+) -> None:
+    made = await back_up(installation.settings, tmp_path / "terrace.tar")
+    new = tmp_path / "newer.tar"
+    as_of("9999", made.path, new, load_secret(installation.settings.accounts, installation.data))
+    there = settings_of(tmp_path / "new")
+    with pytest.raises(Invalid, match="newer version"):
+        await restore(there, new)
+    assert os.listdir(there.data) == []
 
 
 async def test_only_an_empty_installation_is_restored_into(installation: Installation, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ commands = typer.Typer(
     name="import", help="Bring documents, passages and vectors from other systems.", no_args_is_help=True
 )
 
-Tenant = Annotated[str, typer.Option(help="The tenant it comes into.")]
+Tenant = Annotated[str, typer.Option(help="The tenant it comes into, by name or id.")]
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -52,22 +52,21 @@ def mongo_qdrant(
 
     A key of Qdrant goes in QDRANT_API_KEY.
     """
-    scope = Scope(tenant)
     if rollback:
-        _rolled_back(scope, rollback, json)
+        _rolled_back(tenant, rollback, json)
     elif guess:
         asyncio.run(_guess(mongo, qdrant))
     elif mapping is None:
         raise Invalid("Name a mapping file with --mapping; --guess writes one to begin with.", code="bad_mapping")
     else:
-        asyncio.run(_import(scope, mapping, mongo, qdrant, dry_run, resume, re_embed, json))
+        asyncio.run(_import(tenant, mapping, mongo, qdrant, dry_run, resume, re_embed, json))
 
 
 def listed(tenant: Tenant = DEFAULT_TENANT, json: JSONFlag = False) -> None:
     """The imports of a tenant, newest first."""
 
     async def rows() -> list[dict[str, Any]]:
-        async with _imports() as imports:
+        async with _imports(tenant) as (imports, scope):
             return [
                 {
                     "id": row.id,
@@ -76,7 +75,7 @@ def listed(tenant: Tenant = DEFAULT_TENANT, json: JSONFlag = False) -> None:
                     "from": ", ".join(row.source["places"].values()),
                     "documents": ((row.report or {}).get("came") or {}).get("documents"),
                 }
-                for row in await imports.every(Scope(tenant))
+                for row in await imports.every(scope)
             ]
 
     found = asyncio.run(rows())
@@ -90,8 +89,8 @@ def show(import_id: Annotated[str, typer.Argument(metavar="ID")], tenant: Tenant
     """Each document of an import with the metadata it had, a line of JSON each."""
 
     async def lines() -> None:
-        async with _imports() as imports:
-            async for each in imports.details(Scope(tenant), import_id):
+        async with _imports(tenant) as (imports, scope):
+            async for each in imports.details(scope, import_id):
                 emit_line(each)
 
     asyncio.run(lines())
@@ -109,7 +108,7 @@ async def _guess(mongo: str, qdrant: str) -> None:
 
 
 async def _import(
-    scope: Scope, mapping: Path, mongo: str, qdrant: str, dry_run: bool, resume: bool, re_embed: bool, json: bool
+    tenant: str, mapping: Path, mongo: str, qdrant: str, dry_run: bool, resume: bool, re_embed: bool, json: bool
 ) -> None:
     from terrace.moving.mongo_qdrant.house import Source
     from terrace.moving.mongo_qdrant.mapping import load
@@ -117,7 +116,7 @@ async def _import(
 
     read = load(mapping)
     places = {name: described(where) for name, where in (("mongo", mongo), ("qdrant", qdrant)) if where}
-    async with _opened(mongo, qdrant) as (documents, points), _imports() as imports:
+    async with _opened(mongo, qdrant) as (documents, points), _imports(tenant) as (imports, scope):
         source = Source(read, documents, points, places)
         with _bars() as progress:
             if dry_run:
@@ -127,9 +126,9 @@ async def _import(
     _reported(report, json)
 
 
-def _rolled_back(scope: Scope, import_id: str, json: bool) -> None:
+def _rolled_back(tenant: str, import_id: str, json: bool) -> None:
     async def back() -> "Report":
-        async with _imports() as imports:
+        async with _imports(tenant) as (imports, scope):
             with _bars() as progress:
                 return await imports.rollback(scope, import_id, progress)
 
@@ -141,14 +140,14 @@ def _rolled_back(scope: Scope, import_id: str, json: bool) -> None:
 
 
 @asynccontextmanager
-async def _imports() -> AsyncIterator["Imports"]:
+async def _imports(tenant: str) -> AsyncIterator[tuple["Imports", Scope]]:
     from terrace import assembly
     from terrace.assembly.importing import importing
 
     settings = Settings.load()
     assembly.check(settings)
-    async with importing(settings) as imports:
-        yield imports
+    async with importing(settings, tenant) as opened:
+        yield opened
 
 
 @asynccontextmanager
@@ -235,7 +234,7 @@ def _reported(report: "Report", json: bool) -> None:
     else:
         came = report.came
         say(f"{report.id}: {count(came.documents, 'document')}, {count(came.chunks, 'passage')}.")
-        say(f"Vectors: {_fitting(report.fit)}.")
+        say(f"Vectors: {_fitting(report.fit).rstrip('.')}.")
         table(("check", "", "result"), ((c.name, "good" if c.good else "DIFFERS", c.told) for c in report.checks))
         for each in report.left_out:
             say(f"{each.count:,} x {each.code}: {each.told}")

@@ -25,6 +25,7 @@ from terrace.moving.sums import Sum, Told, sums_of
 from terrace.moving.texts import Texts
 from terrace.moving.writing import write_private
 from terrace.storage import Blobs
+from terrace.storage.migrate import head
 from terrace.types import moment
 
 MAX_MANIFEST = 512 * 1024 * 1024
@@ -205,7 +206,7 @@ def _manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> 
     manifest = decode(b"".join(_pieces(archive, members[MANIFEST])))
     if manifest["kind"] != "backup" or not {"id", "made_at", "entries", "tables"} <= manifest.keys():
         raise _damaged("its manifest is of something else")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != FORMAT or str(manifest.get("schema")) > head():
         raise Invalid("This backup was made by a newer version of Terrace.", code="backup_too_new")
     return manifest
 

@@ -1,7 +1,7 @@
 """A process's share of one limit: how much it draws at a time, what it keeps to spend, when it hands back.
 
 It draws for some seconds ahead, by what went in the last ones, and draws again before all of it is spent: so few calls
-wait for it, and however many there are, the others are asked about once a second.
+wait for it, and however many there are, the others are asked once or twice a second.
 """
 
 from terrace.accounts.limits.meters import Meter, Total, Window
@@ -117,7 +117,8 @@ class Share:
         """That some of it was booked can wait: the others count it either way."""
         if self.told is None or self.told[0] != key or self.told[1] < self.meter.limit or (idle and self.crowded):
             return True
-        return ticks > self._said + FRESH and bool(idle or self.told[1] != self.meter.limit)
+        again = ticks // FRESH > self._said // FRESH  # all shares in the same look
+        return again and bool(idle or self.told[1] != self.meter.limit)
 
     def heard(self, line: Line, found: Found) -> bool:
         """Whether we got all that was asked for."""

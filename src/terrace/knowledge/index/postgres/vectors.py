@@ -19,9 +19,10 @@ from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
 
-CANDIDATES = 100  # nearest by the graph; recall@10 is 0.99 with so many, up to
+CANDIDATES = 100
+BREADTH = 150  # that the graph looks at; recall@10 is 0.99 with so many, up to
 LARGE = 100_000  # vectors; of more, more have to be looked at
-GROWTH = 0.75  # this power of how many times more
+GROWTH = 0.6  # this power of how many times more
 PASSING = 35  # are to pass a filter among those that the graph brings; recall@10 is 0.99 again
 LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
@@ -125,7 +126,7 @@ def _breadth(known: Space, count: int, among: Allowed | None) -> int:
     """How many the graph is to look at so that enough of them pass; 0 where all that pass are sooner looked through."""
     if not known.graph:
         return 0
-    least = int(CANDIDATES * max(1.0, known.chunks / LARGE) ** GROWTH)
+    least = int(BREADTH * max(1.0, known.chunks / LARGE) ** GROWTH)
     if among is None:
         return min(max(count, least), BROADEST)
     if among.passages <= WORTH * least:
