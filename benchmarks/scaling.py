@@ -1,4 +1,4 @@
-"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 3] [--rounds 3]`.
+"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 2.5] [--rounds 3]`.
 
 Two installations stand side by side on one private PostgreSQL that keeps what is committed, each with its own database
 and its own worker: one has one `terrace serve --role api`, the other has two. Each process is asked equally often, so
@@ -166,7 +166,7 @@ def asked(key: str) -> dict[str, tuple[bytes, float]]:
         "POST /v1/chat/completions": (completion, 250),
         "GET /api/models": (get("/api/models", key), 100),
         "GET /api/conversations": (get("/api/conversations?limit=5", key), 60),
-        "POST /api/chat": (question, 3),
+        "POST /api/chat": (question, 4),
     }
 
 
@@ -213,7 +213,7 @@ async def compare(folder: Path, seconds: float, rounds: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.5)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
