@@ -195,12 +195,16 @@ function draw() {
     );
     return;
   }
+  const at = list.contains(document.activeElement) ? document.activeElement : null;
   fill(
     list,
     [...groups].map(([name, members]) => [h("h3", null, name), h("ul", null, members.map(line))]),
     following &&
       h("button", { type: "button", class: "button plain little", onclick: () => refresh(true) }, "Show more"),
   );
+  // Whoever has come into the list by keyboard meanwhile stays where they are.
+  const same = (each) => each.href === at.href && each.ariaLabel === at.ariaLabel;
+  if (at) [...list.querySelectorAll("a, button")].find(same)?.focus();
 }
 
 function line(talk) {
