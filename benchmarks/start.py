@@ -20,7 +20,10 @@ DOCUMENTS = 100
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and the children it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        return 0.0
     return sum(int(value) for value in fields[11:15]) / TICK
 
 
