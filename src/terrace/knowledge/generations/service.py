@@ -28,6 +28,7 @@ from terrace.types import DEFAULT_TENANT, Scope, moment, new_id, now
 log = logging.getLogger(__name__)
 
 MOST = 5
+RELOAD_SECONDS = 0.5  # after another process has written, which it does all the time, and seldom about generations
 HOME = Scope(DEFAULT_TENANT)  # whose the jobs are: generations are the installation's
 
 Opener = Callable[[settings.Embedding], StatefulEmbedder]
@@ -54,6 +55,7 @@ class Generations:
         self._refreshing: asyncio.Task[None] | None = None
         self._stale = False
         self._unwatch: Callable[[], None] | None = None
+        self._reload: asyncio.TimerHandle | None = None
         self._keys: tuple[str, ...] = ()
         self.builder = Builder(database, index, self.embedder_of, self._after)
 
@@ -61,7 +63,7 @@ class Generations:
 
     async def start(self, *, build: bool = True) -> None:
         """Serve what the last switch said. Where the settings name another model than that, `build` it beside."""
-        self._unwatch = self._database.watch(self._changed)
+        self._unwatch = self._database.watch(self._others_wrote)
         if build and self._wanted:
             await self._database.write(self._follow_settings)
         await self.refresh()
@@ -69,6 +71,8 @@ class Generations:
     async def close(self) -> None:
         if self._unwatch is not None:
             self._unwatch()
+        if self._reload is not None:
+            self._reload.cancel()
         if self._refreshing is not None:
             await asyncio.gather(self._refreshing, return_exceptions=True)
         for each in self._opened.values():
@@ -117,8 +121,15 @@ class Generations:
             inner = AbsentEmbedder(row.model, f"{row.setting} is another model now than {row.model}.")
         return inner if row.key == inner.name else Keyed(inner, row.key)
 
+    def _others_wrote(self) -> None:
+        if self._reload is None:
+            self._reload = asyncio.get_running_loop().call_later(RELOAD_SECONDS, self._changed)
+
     def _changed(self) -> None:
         """Another process wrote, or we did."""
+        if self._reload is not None:
+            self._reload.cancel()
+            self._reload = None
         self._stale = True
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.get_running_loop().create_task(self._refreshed())
