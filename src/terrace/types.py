@@ -34,22 +34,23 @@ def new_id(prefix: str, random_bits: Callable[[int], int] = secrets.randbits) ->
     return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
 
 
-_ahead = 0.0
+_agreed: float | None = None
 
 
 def now() -> float:
-    """Seconds since the epoch; what tables store. Who shares a PostgreSQL goes by its clock."""
-    return time.time() + _ahead
+    """Seconds since the epoch; what tables store. Who shares a PostgreSQL goes by its clock, however ours is set."""
+    return time.time() if _agreed is None else time.monotonic() + _agreed
 
 
-def set_clock(ahead: float) -> None:
-    """How much has to be added to this machine's clock from now on."""
-    global _ahead
-    _ahead = ahead
+def agree(beyond: float) -> None:
+    """From now on the time is so much beyond the monotonic clock, which nobody can set."""
+    global _agreed
+    _agreed = beyond
 
 
-def clock_ahead() -> float:
-    return _ahead
+def agreed() -> float | None:
+    """What was agreed on; None where nothing was, and the time is this machine's."""
+    return _agreed
 
 
 def moment(seconds: float) -> datetime:

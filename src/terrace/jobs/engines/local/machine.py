@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,4 +69,4 @@ def dead_workers(session: Session, worker: str) -> list[str]:
 
 def forget(session: Session, worker: str) -> None:
     """Workers nobody has heard of for a day; their jobs were taken back when their leases ended."""
-    session.execute(LOST, {"before": time.time() - FORGET_SECONDS, "id": worker})
+    session.execute(LOST, {"before": now() - FORGET_SECONDS, "id": worker})
