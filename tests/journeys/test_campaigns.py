@@ -139,9 +139,11 @@ def test_a_campaign_from_a_table_to_its_export(office: Server, scribe: Scribe, v
     # back and forth
     page.get_by_role("button", name="Contacts").and_(page.locator(".wizardsteps button")).click()
     expect(page.get_by_role("radio", name=re.compile("customers"))).to_be_checked()
+    page.route("**/api/templates?*", lambda route: None)  # what the step offers besides does not come
     page.locator(".wizardsteps button", has_text="Template").click()
     expect(page.get_by_label("Text", exact=True)).to_have_value(TEXT)
     forward(page, "Look at a few before all are written")
+    page.unroute_all(behavior="ignoreErrors")
     expect(page.locator(".letter")).to_have_count(5)
     expect(page.get_by_label("Messages written at a time")).to_have_value("2")
     forward(page, "Ready")

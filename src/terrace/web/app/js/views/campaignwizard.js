@@ -164,14 +164,16 @@ class Wizard {
     this.busy = true;
     this.next.setAttribute("aria-disabled", "true");
     fill(this.told);
+    let on = false;
     try {
-      if (!step.next || (await step.next())) await this.#go(at === 0 ? Math.min(to, 1) : to);
+      on = !step.next || (await step.next());
     } catch (error) {
       this.#refuse(error);
     } finally {
-      this.busy = false;
+      this.busy = false; // the next step may be gone on from while it still loads what it offers
       this.#ready();
     }
+    if (on) await this.#go(at === 0 ? Math.min(to, 1) : to);
   }
 
   #refuse(error) {
