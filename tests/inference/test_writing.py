@@ -18,6 +18,7 @@ from terrace.models.transport import open_transport
 from terrace.settings import Models
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
+WHOLE = {"ignore_eos": True}  # its weights are random: by chance it would end sooner now and then
 LONG = {"messages": HELLO, "max_tokens": 1500, "stream": True, "ignore_eos": True}
 
 
@@ -32,16 +33,21 @@ async def metric(client: httpx.AsyncClient, name: str) -> float:
 
 async def test_openais_own_sdk_chats_completes_and_lists(server: Server) -> None:
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY) as sdk:
-        chat = await sdk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=5)
+        chat = await sdk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=5, extra_body=WHOLE)
         assert chat.choices[0].finish_reason == "length"
         assert chat.usage is not None
         assert chat.usage.completion_tokens == 5
-        completion = await sdk.completions.create(model="tiny", prompt="hello", max_tokens=5)
+        completion = await sdk.completions.create(model="tiny", prompt="hello", max_tokens=5, extra_body=WHOLE)
         assert completion.choices[0].text
         pieces = [
             piece
             async for piece in await sdk.chat.completions.create(
-                model="tiny", messages=HELLO, max_tokens=7, stream=True, stream_options={"include_usage": True}
+                model="tiny",
+                messages=HELLO,
+                max_tokens=7,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=WHOLE,
             )
         ]
         assert pieces[-1].usage is not None
