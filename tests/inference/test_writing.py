@@ -60,7 +60,7 @@ async def test_terrace_reaches_it_as_any_openai_compatible_server(server: Server
     transport = open_transport(Models())
     headers = ((b"authorization", f"Bearer {KEY}".encode()),)
     provider = OpenAI("gpu", Upstream("gpu", f"{server.url}/v1", headers, transport, (KEY,)))
-    async with aclosing(provider.stream(ChatRequest("tiny", HELLO, {"max_tokens": 4}))) as deltas:
+    async with aclosing(provider.stream(ChatRequest("tiny", HELLO, {"max_tokens": 4} | WHOLE))) as deltas:
         got = [delta async for delta in deltas]
     assert isinstance(got[-2], Usage)
     assert got[-1] == Finish("length")
