@@ -59,7 +59,7 @@ else
     container=$(buildah from "$image")
     settings=$(for each in $given; do echo "--env $each"; done)
     inside() { buildah run --user 10001:10001 $settings "$container" -- "$@"; }
-    stop() { inside sh -c 'kill "$(cat /tmp/terrace.pid)"' && wait || true; }  # buildah passes no signals on
+    stop() { inside sh -c 'kill "$(cat /tmp/terrace.pid)"' && wait || true; }  # in the container; buildah passes no signals on
     running=
     trap '[ -z "$running" ] || stop; buildah rm "$container" >/dev/null' EXIT
 fi

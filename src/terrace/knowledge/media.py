@@ -29,14 +29,13 @@ ACCEPTED = "Accepted are PDF, DOCX, PPTX, XLSX, EPUB, HTML, Markdown, CSV, EML a
 
 _LATE_PDF = re.compile(rb"%PDF-\d\.\d")  # readers take a PDF that begins within the first kilobyte
 # What the zip module lets through on a cut, damaged or encrypted archive, or one packed by a method it doesn't know
-# (NotImplementedError): its own error, its decompressors', and what reading wild offsets and sizes leads to.
+# (a kind of RuntimeError): its own error, its decompressors', and what reading wild offsets and sizes leads to.
 BROKEN_ZIP: tuple[type[Exception], ...] = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
     OSError,
     RuntimeError,
-    NotImplementedError,
     ValueError,
 )
 with suppress(ImportError):  # a Python built without lzma can't open such a member to begin with
