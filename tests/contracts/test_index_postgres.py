@@ -15,6 +15,7 @@ from terrace.knowledge.index.postgres import counts, graphs, vectors, words
 from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
+from terrace.storage.postgresql.migrating import migrate_once
 from terrace.types import Scope
 
 WORDS = ["river", "bridge", "Brücke", "naïve", "whale", "whales", "sailing", "harbour", "ice", "glaciers", "running",
@@ -137,7 +138,9 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     among = Allowed("{" + ",".join(of) + "}", 5000)  # as many as are worth asking the graph for
     [question] = await EMBEDDER.embed([texts[239]], query=True)
     near, read = vectors.nearest, here.database.read
-    found = {each.id: each.cosine for each in await read(near, scope, "hash-64/fp32", question, 60, among)}
+    known = await read(vectors.space, scope, "hash-64/fp32", 64)
+    assert known is not None
+    found = {each.id: each.cosine for each in await read(near, scope, "hash-64/fp32", question, 60, known, among)}
     every = await read(vectors.nearest_of_all, scope, "hash-64/fp32", question, len(texts))
     passing = [each for each in every if each.id.rpartition("_")[0].replace("chk", "doc") in of]
     best = sorted(passing, key=lambda each: -(each.cosine or 0))[:60]
@@ -190,10 +193,51 @@ def test_the_commonest_words_bring_in_their_champions_only() -> None:
     rare, common, commonest = Asked(1, 11, 1), Asked(2, 12, 1), Asked(3, 13, 1)
     holding = {1: 50, 11: 20, 2: 3000, 12: 600, 3: 60_000, 13: 700}
     choose: Any = words._lists
-    assert choose([commonest, rare, common], holding, 200) == [1, 2, 13]
-    assert choose([commonest], {3: 60_000, 13: 700}, 200) == [13]
-    assert choose([commonest], {3: 60_000, 13: 2}, 200) == [13, 3]  # too few champions to choose from
-    assert choose([rare], holding, 200) == [1]
+    assert choose([commonest, rare, common], holding, 200, 4000) == [1, 2, 13]
+    assert choose([commonest, rare, common], holding, 200, 3000) == [1, 12, 13]
+    assert choose([commonest], {3: 60_000, 13: 700}, 200, 4000) == [13]
+    assert choose([commonest], {3: 60_000, 13: 2}, 200, 4000) == [13, 3]  # too few champions to choose from
+    assert choose([rare], holding, 200, 4000) == [1]
+
+
+async def test_of_many_chunks_the_best_are_scored(here: Shelf, scope: Scope) -> None:
+    rng = random.Random(7)
+    said = [f"w{number}" for number in range(400)]  # each less often than the one before, as words are
+
+    def told(length: int) -> str:
+        return " ".join(rng.choices(said, weights=[1 / (place + 3) for place in range(len(said))], k=length))
+
+    for number in range(10):
+        await here.put(scope, f"d{number}", [told(rng.randint(5, 80)) for _ in range(40)], title=told(2))
+
+    def best(session: Session, scope: Scope, query: str, exact: bool) -> list[tuple[int, float]]:
+        return [(each.number, each.words or 0) for each in words.search(session, scope, query, 20, exact=exact)]
+
+    for query in ("w1 w2 w30", "w0 w5 w8 w40 w90", "w4 w6 w7 w9 w200", "w3"):
+        found, every = [await here.database.read(best, scope, query, exact) for exact in (False, True)]
+        assert len(found) == 20
+        assert found[:3] == every[:3]
+        assert sum(score for _, score in found) >= 0.98 * sum(score for _, score in every)
+
+
+async def test_what_an_older_version_wrote_is_told_apart_as_well(here: Shelf, scope: Scope) -> None:
+    def impacts(session: Session, scope: Scope) -> list[tuple[int, dict[str, float]]]:
+        rows = session.connection().exec_driver_sql("SELECT number, impacts::text FROM chunk_words ORDER BY number")
+        return [
+            (number, dict(each.split(":") for each in told[1 : told.index("}")].split(","))) for number, told in rows
+        ]
+
+    await here.put(scope, "d", [passage(40), "whale " * 300, "ice"], title="River bridge")
+    written = await here.database.read(impacts, scope)
+    for target in ("0022", "head"):
+        await here.database.write(migrate_once, target)
+    made = await here.database.read(impacts, scope)
+    assert [number for number, _ in made] == [number for number, _ in written]
+    for (_, mine), (_, theirs) in zip(made, written, strict=True):
+        assert {place: float(value) for place, value in mine.items()} == {
+            place: pytest.approx(float(value), abs=1e-3) for place, value in theirs.items()
+        }
+    assert await here.find(scope, "whale", k=1, meaning=False) == ["d"]
 
 
 async def test_a_word_said_a_thousand_times_counts_as_often_as_can_be_kept(here: Shelf, scope: Scope) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from sqlalchemy import select
-from sqlmodel import Session
+from sqlalchemy import Row, bindparam, select
+from sqlmodel import Session, col
 
 from terrace.errors import Invalid, Missing, TerraceError
 from terrace.knowledge.base import Filter, Hit, Index, Scored
@@ -25,6 +25,27 @@ Mode = Literal["hybrid", "text", "vector"]
 MAX_QUERY_CHARS = 4000  # more is cut: nobody's question is longer, and a model reads only its first words
 MAX_K = 100
 EMBED_SECONDS = 5.0  # a hybrid search waits no longer for its meaning (a model being fetched, say)
+
+
+# Put together once, which takes longer than to ask it.
+_FOUND: Any = (
+    select(
+        col(ChunkRow.id),
+        col(ChunkRow.document_id),
+        col(ChunkRow.title),
+        col(ChunkRow.text),
+        col(ChunkRow.page),
+        col(ChunkRow.headings),
+        col(ChunkRow.start_char),
+        col(ChunkRow.end_char),
+        col(DocumentRow.name).label("document_name"),
+        col(DocumentRow.source_url),
+        col(CollectionRow.name).label("collection"),
+    )
+    .join(DocumentRow, col(DocumentRow.id) == ChunkRow.document_id)
+    .join(CollectionRow, col(CollectionRow.id) == DocumentRow.collection_id)
+    .where(col(ChunkRow.tenant_id) == bindparam("tenant"), col(ChunkRow.id).in_(bindparam("ids", expanding=True)))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,38 +146,26 @@ def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> 
 
 def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
     """In the order found; chunks deleted meanwhile are left out."""
-    rows = session.execute(
-        select(ChunkRow, DocumentRow.name, DocumentRow.source_url, CollectionRow.name)  # type: ignore[call-overload]
-        .join(DocumentRow, DocumentRow.id == ChunkRow.document_id)
-        .join(CollectionRow, CollectionRow.id == DocumentRow.collection_id)
-        .where(
-            ChunkRow.tenant_id == scope.tenant,
-            ChunkRow.id.in_([each.chunk_id for each in found]),  # type: ignore[attr-defined]
-        )
-    ).all()
-    scored = {each.chunk_id: each for each in found}
-    hits = {
-        chunk.id: _hit(chunk, name, source_url, collection, scored[chunk.id])
-        for chunk, name, source_url, collection in rows
-    }
-    return [hits[each.chunk_id] for each in found if each.chunk_id in hits]
+    rows = session.execute(_FOUND, {"tenant": scope.tenant, "ids": [each.chunk_id for each in found]})
+    known = {row.id: row for row in rows}
+    return [_hit(known[each.chunk_id], each) for each in found if each.chunk_id in known]
 
 
-def _hit(chunk: ChunkRow, document_name: str, source_url: str | None, collection: str, scored: Scored) -> Hit:
+def _hit(row: Row[Any], scored: Scored) -> Hit:
     return Hit(
-        chunk_id=chunk.id,
-        document_id=chunk.document_id,
-        document_name=document_name,
-        title=chunk.title,
-        collection=collection,
-        text=chunk.text,
+        chunk_id=row.id,
+        document_id=row.document_id,
+        document_name=row.document_name,
+        title=row.title,
+        collection=row.collection,
+        text=row.text,
         score=scored.score,
         text_score=scored.text_score,
         vector_score=scored.vector_score,
-        page=chunk.page,
-        headings=tuple(chunk.headings),
-        start=chunk.start_char,
-        end=chunk.end_char,
-        url=document_url(chunk.document_id, chunk.start_char, chunk.end_char, chunk.page),
-        source_url=source_url,
+        page=row.page,
+        headings=tuple(row.headings),
+        start=row.start_char,
+        end=row.end_char,
+        url=document_url(row.document_id, row.start_char, row.end_char, row.page),
+        source_url=row.source_url,
     )

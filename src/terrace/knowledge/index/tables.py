@@ -3,9 +3,10 @@ on PostgreSQL it is tables of migration 0018, which only SQL written for it read
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from sqlalchemy import DDL, Column, Dialect, Index, LargeBinary, event
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 from sqlmodel import Field, SQLModel
@@ -16,9 +17,9 @@ from terrace.knowledge.tables import BIG, ChunkRow
 Index("ix_chunks_text_sha256", ChunkRow.__table__.c.tenant_id, ChunkRow.__table__.c.text_sha256)  # type: ignore[attr-defined]
 
 
-def halves_text(numbers: Sequence[float]) -> str:
-    """As pgvector reads them; five digits tell any two float16 apart."""
-    return "[" + ",".join([f"{number:.5g}" for number in numbers]) + "]"
+def halves_text(numbers: Iterable[float]) -> str:
+    """As pgvector reads them, which takes what is nearest among float16."""
+    return msgspec.json.encode([float(number) for number in numbers]).decode()
 
 
 class _Halfvec(UserDefinedType[str]):

@@ -1,4 +1,4 @@
--- 0022
+-- 0023
 CREATE TABLE alembic_version ( version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num) );
 CREATE TABLE jobs ( id VARCHAR NOT NULL, tenant_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, lane VARCHAR NOT NULL, state VARCHAR NOT NULL, priority INTEGER NOT NULL, run_at FLOAT, attempt INTEGER NOT NULL, failures INTEGER NOT NULL, crashes INTEGER NOT NULL, dead BOOLEAN NOT NULL, cancel_requested BOOLEAN NOT NULL, payload TEXT NOT NULL, result TEXT, error TEXT, progress TEXT, user_id VARCHAR, parent_id VARCHAR, idempotency_key VARCHAR, worker_id VARCHAR, lease_until FLOAT, created_at FLOAT NOT NULL, updated_at FLOAT NOT NULL, started_at FLOAT, finished_at FLOAT, key_id VARCHAR, PRIMARY KEY (id) );
 CREATE INDEX ix_jobs_tenant ON jobs (tenant_id, id);

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 APP_ROLE = "terrace_app"  # who works, where the role we connect as would walk through walls
-TENANT = "current_setting('terrace.tenant', true)"
+TENANT = "(SELECT current_setting('terrace.tenant', true))"  # in a query of its own it is asked for once, not per row
 OPEN_TABLES = """
 SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND a.attname = 'tenant_id'

@@ -16,12 +16,10 @@ FOLD_AT = 24  # changes that wait: each search looks through them
 TOTALS = """SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::bigint FROM (
     SELECT chunks, tokens FROM word_totals WHERE tenant_id = %s
     UNION ALL SELECT chunks, tokens FROM word_changes WHERE tenant_id = %s) t"""
-_OF = f"""SELECT totals.chunks, totals.tokens, asked.word, (coalesce(known.chunks, 0) + coalesce(new.chunks, 0))::bigint
-    FROM ({TOTALS}) AS totals(chunks, tokens) CROSS JOIN unnest(%s::bigint[]) AS asked(word)
-    LEFT JOIN word_counts known ON known.tenant_id = %s AND known.word = asked.word
-    LEFT JOIN (
-        SELECT word, sum(count) AS chunks FROM word_changes w, unnest(w.words, w.counts) AS each(word, count)
-        WHERE w.tenant_id = %s AND word = ANY(%s::bigint[]) GROUP BY word) new ON new.word = asked.word"""
+_OF = f"""SELECT NULL, * FROM ({TOTALS}) totals
+    UNION ALL SELECT word, chunks, 0 FROM word_counts WHERE tenant_id = %s AND word = ANY(%s)
+    UNION ALL SELECT word, count, 0 FROM word_changes, unnest(words, counts) AS each(word, count)
+    WHERE tenant_id = %s AND word = ANY(%s)"""
 _FOLD = """WITH
     gone AS (DELETE FROM word_changes WHERE tenant_id = %s RETURNING tenant_id, chunks, tokens, words, counts),
     totals AS (
@@ -53,8 +51,13 @@ def of(session: Session, scope: Scope, words: Sequence[int]) -> Counts:
     if not words:
         return Counts(0, 0, {})
     tenant, asked = scope.tenant, list(words)
-    rows = session.connection().exec_driver_sql(_OF, (tenant, tenant, asked, tenant, tenant, asked)).all()
-    return Counts(rows[0][0], rows[0][1], {word: holding for _, _, word, holding in rows})
+    rows = session.connection().exec_driver_sql(_OF, (tenant, tenant, tenant, asked, tenant, asked)).all()
+    [(chunks, tokens)] = [row[1:] for row in rows if row[0] is None]
+    holding = dict.fromkeys(asked, 0)
+    for word, holds, _ in rows:
+        if word is not None:
+            holding[word] += holds
+    return Counts(chunks, tokens, holding)
 
 
 @own_locks

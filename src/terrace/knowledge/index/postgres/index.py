@@ -28,10 +28,12 @@ TEXT_CANDIDATES = 200
 TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graphs a tenant needs
 REST_SECONDS = 3.0  # without another one: no more are coming
 PATIENCE_SECONDS = 600.0
+SPACE_SECONDS = 5.0  # that what is known of a space is taken for true
 
 
 class PostgresIndex:
-    """Nothing is kept in memory but how much was written since a tenant's counts were folded and its graphs tended."""
+    """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended, and for
+    some seconds which spaces there are."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -39,6 +41,7 @@ class PostgresIndex:
         self._untended: Counter[str] = Counter()
         self._tended: set[str] = set()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._spaces: dict[tuple[str, str, int], tuple[vectors.Space, float]] = {}
 
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
         session.flush()
@@ -96,7 +99,7 @@ class PostgresIndex:
         if vector is None or model is None:
             return _fused(await read(self._by_words, scope, query, k, among), None, k)
         meaning = model, vector
-        near = read(vectors.nearest, scope, model, vector, 2 * k, among)
+        near = read(self._by_meaning, scope, model, vector, 2 * k, among)
         if not query:
             return _fused([], await near, k)
         return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, among, meaning), near), k)
@@ -112,6 +115,22 @@ class PostgresIndex:
     ) -> list[Found]:
         session.connection().exec_driver_sql(vectors.SETTINGS)
         return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among, meaning)
+
+    def _by_meaning(
+        self, session: Session, scope: Scope, model: str, vector: Any, count: int, among: Allowed | None
+    ) -> list[Found]:
+        known = self._space(session, scope, model, len(vector))
+        return vectors.nearest(session, scope, model, vector, count, known, among) if known else []
+
+    def _space(self, session: Session, scope: Scope, model: str, width: int) -> vectors.Space | None:
+        """As it was some seconds ago: with an old one a search takes longer, and finds the same."""
+        key = scope.tenant, model, width
+        known, until = self._spaces.get(key, (None, 0.0))
+        if known is None or time.monotonic() > until:
+            known = vectors.space(session, scope, model, width)
+            if known is not None:
+                self._spaces[key] = known, time.monotonic() + SPACE_SECONDS
+        return known
 
     def search_exactly(
         self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int

@@ -103,12 +103,9 @@ def known(session: Session, scope: Scope, model: str, hashes: Sequence[str]) -> 
 
 
 def nearest(
-    session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None = None
+    session: Session, scope: Scope, model: str, query: Any, count: int, known: Space, among: Allowed | None = None
 ) -> list[Found]:
-    """The nearest, `count` at least where there are so many."""
-    known = space(session, scope, model, len(query))
-    if known is None:
-        return []
+    """The nearest of a `known` space, `count` at least where there are so many."""
     breadth, most = _breadth(known, count, among), max(count, CANDIDATES)
     if breadth:
         found = _by_graph(session, scope, model, query, most, breadth, known, among)
