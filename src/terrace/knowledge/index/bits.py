@@ -1,4 +1,4 @@
-"""Nearest neighbours by the signs of a vector's components, held in memory: 48 bytes for 384 dimensions.
+"""Nearest neighbours by the signs of a vector's components: 48 bytes for 384 dimensions.
 
 Random-hyperplane hashing (Charikar, 2002) with the axes as hyperplanes: the Hamming distance of two sign
 patterns grows with their angle. It picks candidates; exact cosines decide among them.
@@ -45,7 +45,7 @@ class SignBits:
         size = now.size + len(ids)
         if size > now.ids.shape[0]:
             now = self._moved(now, np.arange(now.size), capacity=max(size, now.ids.shape[0] * 3 // 2))
-        now.bits[:, now.size : size] = self._signs(vectors).T
+        now.bits[:, now.size : size] = _signs(vectors)
         now.ids[now.size : size] = ids
         codes = self._documents
         now.documents[now.size : size] = [codes.setdefault(document, len(codes)) for document in documents]
@@ -60,43 +60,16 @@ class SignBits:
     def nearest(self, query: Any, count: int, documents: Collection[str] | None = None) -> Any:
         """Ids (int64) of the `count` nearest rows, unordered.
 
-        By plain distance first, then, among many times as many, with the query's own magnitudes: an axis on which
-        the query hardly lies says little about a neighbour.
-
         `documents` restricts the search, before it looks: the nearest of those, however far.
         """
         now = self._arrays
-        rows = None if documents is None else self._rows_of(now, documents)
-        if rows is not None and len(rows) == 0:
-            return now.ids[:0]
-        signs = self._signs(np.asarray(query, np.float32)[None, :])[0]
-        bits = now.bits[:, : now.size] if rows is None else now.bits[:, rows]
-        ids = now.ids[: now.size] if rows is None else now.ids[rows]
-        if len(ids) <= count:
-            return ids
-        if len(ids) > WIDER * count:
-            distances = _hamming(bits, signs)
-            edge = np.partition(distances, WIDER * count - 1)[WIDER * count - 1]
-            near = np.flatnonzero(distances <= edge)[: 2 * WIDER * count]
-            bits, ids = bits[:, near], ids[near]
-        likeness = self._weighed(bits, query)
-        return ids[np.argpartition(likeness, -count)[-count:]]
-
-    def _weighed(self, bits: Any, query: Any) -> Any:
-        """float32: the signs of each column of `bits` weighed by how much of the query lies on each axis."""
-        rows = np.unpackbits(np.ascontiguousarray(bits.T).view(np.uint8), axis=1, count=self.dimensions)
-        return dots(rows.astype(np.float32), query)
+        rows = slice(now.size) if documents is None else self._rows_of(now, documents)
+        return now.ids[rows][likest(now.bits[:, rows], query, count)]
 
     def _rows_of(self, now: _Arrays, documents: Collection[str]) -> Any:
         allowed = np.zeros(len(self._documents) + 1, bool)
         allowed[[self._documents[each] for each in documents if each in self._documents]] = True
         return np.flatnonzero(allowed[now.documents[: now.size]])
-
-    def _signs(self, vectors: Any) -> Any:
-        """uint64 (rows, words)"""
-        padded = np.zeros((len(vectors), self._words * 64), bool)
-        padded[:, : self.dimensions] = np.asarray(vectors) > 0
-        return np.packbits(padded, axis=1).view(np.uint64)
 
     def _room(self, capacity: int) -> _Arrays:
         return _Arrays(
@@ -110,6 +83,46 @@ class SignBits:
         new.ids[: len(rows)] = now.ids[rows]
         new.documents[: len(rows)] = now.documents[rows]
         return new._replace(size=len(rows))
+
+
+def likest(bits: Any, query: Any, count: int) -> Any:
+    """Places (int64) of the `count` columns of `bits`, uint64 (words, rows), that are most like the query, unordered.
+
+    By plain distance first, then, among many times as many, with the query's own magnitudes: an axis on which the
+    query hardly lies says little about a neighbour.
+    """
+    rows = bits.shape[1]
+    if rows <= count:
+        return np.arange(rows)
+    if rows <= WIDER * count:
+        return _best(_weighed(bits, query), count)
+    distances = _hamming(bits, _signs(np.asarray(query, np.float32)[None, :])[:, 0])
+    edge = np.partition(distances, WIDER * count - 1)[WIDER * count - 1]
+    near = np.flatnonzero(distances <= edge)[: 2 * WIDER * count]
+    return near[_best(_weighed(bits[:, near], query), count)]
+
+
+def columns(packed: bytes, rows: int, dimensions: int) -> Any:
+    """uint64 (words, rows): the signs of so many vectors, one behind the other and each in whole bytes."""
+    padded = np.zeros((rows, -(-dimensions // 64) * 8), np.uint8)
+    padded[:, : -(-dimensions // 8)] = np.frombuffer(packed, np.uint8).reshape(rows, -1)
+    return np.ascontiguousarray(padded.view(np.uint64).T)
+
+
+def _best(likeness: Any, count: int) -> Any:
+    return np.argpartition(likeness, -count)[-count:]
+
+
+def _signs(vectors: Any) -> Any:
+    """uint64 (words, rows)"""
+    signs = np.asarray(vectors) > 0
+    return columns(np.packbits(signs, axis=1).tobytes(), *signs.shape)
+
+
+def _weighed(bits: Any, query: Any) -> Any:
+    """float32: the signs of each column of `bits` weighed by how much of the query lies on each axis."""
+    rows = np.unpackbits(np.ascontiguousarray(bits.T).view(np.uint8), axis=1, count=len(query))
+    return dots(rows.astype(np.float32), query)
 
 
 def dots(rows: Any, query: Any) -> Any:

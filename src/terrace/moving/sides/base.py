@@ -19,7 +19,16 @@ Key = tuple[Any, ...]
 STATE = "moving_state"  # where a destination keeps how far it is
 # Made from the rest, or of processes that run now.
 DERIVED = frozenset(
-    {"vector_spaces", "word_totals", "word_counts", "word_changes", "chunk_words", "leaders", "chunk_vector_removals"}
+    {
+        "chunk_vector_removals",
+        "chunk_words",
+        "leaders",
+        "vector_signs",
+        "vector_spaces",
+        "word_changes",
+        "word_counts",
+        "word_totals",
+    }
 )
 NOT_ROWS = frozenset({"alembic_version", STATE})
 

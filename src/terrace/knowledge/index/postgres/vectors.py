@@ -1,7 +1,10 @@
 """Vectors on PostgreSQL: pgvector's half-precision vectors in the rows, and a graph over those of a large space.
 
 A space is what one tenant has of one model. Each large space has a graph (HNSW: Malkov & Yashunin, 2018) of its own,
-so that another tenant's vectors are never in the way of a search; a small one is quicker looked through.
+so that another tenant's vectors are never in the way of a search. Where a filter leaves too few of them for the graph
+to come upon, or there is none, all that pass are looked through: by the signs of their numbers, as on SQLite, which
+triggers keep beside the vectors, those of a document together. The vectors whose signs are most like the question's
+are then compared themselves. Up to some thousand are compared at once.
 """
 
 from collections.abc import Sequence
@@ -26,7 +29,9 @@ GROWTH = 0.6  # this power of how many times more
 PASSING = 35  # are to pass a filter among those that the graph brings; recall@10 is 0.99 again
 LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
-WORTH = 30  # vectors are looked through in the time that the graph brings one
+WORTH = 120  # vectors' signs are looked through in the time that the graph brings one
+FEW = 2_000  # vectors are sooner compared than their signs
+ALIKE = 200  # that have the likest signs are compared
 FURTHER = 150  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
 HEADER = 4  # bytes before the numbers of a vector as PostgreSQL sends it, big-endian
 SETTINGS = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0"
@@ -111,6 +116,8 @@ def nearest(
         found = _by_graph(session, scope, model, query, most, breadth, known, among)
         if among is None or len(found) >= count:
             return found
+    if (known.chunks if among is None else among.passages) > FEW:
+        return _by_signs(session, scope, model, query, most, among)
     return _looked_through(session, scope, model, query, most, among)
 
 
@@ -163,6 +170,31 @@ def _by_graph(
     )
 
 
+def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None) -> list[Found]:
+    import numpy as np
+
+    from terrace.knowledge.index.bits import columns, likest
+
+    session.connection().exec_driver_sql(SETTINGS)
+    condition, parameters = _among(among)
+    driver: Any = session.connection().connection.driver_connection
+    with driver.cursor(binary=True) as cursor:
+        cursor.execute(
+            "SELECT numbers, signs FROM vector_signs "
+            f"WHERE tenant_id = %s AND model = %s AND dimensions = {len(query)} {condition}",
+            (scope.tenant, model, *parameters),
+        )
+        rows = cursor.fetchall()
+    numbers = np.frombuffer(b"".join([row[0] for row in rows]), ">i8")
+    signs = columns(b"".join([row[1] for row in rows]), len(numbers), len(query))
+    alike = numbers[likest(signs, query, max(count, ALIKE))].tolist()
+    near = (
+        "SELECT number, vector <#> %s::halfvec AS distance FROM chunk_vectors "
+        f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s) ORDER BY distance LIMIT {count}"
+    )
+    return _rows(session, scope, near, (halves_text(query), scope.tenant, model, alike))
+
+
 def _looked_through(
     session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None
 ) -> list[Found]:
@@ -174,13 +206,17 @@ def _ordered(
     scope: Scope, model: str, query: Any, count: int, vector: str, among: Allowed | None = None
 ) -> tuple[str, tuple[Any, ...]]:
     """A query, and what it takes. The distance has a name, else it would be computed again for what is shown of it."""
-    condition, parameters = ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
+    condition, parameters = _among(among)
     return (
         f"SELECT number, document_id, {vector} <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
         f"ORDER BY distance LIMIT {count}",
         (halves_text(query), scope.tenant, model, *parameters),
     )
+
+
+def _among(among: Allowed | None) -> tuple[str, tuple[str, ...]]:
+    return ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
 
 
 def _rows(session: Session, scope: Scope, near: str, parameters: tuple[Any, ...]) -> list[Found]:
