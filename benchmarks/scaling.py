@@ -1,4 +1,4 @@
-"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 2.5] [--rounds 3]`.
+"""Two API processes against one, on PostgreSQL: `python -m benchmarks.scaling [--seconds 1.2] [--rounds 8]`.
 
 Two installations stand side by side on one private PostgreSQL that keeps what is committed, each with its own database
 and its own worker: one has one `terrace serve --role api`, the other has two. Each process is asked equally often, so
@@ -8,8 +8,9 @@ each of two would say something else: what a process gathers for some millisecon
 A process keeps one core busy at most, so two give 2 x (CPU a request with one / CPU a request with two) times as much
 where there are two cores to spare. What is counted is the CPU of the API processes and of PostgreSQL together, less
 what they use while nobody asks; what a worker uses is shown beside it. Prints a table with the budget and ends with 1
-if it is missed. It takes some two minutes. How often is asked leaves half of two cores free: where requests have to
-wait for a core, nobody can tell what one costs.
+if it is missed. It takes some three minutes. How often is asked leaves half of two cores free: where requests have to
+wait for a core, nobody can tell what one costs. Many short rounds say more than a few long ones: a machine's neighbours
+come and go by the second.
 """
 
 import argparse
@@ -213,8 +214,8 @@ async def compare(folder: Path, seconds: float, rounds: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.2)
+    parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return 0 if asyncio.run(compare(Path(folder), arguments.seconds, arguments.rounds)) else 1

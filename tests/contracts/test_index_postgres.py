@@ -135,7 +135,7 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     await here.index.settled()  # type: ignore[attr-defined]
     await here.database.write(graphs.tend, scope, 100)
     of = {f"doc_acme_d{number}" for number in range(documents)}
-    among = Allowed("{" + ",".join(of) + "}", 5000)  # as many as are worth asking the graph for
+    among = Allowed("{" + ",".join(of) + "}", 20_000)  # as many as are worth asking the graph for
     [question] = await EMBEDDER.embed([texts[239]], query=True)
     near, read = vectors.nearest, here.database.read
     known = await read(vectors.space, scope, "hash-64/fp32", 64)
@@ -155,11 +155,42 @@ def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
     assert choose(known, 20, None) == 150
     assert choose(known, 200, None) == 200
     assert choose(known, 20, Allowed("", 50_000)) == 150
-    assert choose(known, 20, Allowed("", 20_000)) == 175
-    assert choose(known, 20, Allowed("", 9_000)) == 0  # it would have to look at too many
-    assert choose(known, 200, Allowed("", 20_000)) == 0  # and bring more than it can
+    assert choose(known, 20, Allowed("", 22_000)) == 160
+    assert choose(known, 20, Allowed("", 20_000)) == 0  # their signs are sooner looked through
+    assert choose(known, 200, Allowed("", 22_000)) == 0  # it would have to bring more than it can
     assert choose(known, 20, Allowed("", 0)) == 0
     assert choose(Space(graph=True, chunks=1_000_000), 20, None) == 597
+
+
+async def test_the_signs_of_vectors_are_kept_with_them(here: Shelf, scope: Scope, other: Scope) -> None:
+    def alike(session: Session, scope: Scope) -> tuple[dict[int, bytes], dict[int, bytes]]:
+        """The signs by number of chunk: as they are kept, and as the vectors have them now."""
+        run = session.connection().exec_driver_sql
+        kept: dict[int, bytes] = {}
+        for packed, signs, width in run("SELECT numbers, signs, dimensions / 8 FROM vector_signs"):
+            chunks = np.frombuffer(packed, ">i8").tolist()
+            found = {chunk: signs[place * width :][:width] for place, chunk in enumerate(chunks)}
+            assert not kept.keys() & found.keys()
+            kept |= found
+        rows = run("SELECT number, substring(bit_send(binary_quantize(vector)) FROM 5) FROM chunk_vectors")
+        return kept, {number: bytes(signs) for number, signs in rows}
+
+    for number in range(4):
+        await here.put(scope, f"d{number}", [passage(9) for _ in range(5)])
+    await here.put(other, "d", passage(9))
+    steps: list[tuple[Any, ...]] = [
+        (here.index.add_vectors, "hash-64/fp32", ["chk_acme_d1_2", "chk_acme_d2_0"], -np.ones((2, 64)) / 8),
+        (here.index.remove_document, "doc_acme_d3"),
+        (here.index.remove_vectors, ["another/fp32"], "left", 7),
+    ]
+    for left, (step, *arguments) in zip((20, 15, 8), steps, strict=True):
+        await here.database.write(step, scope, *arguments)
+        kept, there = await here.database.read(alike, scope)
+        assert kept == there
+        assert len(kept) == left
+    kept, there = await here.database.read(alike, other)
+    assert kept == there
+    assert len(kept) == 1
 
 
 async def test_a_graph_left_half_made_is_made_again(here: Shelf, scope: Scope, postgres_url: str) -> None:

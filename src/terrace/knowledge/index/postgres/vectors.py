@@ -30,7 +30,7 @@ PASSING = 35  # are to pass a filter among those that the graph brings; recall@1
 LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
 WORTH = 120  # vectors' signs are looked through in the time that the graph brings one
-FEW = 2_000  # vectors are sooner compared than their signs
+FEW, MANY = 2_000, 200_000  # vectors: fewer are sooner compared than their signs, of more the signs take much memory
 ALIKE = 200  # that have the likest signs are compared
 FURTHER = 150  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
 HEADER = 4  # bytes before the numbers of a vector as PostgreSQL sends it, big-endian
@@ -116,7 +116,7 @@ def nearest(
         found = _by_graph(session, scope, model, query, most, breadth, known, among)
         if among is None or len(found) >= count:
             return found
-    if (known.chunks if among is None else among.passages) > FEW:
+    if FEW < (known.chunks if among is None else among.passages) <= MANY:
         return _by_signs(session, scope, model, query, most, among)
     return _looked_through(session, scope, model, query, most, among)
 
