@@ -12,7 +12,7 @@ from tests.contracts.test_index import EMBEDDER, Shelf, stored_on
 
 from terrace.knowledge.base import Filter, Scored
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import Allowed
+from terrace.knowledge.index.postgres.allowing import listed
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
 from terrace.storage.postgresql.migrating import migrate_once
@@ -135,7 +135,7 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     await here.index.settled()  # type: ignore[attr-defined]
     await here.database.write(graphs.tend, scope, 100)
     of = {f"doc_acme_d{number}" for number in range(documents)}
-    among = Allowed("{" + ",".join(of) + "}", 20_000)  # as many as are worth asking the graph for
+    among = listed("{" + ",".join(of) + "}", 20_000)  # as many as are worth asking the graph for
     [question] = await EMBEDDER.embed([texts[239]], query=True)
     near, read = vectors.nearest, here.database.read
     known = await read(vectors.space, scope, "hash-64/fp32", 64)
@@ -149,16 +149,32 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     assert len({each.id: each.cosine for each in best}.items() - found.items()) <= missed
 
 
+async def test_a_filter_that_lets_most_through_is_known_the_second_time(here: Shelf, scope: Scope) -> None:
+    for number in range(6):
+        await here.put(scope, f"d{number}", [passage(20) for _ in range(4)], tags=("most",) if number else ())
+    await here.database.write(counts.fold, scope)
+    most = Filter(tags=("most",))
+    for query, meaning in (("whale on the river", True), ("whale on the river", False)):
+        first, second = [numbers(await here.scored(scope, query, 30, most, meaning=meaning)) for _ in range(2)]
+        assert first == second
+        assert {chunk.split("_")[2] for chunk in first} == {f"d{number}" for number in range(1, 6)}
+    await here.put(scope, "new", "A narwhal.", tags=("most",))
+    await here.put(scope, "other", "A narwhal, too.")
+    await here.take(scope, "d5")
+    found = numbers(await here.scored(scope, "narwhal", 30, most))
+    assert {chunk.split("_")[2] for chunk in found} == {"d1", "d2", "d3", "d4", "new"}
+
+
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
     known, choose = Space(graph=True, chunks=100_000), vectors._breadth
     assert choose(Space(graph=False, chunks=100_000), 20, None) == 0
     assert choose(known, 20, None) == 150
     assert choose(known, 200, None) == 200
-    assert choose(known, 20, Allowed("", 50_000)) == 150
-    assert choose(known, 20, Allowed("", 22_000)) == 160
-    assert choose(known, 20, Allowed("", 20_000)) == 0  # their signs are sooner looked through
-    assert choose(known, 200, Allowed("", 22_000)) == 0  # it would have to bring more than it can
-    assert choose(known, 20, Allowed("", 0)) == 0
+    assert choose(known, 20, listed("", 50_000)) == 150
+    assert choose(known, 20, listed("", 22_000)) == 160
+    assert choose(known, 20, listed("", 20_000)) == 0  # their signs are sooner looked through
+    assert choose(known, 200, listed("", 22_000)) == 0  # it would have to bring more than it can
+    assert choose(known, 20, listed("", 0)) == 0
     assert choose(Space(graph=True, chunks=1_000_000), 20, None) == 597
 
 

@@ -1,5 +1,6 @@
-"""The documents that a filter lets through. Their ids stay as PostgreSQL wrote them: to unpack thousands, and to pack
-them again for each statement, takes milliseconds."""
+"""The documents that a filter lets through. Few of them are listed first. Their ids stay as PostgreSQL wrote them: to
+unpack thousands, and to pack them again for each statement, takes milliseconds. Where most of what a tenant has passes,
+each statement finds them out itself."""
 
 from typing import Any, NamedTuple
 
@@ -14,36 +15,46 @@ _TAGGED = "SELECT document_id FROM document_tags WHERE tenant_id = %s AND tag = 
 
 
 class Allowed(NamedTuple):
-    documents: str  # their ids, as an array is written
-    passages: int  # that they have together
+    within: str  # a condition of a row's `document_id`
+    parameters: tuple[Any, ...]  # that it takes
+    passages: int  # that pass, about
 
 
-NOTHING = Allowed("{}", 0)
+NOTHING = Allowed("false", (), 0)
 
 
-def allowed(session: Session, scope: Scope, filter: Filter) -> Allowed | None:
-    """None when everything is."""
-    if filter == Filter():
-        return None
-    conditions, parameters = ["tenant_id = %s"], [scope.tenant]
-    for condition, taken in _conditions(scope, filter):
-        conditions.append(condition)
-        parameters += taken
-    found = session.connection().exec_driver_sql(
-        "SELECT array_agg(id)::text, coalesce(sum(chunk_count), 0)::bigint FROM documents "
-        f"WHERE {' AND '.join(conditions)}",
-        tuple(parameters),
+def listed(documents: str, passages: int) -> Allowed:
+    """`documents`: their ids, as an array is written."""
+    return Allowed("document_id = ANY(%s::text[])", (documents,), passages)
+
+
+def broadly(scope: Scope, filter: Filter, passages: int) -> Allowed:
+    conditions, parameters = _conditions(scope, filter)
+    # As a truth value it is looked up row by row, and nothing else is done first because of it.
+    return Allowed(f"(document_id IN (SELECT id FROM documents WHERE {conditions})) IS TRUE", parameters, passages)
+
+
+def allowed(session: Session, scope: Scope, filter: Filter) -> tuple[Allowed, bool]:
+    """And whether it is most of the tenant's passages (a third and more)."""
+    conditions, parameters = _conditions(scope, filter)
+    documents, passages, all_passages = session.connection().exec_driver_sql(
+        "SELECT array_agg(id)::text, coalesce(sum(chunk_count), 0)::bigint, "
+        "coalesce((SELECT chunks FROM word_totals WHERE tenant_id = %s), 0) "
+        f"FROM documents WHERE {conditions}",
+        (scope.tenant, *parameters),
     ).one()  # fmt: skip
-    return Allowed(*found) if found[0] else NOTHING
+    return listed(documents, passages) if documents else NOTHING, 3 * passages > all_passages > 0
 
 
-def _conditions(scope: Scope, filter: Filter) -> list[tuple[str, list[Any]]]:
+def _conditions(scope: Scope, filter: Filter) -> tuple[str, tuple[Any, ...]]:
     """As `terrace.knowledge.index.filters` has them, which SQLAlchemy would take a millisecond to put together."""
     documents, collections, tags = list(filter.documents), list(filter.collections), [key(tag) for tag in filter.tags]
     names = [name.casefold() for name in collections]
-    wanted = (
-        (documents, "id = ANY(%s)", [documents]),
-        (collections, f"collection_id IN ({_COLLECTIONS})", [scope.tenant, collections, names]),
-        (tags, f"id IN ({_TAGGED})", [scope.tenant, tags]),
-    )
-    return [(condition, taken) for asked, condition, taken in wanted if asked]
+    wanted: list[tuple[str, list[Any]]] = [("tenant_id = %s", [scope.tenant])]
+    if documents:
+        wanted.append(("id = ANY(%s)", [documents]))
+    if collections:
+        wanted.append((f"collection_id IN ({_COLLECTIONS})", [scope.tenant, collections, names]))
+    if tags:
+        wanted.append((f"id IN ({_TAGGED})", [scope.tenant, tags]))
+    return " AND ".join(condition for condition, _ in wanted), tuple(each for _, taken in wanted for each in taken)

@@ -17,7 +17,7 @@ from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import NOTHING, Allowed, allowed
+from terrace.knowledge.index.postgres.allowing import NOTHING, Allowed, allowed, broadly
 from terrace.knowledge.index.postgres.found import Found
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
@@ -28,12 +28,14 @@ TEXT_CANDIDATES = 200
 TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graphs a tenant needs
 REST_SECONDS = 3.0  # without another one: no more are coming
 PATIENCE_SECONDS = 600.0
+BROAD_SECONDS = 60.0  # that a filter is taken for one that lets most passages through
+REMEMBERED = 1000  # of such filters
 SPACE_SECONDS = 5.0  # that what is known of a space is taken for true
 
 
 class PostgresIndex:
     """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended, and for
-    some seconds which spaces there are."""
+    some seconds which spaces there are, and which filters let most through."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,6 +43,7 @@ class PostgresIndex:
         self._untended: Counter[str] = Counter()
         self._tended: set[str] = set()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._broad: dict[tuple[str, Filter], tuple[int, float]] = {}
         self._spaces: dict[tuple[str, str, int], tuple[vectors.Space, float]] = {}
 
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
@@ -93,7 +96,7 @@ class PostgresIndex:
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
         read = self._database.read
-        among = await read(allowed, scope, filter) if filter != Filter() else None
+        among = await self._allowed(scope, filter)
         if among == NOTHING:
             return []
         if vector is None or model is None:
@@ -103,6 +106,19 @@ class PostgresIndex:
         if not query:
             return _fused([], await near, k)
         return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, among, meaning), near), k)
+
+    async def _allowed(self, scope: Scope, filter: Filter) -> Allowed | None:
+        if filter == Filter():
+            return None
+        passages, until = self._broad.get((scope.tenant, filter), (0, 0.0))
+        if time.monotonic() < until:
+            return broadly(scope, filter, passages)
+        among, broad = await self._database.read(allowed, scope, filter)
+        if broad:
+            if len(self._broad) >= REMEMBERED:
+                self._broad.clear()
+            self._broad[scope.tenant, filter] = among.passages, time.monotonic() + BROAD_SECONDS
+        return among
 
     def _by_words(
         self,

@@ -34,7 +34,10 @@ FEW, MANY = 2_000, 200_000  # vectors: fewer are sooner compared than their sign
 ALIKE = 200  # that have the likest signs are compared
 FURTHER = 150  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
 HEADER = 4  # bytes before the numbers of a vector as PostgreSQL sends it, big-endian
-SETTINGS = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0"
+SETTINGS = (
+    "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; "
+    "SET LOCAL work_mem = '64MB'"  # for the documents of a filter
+)
 
 
 class Space(NamedTuple):
@@ -165,8 +168,8 @@ def _by_graph(
     return _rows(
         session,
         scope,
-        f"SELECT number, distance FROM ({brought}) brought WHERE document_id = ANY(%s::text[]) LIMIT {likely}",
-        (*parameters, among.documents),
+        f"SELECT number, distance FROM ({brought}) brought WHERE {among.within} LIMIT {likely}",
+        (*parameters, *among.parameters),
     )
 
 
@@ -215,8 +218,8 @@ def _ordered(
     )
 
 
-def _among(among: Allowed | None) -> tuple[str, tuple[str, ...]]:
-    return ("", ()) if among is None else ("AND document_id = ANY(%s::text[])", (among.documents,))
+def _among(among: Allowed | None) -> tuple[str, tuple[Any, ...]]:
+    return ("", ()) if among is None else (f"AND {among.within}", among.parameters)
 
 
 def _rows(session: Session, scope: Scope, near: str, parameters: tuple[Any, ...]) -> list[Found]:

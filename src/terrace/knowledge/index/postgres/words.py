@@ -195,9 +195,8 @@ def _candidates(
     All of a few documents, else those in the chosen lists. Where most documents pass, an index of theirs would take
     longer to go through than it takes to fetch what does not pass.
     """
-    within = "document_id = ANY(%s::text[])"
     if among is not None and among.passages <= MOST_ROWS:
-        return within, "true", [among.documents]
+        return among.within, "true", [*among.parameters]
     few = among is not None and 3 * among.passages <= known.chunks
     most = MOST_LISTED if few else MOST_ROWS
     lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k, most)
@@ -205,8 +204,8 @@ def _candidates(
     if among is None:
         return listed, "true", [lists]
     if few:
-        return f"{listed} AND {within}", "true", [lists, among.documents]
-    return listed, within, [lists, among.documents]
+        return f"{listed} AND {among.within}", "true", [lists, *among.parameters]
+    return listed, among.within, [lists, *among.parameters]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int, most: int) -> list[int]:
