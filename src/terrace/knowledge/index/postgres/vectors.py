@@ -23,9 +23,9 @@ from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
 
 CANDIDATES = 100
-BREADTH = 150  # that the graph looks at; recall@10 is 0.99 with so many, up to
+BREADTH = 120  # that the graph looks at; recall@10 is 0.99 with so many, up to
 LARGE = 100_000  # vectors; of more, more have to be looked at
-GROWTH = 0.6  # this power of how many times more
+GROWTH = 0.7  # this power of how many times more
 PASSING = 35  # are to pass a filter among those that the graph brings; recall@10 is 0.99 again
 LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
