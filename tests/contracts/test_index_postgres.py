@@ -286,6 +286,12 @@ async def test_what_an_older_version_wrote_is_told_apart_as_well(here: Shelf, sc
         }
     assert await here.find(scope, "whale", k=1, meaning=False) == ["d"]
 
+    def forget(session: Session, scope: Scope) -> None:  # it writes none at all while both versions run
+        session.connection().exec_driver_sql("UPDATE chunk_words SET impacts = NULL")
+
+    await here.database.write(forget, scope)
+    assert await here.find(scope, "whale", k=1, meaning=False) == ["d"]
+
 
 async def test_a_word_said_a_thousand_times_counts_as_often_as_can_be_kept(here: Shelf, scope: Scope) -> None:
     await here.put(scope, "often", "whale " * 1000)

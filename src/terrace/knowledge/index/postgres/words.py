@@ -135,7 +135,9 @@ def search(
     condition, passes, parameters = _candidates(asked, known, k, among, exact)
     weights = {each.word: each.times * _idf(known, each.word) * (K1 + 1) for each in asked}
     score = " + ".join(_WEIGHT.format(word=word, weight=weight) for word, weight in weights.items())
-    first = "" if exact else f"ORDER BY (impacts <#> '{_sparse(weights)}') / (1 + norm) LIMIT {ROUGH * k}"
+    # What an older version wrote, and nobody can tell yet, comes first.
+    rough = f"ORDER BY (impacts <#> '{_sparse(weights)}') / (1 + norm) NULLS FIRST LIMIT {ROUGH * k}"
+    first = "" if exact else rough
     best = (
         f"SELECT number, score FROM (SELECT number, {score} AS score FROM (SELECT number, words, times, norm FROM ("
         "SELECT number, document_id, words, times, impacts, %s + %s * length AS norm FROM chunk_words "

@@ -51,10 +51,9 @@ def upgrade() -> None:
         return
     _walls(f"(SELECT {TENANT})")
     op.execute(IMPACTS)
-    op.execute("ALTER TABLE chunk_words ADD COLUMN impacts sparsevec")
+    op.execute("ALTER TABLE chunk_words ADD COLUMN impacts sparsevec")  # an older version still running writes none
     # Writes the table and its indexes anew, where an update would leave every row behind once more.
     op.execute("ALTER TABLE chunk_words ALTER impacts TYPE sparsevec USING pg_temp.impacts(words, times)")
-    op.execute("ALTER TABLE chunk_words ALTER impacts SET NOT NULL")
     op.execute("DROP FUNCTION pg_temp.impacts")
     op.create_table(
         "vector_signs",
