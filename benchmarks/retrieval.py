@@ -46,6 +46,7 @@ SERVER = "TERRACE_BENCH_POSTGRESQL_PID"
 K = 10
 ROUNDS = 2
 LARGE = 100_000  # rows; with more, the budgets are others
+LENGTHS = {9: "both", 1000: "both, long questions"}  # words of a question: as people ask, and whole sentences
 SEARCH = (0.0, 20.0)  # of a search by words and by meaning on PostgreSQL, p50 and p95
 
 
@@ -169,10 +170,11 @@ async def searches(table: Table, url: str, corpus: Corpus, budgets: dict[str, fl
             what = ", ".join(filter(None, (name, "meaning", each.name)))
             table.times(what, *await timed(calls), *((0, budgets["filtered"]) if each.name else (budgets["p50"], 0)))
             table.share(f"{what}: recall@{K}", recall(corpus, found, each, K), budgets["recall"])
-        for each in every if corpus.passages else ():
+        for length, each in [(length, each) for length in LENGTHS for each in every] if corpus.passages else ():
             ask = functools.partial(index.search, SCOPE, model=MODEL, k=K, filter=each.filter)
-            calls = [functools.partial(ask, q, v) for q, v in zip(corpus.questions, corpus.asked, strict=True)]
-            what = ", ".join(filter(None, (name, "both", each.name)))
+            asked = [" ".join(question.split()[:length]) for question in corpus.questions]
+            calls = [functools.partial(ask, q, v) for q, v in zip(asked, corpus.asked, strict=True)]
+            what = ", ".join(filter(None, (name, LENGTHS[length], each.name)))
             table.times(what, *await timed(calls), *(SEARCH if url else ()))
         await index.close()
 

@@ -10,6 +10,7 @@ import pytest
 from sqlmodel import Session
 from tests.contracts.test_index import EMBEDDER, Shelf, stored_on
 
+from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
 from terrace.knowledge.index.postgres.allowing import listed
@@ -297,6 +298,16 @@ async def test_a_word_said_a_thousand_times_counts_as_often_as_can_be_kept(here:
     await here.put(scope, "often", "whale " * 1000)
     await here.put(scope, "never", "bread")
     assert await here.find(scope, "whale", meaning=False) == ["often"]
+
+
+async def test_an_old_pgvector_is_told(here: Shelf, scope: Scope, postgres_url: str) -> None:
+    import psycopg
+
+    await here.database.write(migrate_once, "0022")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    with pytest.raises(TerraceError, match=r"pgvector 0\.7\.4, and Terrace needs 0\.8 or later"):
+        await here.database.write(migrate_once)
 
 
 async def waiting(shelf: Shelf, scope: Scope) -> int:

@@ -70,3 +70,4 @@ def configure(settings: Logs) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     logging.getLogger("alembic").setLevel("WARNING")
+    logging.getLogger("psycopg").setLevel("ERROR")  # it warns of each race that was lost, and is run again

@@ -4,9 +4,13 @@ row, and walls that ask only once whose rows may be seen."""
 import sqlalchemy as sa
 from alembic import op
 
+from terrace.errors import Unavailable
+
 revision = "0023"
 down_revision: str | None = "0022"
 
+NEEDED = (0, 8)  # pgvector
+VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 POLICIES = "SELECT tablename FROM pg_policies WHERE schemaname = current_schema() AND policyname = 'own_tenant'"
 TENANT = "current_setting('terrace.tenant', true)"
 # As `terrace.knowledge.index.postgres.words` writes them: 0 times is said of lists that are no words.
@@ -49,6 +53,7 @@ CREATE TRIGGER drop_signs AFTER DELETE ON chunk_vectors REFERENCING OLD TABLE AS
 def upgrade() -> None:
     if op.get_bind().dialect.name != "postgresql":
         return
+    _check_extension()
     _walls(f"(SELECT {TENANT})")
     op.execute(IMPACTS)
     op.execute("ALTER TABLE chunk_words ADD COLUMN impacts sparsevec")  # an older version still running writes none
@@ -82,6 +87,16 @@ def downgrade() -> None:
     op.drop_table("vector_signs")
     op.drop_column("chunk_words", "impacts")
     _walls(TENANT)
+
+
+def _check_extension() -> None:
+    version = str(op.get_bind().execute(sa.text(VERSION)).scalar_one())
+    if tuple(int(part) for part in version.split(".")[:2]) < NEEDED:
+        raise Unavailable(
+            f"The database has pgvector {version}, and Terrace needs 0.8 or later: install it on the database's "
+            "server, then run ALTER EXTENSION vector UPDATE in this database.",
+            code="extension_old",
+        )
 
 
 def _walls(tenant: str) -> None:
