@@ -46,7 +46,7 @@ class Shelf:
 
         def write(session: Session) -> None:
             collection_id = _collection(session, scope, collection)
-            _document(session, scope, document, name, title, collection_id)
+            _document(session, scope, document, name, title, collection_id, len(texts))
             session.add_all(TagRow(document_id=document, tag=tag, tenant_id=scope.tenant) for tag in tags)
             session.add_all(_chunk(scope, document, id, at, title, text) for at, (id, text) in _numbered(ids, texts))
             session.flush()
@@ -98,12 +98,12 @@ def _collection(session: Session, scope: Scope, name: str) -> str:
     return id
 
 
-def _document(session: Session, scope: Scope, id: str, name: str, title: str, collection_id: str) -> None:
+def _document(session: Session, scope: Scope, id: str, name: str, title: str, collection_id: str, chunks: int) -> None:
     session.add(
         DocumentRow(
             id=id, tenant_id=scope.tenant, collection_id=collection_id, name=name, name_key=name, title=title,
             media_type="text/plain", bytes=1, sha256=sha256(id.encode()).hexdigest(), blob="blob", created_at=0,
-            updated_at=0,
+            updated_at=0, chunk_count=chunks,
         )
     )  # fmt: skip
     session.flush()

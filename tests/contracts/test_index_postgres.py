@@ -13,7 +13,7 @@ from tests.contracts.test_index import EMBEDDER, Shelf, stored_on
 from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import listed
+from terrace.knowledge.index.postgres.allowing import allowed, broadly, listed
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
 from terrace.storage.postgresql.migrating import migrate_once
@@ -150,20 +150,24 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     assert len({each.id: each.cosine for each in best}.items() - found.items()) <= missed
 
 
-async def test_a_filter_that_lets_most_through_is_known_the_second_time(here: Shelf, scope: Scope) -> None:
+async def test_what_passes_is_the_same_listed_or_told_of_each(here: Shelf, scope: Scope, other: Scope) -> None:
     for number in range(6):
         await here.put(scope, f"d{number}", [passage(20) for _ in range(4)], tags=("most",) if number else ())
-    await here.database.write(counts.fold, scope)
-    most = Filter(tags=("most",))
-    for query, meaning in (("whale on the river", True), ("whale on the river", False)):
-        first, second = [numbers(await here.scored(scope, query, 30, most, meaning=meaning)) for _ in range(2)]
-        assert first == second
-        assert {chunk.split("_")[2] for chunk in first} == {f"d{number}" for number in range(1, 6)}
-    await here.put(scope, "new", "A narwhal.", tags=("most",))
-    await here.put(scope, "other", "A narwhal, too.")
-    await here.take(scope, "d5")
-    found = numbers(await here.scored(scope, "narwhal", 30, most))
-    assert {chunk.split("_")[2] for chunk in found} == {"d1", "d2", "d3", "d4", "new"}
+    await here.put(other, "d1", passage(20), tags=("most",))
+    most, read = Filter(tags=("most",), documents=("doc_acme_d0", "doc_acme_d1", "doc_acme_d2")), here.database.read
+    among, broad = await read(allowed, scope, most)
+    assert (among.passages, broad) == (8, False)
+    [question] = await EMBEDDER.embed(["whale on the river"], query=True)
+    known = Space(graph=False, chunks=24)
+    for passages in (8, 20_000):  # as few as there are, and as if they were many: in each way that there is to search
+        told = [broadly(scope, most, passages), among._replace(passages=passages)]
+        by_words = [await read(words.search, scope, "whale on the river", 30, each) for each in told]
+        near = [await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, each) for each in told]
+        for found in (*by_words, *near):
+            assert {each.id.split("_")[2] for each in found} == {"d1", "d2"}
+        assert by_words[0] == by_words[1]
+        assert near[0] == near[1]
+        assert len(near[0]) == 8
 
 
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:

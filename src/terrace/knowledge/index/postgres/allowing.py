@@ -10,6 +10,8 @@ from terrace.knowledge.base import Filter
 from terrace.knowledge.naming import key
 from terrace.types import Scope
 
+MANY = 10_000  # passages
+
 _COLLECTIONS = "SELECT id FROM collections WHERE tenant_id = %s AND (id = ANY(%s) OR name_key = ANY(%s))"
 _TAGGED = "SELECT document_id FROM document_tags WHERE tenant_id = %s AND tag = ANY(%s)"
 
@@ -35,7 +37,7 @@ def broadly(scope: Scope, filter: Filter, passages: int) -> Allowed:
 
 
 def allowed(session: Session, scope: Scope, filter: Filter) -> tuple[Allowed, bool]:
-    """And whether it is most of the tenant's passages (a third and more)."""
+    """And whether these are so many that it is sooner told of each whether it passes."""
     conditions, parameters = _conditions(scope, filter)
     documents, passages, all_passages = session.connection().exec_driver_sql(
         "SELECT array_agg(id)::text, coalesce(sum(chunk_count), 0)::bigint, "
@@ -43,7 +45,8 @@ def allowed(session: Session, scope: Scope, filter: Filter) -> tuple[Allowed, bo
         f"FROM documents WHERE {conditions}",
         (scope.tenant, *parameters),
     ).one()  # fmt: skip
-    return listed(documents, passages) if documents else NOTHING, 3 * passages > all_passages > 0
+    broad = passages > MANY and 3 * passages > all_passages
+    return listed(documents, passages) if documents else NOTHING, broad
 
 
 def _conditions(scope: Scope, filter: Filter) -> tuple[str, tuple[Any, ...]]:

@@ -29,8 +29,8 @@ TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graph
 REST_SECONDS = 3.0  # without another one: no more are coming
 PATIENCE_SECONDS = 600.0
 BROAD_SECONDS = 60.0  # that a filter is taken for one that lets most passages through
-REMEMBERED = 1000  # of such filters
 SPACE_SECONDS = 5.0  # that what is known of a space is taken for true
+REMEMBERED = 1000  # of each; all are forgotten when there would be more
 
 
 class PostgresIndex:
@@ -115,9 +115,7 @@ class PostgresIndex:
             return broadly(scope, filter, passages)
         among, broad = await self._database.read(allowed, scope, filter)
         if broad:
-            if len(self._broad) >= REMEMBERED:
-                self._broad.clear()
-            self._broad[scope.tenant, filter] = among.passages, time.monotonic() + BROAD_SECONDS
+            _remember(self._broad, (scope.tenant, filter), (among.passages, time.monotonic() + BROAD_SECONDS))
         return among
 
     def _by_words(
@@ -145,7 +143,7 @@ class PostgresIndex:
         if known is None or time.monotonic() > until:
             known = vectors.space(session, scope, model, width)
             if known is not None:
-                self._spaces[key] = known, time.monotonic() + SPACE_SECONDS
+                _remember(self._spaces, key, (known, time.monotonic() + SPACE_SECONDS))
         return known
 
     def search_exactly(
@@ -207,6 +205,12 @@ class PostgresIndex:
         while came != self._untended[tenant] and time.monotonic() < until:
             came = self._untended[tenant]
             await asyncio.sleep(REST_SECONDS)
+
+
+def _remember(known: dict[Any, Any], key: Any, what: Any) -> None:
+    if len(known) >= REMEMBERED:
+        known.clear()
+    known[key] = what
 
 
 async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
