@@ -36,7 +36,7 @@ from terrace.types import Scope
 
 K1, B = 1.2, 0.75  # as in FTS5
 RARE = 1e-6  # what a word weighs that half of all chunks hold, or more
-MOST_ROWS = 3000  # fetched for one question
+MOST_ROWS = 2500  # fetched for one question
 MOST_LISTED = 6000  # where a filter leaves a third of them or less
 CHAMPION = 0.7  # of the most that a word can weigh in a chunk
 USUAL_LENGTH = 150  # tokens, for telling champions: the real average changes all the time
