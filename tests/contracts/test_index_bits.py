@@ -27,6 +27,12 @@ def test_the_true_neighbours_are_among_the_candidates() -> None:
     assert hits / 500 >= 0.98
 
 
+def test_nothing_is_found_in_nothing() -> None:
+    bits = SignBits(20)
+    bits.extend([], [], np.zeros((0, 20)))
+    assert bits.nearest(np.ones(20), 5).tolist() == []
+
+
 @pytest.mark.parametrize("dimensions", [20, 64, 100, 384])
 def test_any_width(dimensions: int) -> None:
     vectors = clustered(300, dimensions)

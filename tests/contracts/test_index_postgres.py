@@ -170,6 +170,14 @@ async def test_what_passes_is_the_same_listed_or_told_of_each(here: Shelf, scope
         assert len(near[0]) == 8
 
 
+async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) -> None:
+    await here.put(scope, "ready", "A whale.")
+    await here.put(scope, "waiting", "Bread.", vectors=False)
+    [question] = await EMBEDDER.embed(["whale"], query=True)
+    among, known = listed("{doc_acme_waiting}", 20_000), Space(graph=False, chunks=30_000)  # as if they were many
+    assert await here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, among) == []
+
+
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
     known, choose = Space(graph=True, chunks=100_000), vectors._breadth
     assert choose(Space(graph=False, chunks=100_000), 20, None) == 0

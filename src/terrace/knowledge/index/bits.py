@@ -104,8 +104,9 @@ def likest(bits: Any, query: Any, count: int) -> Any:
 
 def columns(packed: bytes, rows: int, dimensions: int) -> Any:
     """uint64 (words, rows): the signs of so many vectors, one behind the other and each in whole bytes."""
+    width = -(-dimensions // 8)
     padded = np.zeros((rows, -(-dimensions // 64) * 8), np.uint8)
-    padded[:, : -(-dimensions // 8)] = np.frombuffer(packed, np.uint8).reshape(rows, -1)
+    padded[:, :width] = np.frombuffer(packed, np.uint8).reshape(rows, width)
     return np.ascontiguousarray(padded.view(np.uint64).T)
 
 

@@ -188,6 +188,8 @@ def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int
             (scope.tenant, model, *parameters),
         )
         rows = cursor.fetchall()
+    if not rows:  # what passes is not embedded yet
+        return []
     numbers = np.frombuffer(b"".join([row[0] for row in rows]), ">i8")
     signs = columns(b"".join([row[1] for row in rows]), len(numbers), len(query))
     alike = numbers[likest(signs, query, max(count, ALIKE))].tolist()
