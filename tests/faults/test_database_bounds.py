@@ -2,12 +2,15 @@
 another, and memory that fits the machine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlmodel import Session
 
+from terrace.errors import Unavailable
+from terrace.jobs.tables import WorkerRow
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.storage.postgresql.server import buffers
 
@@ -48,6 +51,51 @@ async def test_who_stops_amid_a_transaction_loses_it_before_others_give_up(datab
     stopped = await database.read(milliseconds, "idle_in_transaction_session_timeout")
     waits = await database.read(milliseconds, "lock_timeout")
     assert 10_000 <= stopped <= 20_000 < waits <= 30_000
+
+
+def _workers() -> list[WorkerRow]:
+    return [
+        WorkerRow(id=f"w{number}", host="here", pid=1, process="x", started_at=0, heartbeat_at=0) for number in range(3)
+    ]
+
+
+def _put(session: Session) -> None:
+    session.execute(PUT, [{"id": each.id} for each in _workers()])
+
+
+def _insert(session: Session) -> None:
+    session.execute(insert(WorkerRow), [each.model_dump() for each in _workers()])
+
+
+def _add(session: Session) -> None:
+    session.add_all(_workers())
+    session.flush()
+
+
+def _change(session: Session) -> None:
+    rows = _workers()
+    session.add_all(rows)
+    session.flush()
+    for number, row in enumerate(rows):
+        row.pid = 2 + number
+    session.flush()
+
+
+@pytest.mark.parametrize("many", [_put, _insert, _add, _change])
+async def test_who_stops_after_writing_many_rows_loses_them_too(
+    database: PostgreSQLDatabase, many: Callable[[Session], None]
+) -> None:
+    """The server must know that it is waiting for us, as it does not behind a pipeline."""
+
+    def work(session: Session) -> None:
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
+        many(session)
+        time.sleep(0.5)
+        session.execute(COUNT)
+
+    with pytest.raises(Unavailable):
+        await database.write(work)
+    assert await database.read(lambda session: session.execute(COUNT).scalar_one()) == 0
 
 
 @pytest.mark.parametrize(("memory", "share"), [(0, 128), (1 * GB, 128), (4 * GB, 512), (8 * GB, 1024), (64 * GB, 2048)])

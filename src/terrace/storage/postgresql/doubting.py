@@ -4,6 +4,9 @@ The kernel notices a peer that is gone. It does not notice one that something in
 hangs, a balancer that forgot us. So whoever has waited for long on one connection is looked after here: the server
 is asked on another whether it still works for them. Where it does not, or cannot be asked, theirs is cut, and they
 hear of it at once.
+
+The server may not hear of it: amid several messages that belong together (a pipeline, a COPY) it waits for the rest
+without any bound, and keeps their locks. So it is told to end what served them, as soon as it can be told anything.
 """
 
 import logging
@@ -30,6 +33,11 @@ ASKED = f"""
 SELECT pg_backend_pid(), ARRAY(SELECT pid FROM pg_stat_activity WHERE pid = ANY(%s)
 AND (state = 'active' OR state_change > clock_timestamp() - interval '{IDLE_SECONDS} seconds'))"""
 
+# By whom it was served since so many seconds: whoever has got that number since then is somebody else.
+END = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN unnest(%s::int[], %s::float8[]) AS left_by(pid, age)
+USING (pid) WHERE backend_start < clock_timestamp() - age * interval '1 second'"""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
@@ -54,6 +62,7 @@ class Doubt:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._all = False  # whoever waits is cut at once
+        self._left: dict[int, float] = {}  # by the number of who served them: those that were cut, and since when
 
     @contextmanager
     def waiting(self, driver: Any, *, briefly: bool = False) -> Iterator[None]:
@@ -96,13 +105,14 @@ class Doubt:
         while not self._closing.wait(LOOK_SECONDS):
             asked = time.monotonic()
             silent = self._since(asked - SILENT_SECONDS)
-            if not silent:
+            if not (silent or self._left):
                 continue
             try:
-                dead = self._without(silent)
+                dead = self._ask_about(silent)
             except DBAPIError as error:
-                log.warning("the database is silent, and cannot be asked why: %s", type(error).__name__)
-                self._cut(self._since(asked), away=True)
+                if silent:
+                    log.warning("the database is silent, and cannot be asked why: %s", type(error).__name__)
+                    self._cut(self._since(asked), away=True)
             else:
                 # Seen twice: we may all have been stopped, and the answers lie there to be read.
                 self._cut([each for each in dead if each in doubted], away=False)
@@ -112,8 +122,8 @@ class Doubt:
         """Those that wait since then, or for longer."""
         return [each for each in list(self._waiting.values()) if each.since <= moment]
 
-    def _without(self, silent: Sequence[Waiting]) -> list[Waiting]:
-        """Those that the server does not work for."""
+    def _ask_about(self, silent: Sequence[Waiting]) -> list[Waiting]:
+        """Those that the server does not work for. It ends what served those that were cut."""
         pids = {each: each.driver.info.backend_pid for each in silent if not each.driver.closed}
         with self._engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
@@ -121,10 +131,15 @@ class Doubt:
             in_time.start()
             try:
                 own, lively = connection.exec_driver_sql(ASKED, (list(pids.values()),)).one()
+                pooled = own != driver.info.backend_pid  # a pooler makes up numbers, and ends what it lost by itself
+                if self._left and not pooled:
+                    ages = [time.monotonic() - since for since in self._left.values()]
+                    connection.exec_driver_sql(END, (list(self._left), ages))
+                self._left.clear()
             finally:
                 in_time.cancel()
                 in_time.join()
-            pooled = own != driver.info.backend_pid  # a pooler makes up numbers: what is no moment may still go on
+        # Through a pooler nobody can tell: what is no moment may still go on.
         return [each for each, pid in pids.items() if each.briefly or not (pooled or pid in lively)]
 
     def _cut(self, dead: Sequence[Waiting], *, away: bool) -> None:
@@ -134,4 +149,5 @@ class Doubt:
             for each in dead:
                 if self._waiting.get(each.driver) is each:
                     log.warning("a connection to the database fell silent, and is given up")
+                    self._left[each.driver.info.backend_pid] = each.since
                     each.cut()

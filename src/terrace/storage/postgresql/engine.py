@@ -1,6 +1,8 @@
 """How we connect: psycopg 3, no prepared statements and no session state, so that a pooler may stand in between."""
 
+from collections.abc import Iterable
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,6 +14,7 @@ from sqlalchemy.types import String, TypeDecorator
 
 from terrace.errors import Invalid, Unavailable
 
+AT_ONCE = 100  # rows in one message
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 # A peer that went away without a word (a cut cable) is noticed within about fifteen seconds.
@@ -54,13 +57,46 @@ def engine_for(url: str) -> Engine:
     engine = create_engine(
         address,
         poolclass=NullPool,
-        connect_args={**given, "autocommit": True, "prepare_threshold": None},
+        connect_args={**given, "autocommit": True, "prepare_threshold": None, "cursor_factory": _cursor()},
         use_native_hstore=False,
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
     )
     engine.dialect.ddl_compiler = _ddl()
     return engine
+
+
+@cache
+def _cursor() -> Any:
+    from psycopg import ClientCursor, Cursor
+
+    class OneMessage(Cursor[Any]):
+        """A statement for many rows is one message, and no pipeline: that ends with a Flush behind its Sync, at which
+        the server forgets `idle_in_transaction_session_timeout` (it is armed when the server says that it is ready,
+        and disarmed by whatever comes next), and who is stopped or cut off then keeps their locks."""
+
+        _changed: int | None = None
+
+        def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
+            if returning:
+                raise NotImplementedError("ask for rows with one statement")
+            changed, rows, inline = 0, iter(params_seq), ClientCursor(self.connection)
+            while part := [inline.mogrify(query, row) for row in islice(rows, AT_ONCE)]:
+                self.execute("; ".join(part))
+                changed += self.rowcount
+                while self.nextset():
+                    changed += self.rowcount
+            self._changed = changed
+
+        def execute(self, *args: Any, **kwargs: Any) -> Any:
+            self._changed = None
+            return super().execute(*args, **kwargs)
+
+        @property
+        def rowcount(self) -> int:
+            return super().rowcount if self._changed is None else self._changed
+
+    return OneMessage
 
 
 @cache
