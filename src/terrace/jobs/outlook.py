@@ -68,15 +68,9 @@ def alone_with_outlook(session: Session, worker: str, lanes: Collection[Lane]) -
         tenants = {lane: set(session.execute(TENANTS, {"lane": lane}).scalars()) for lane in lanes}
         running = {row.tenant_id: row.n for row in session.execute(RUNNING)} if any(tenants.values()) else {}
         return Outlook(next_due(session), cancelling(session, worker), running, tenants)
-    # Two statements, for the second must see what was there when the first had its lock. But one message: between two
-    # the network may fall silent, and the server would wait for the second, with its lock, for as long as it is let.
-    from psycopg import ClientCursor
-
-    asked = ClientCursor(driver_of(session))
-    asked.execute(f"{ALONE}; {OUTLOOK}", {"worker": worker, "lanes": list(lanes)})
-    asked.nextset()
-    found: Any = asked.fetchone()
-    due, stopping, running, *queued = found
+    # Two statements, for the second must see what was there when the first had its lock.
+    given = {"worker": worker, "lanes": list(lanes)}
+    due, stopping, running, *queued = driver_of(session).cursor().together((ALONE, None), (OUTLOOK, given)).fetchone()
     return Outlook(due, stopping, running, {lane: set(found) for lane, found in zip(LANES, queued, strict=True)})
 
 

@@ -71,21 +71,28 @@ def _cursor() -> Any:
     from psycopg import ClientCursor, Cursor
 
     class OneMessage(Cursor[Any]):
-        """A statement for many rows is one message, and no pipeline: that ends with a Flush behind its Sync, at which
-        the server forgets `idle_in_transaction_session_timeout` (it is armed when the server says that it is ready,
-        and disarmed by whatever comes next), and who is stopped or cut off then keeps their locks."""
+        """Several statements are one message, and no pipeline: that ends with a Flush behind its Sync, at which the
+        server forgets `idle_in_transaction_session_timeout` (it is armed when the server says that it is ready, and
+        disarmed by whatever comes next), and who is stopped or cut off then keeps their locks."""
 
-        _changed: int | None = None
+        _changed: int | None = None  # rows, by all of them
+
+        def together(self, *statements: tuple[str, Any]) -> "OneMessage":
+            """Each with its parameters; what the last of them finds is there to be fetched."""
+            inline = ClientCursor(self.connection)
+            self.execute("; ".join(inline.mogrify(*each) for each in statements))
+            changed = self.rowcount
+            while self.nextset():
+                changed += self.rowcount
+            self._changed = changed
+            return self
 
         def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
             if returning:
                 raise NotImplementedError("ask for rows with one statement")
-            changed, rows, inline = 0, iter(params_seq), ClientCursor(self.connection)
-            while part := [inline.mogrify(query, row) for row in islice(rows, AT_ONCE)]:
-                self.execute("; ".join(part))
-                changed += self.rowcount
-                while self.nextset():
-                    changed += self.rowcount
+            changed, rows = 0, iter(params_seq)
+            while part := [(query, row) for row in islice(rows, AT_ONCE)]:
+                changed += self.together(*part).rowcount
             self._changed = changed
 
         def execute(self, *args: Any, **kwargs: Any) -> Any:
