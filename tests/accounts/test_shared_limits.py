@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.accounts.limits_house import ACME, ADA, Bench, demand, done, people, shared, unused
 from tests.redis_server import RedisServer, redis_server
 
-from terrace.accounts.limits.shared.base import Line, Park, Trip
+from terrace.accounts.limits.shared.base import Line, Park, Reply, Trip
 from terrace.accounts.limits.shared.database import DatabaseStore, bury
 from terrace.errors import Limited
 from terrace.storage import Database, SQLiteDatabase
@@ -251,6 +251,53 @@ async def test_redis_goes_and_comes_and_nothing_is_granted_twice(
             for bench in benches:
                 await bench.ledger.flush()
             assert await booked(benches[0]) == 5000
+
+
+async def test_what_is_kept_for_a_job_while_others_are_asked_counts_once(
+    houses: Houses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benches = await houses(2)
+    await limit(benches, tokens_per_day=1000)
+    hold = await benches[0].limits.hold_waiting(ADA, demand(700))
+    under_way, go_on = asyncio.Event(), asyncio.Event()
+    store = benches[0].limits._sharing._store  # type: ignore[attr-defined]
+    trade = store.trade
+
+    async def slowly(trip: Trip) -> Reply:
+        reply: Reply = await trade(trip)
+        under_way.set()
+        await go_on.wait()
+        return reply
+
+    monkeypatch.setattr(store, "trade", slowly)
+    await under_way.wait()
+    hold.bind("job_1")
+    showing = asyncio.create_task(benches[0].limits.show(ACME))
+    await asyncio.sleep(0)  # what others use is asked for in the next trip
+    go_on.set()
+    assert [each.used for each in await showing] == [700]
+    assert await spend(benches[1:], 3) == 3
+    assert await spend(benches, 1) == 0
+
+
+async def test_what_is_booked_while_more_is_asked_for_does_not_count_twice(
+    houses: Houses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benches = await houses(2)
+    await limit(benches, tokens_per_day=1000)
+    (await benches[0].limits.wait(ADA, demand(900), 0.0)).end(done(900))
+    store = benches[0].limits._sharing._store  # type: ignore[attr-defined]
+    trade = store.trade
+
+    async def books_first(trip: Trip) -> Reply:
+        """What is about to be said is no longer so then."""
+        if any(line.wish for line in trip.lines):
+            await benches[0].ledger.flush()
+        reply: Reply = await trade(trip)
+        return reply
+
+    monkeypatch.setattr(store, "trade", books_first)
+    assert await spend(benches[:1], 2) == 1
 
 
 async def test_a_hold_lapses_and_a_lost_answer_is_put_right(any_database: Database) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIDY = 60.0  # seconds
-RECALL = 2.0  # seconds that others get to hand back what they have idle
+RECALL = 2.0  # seconds that others get to hand back what they have idle, once we have asked
 PAUSE = 0.05  # between two questions meanwhile
 NOTICE = 0.2  # between two looks at where all meet
 COMING = 10.0  # seconds a process that counted alone gets to say what it holds
@@ -176,7 +176,7 @@ class SharedLimits(MemoryLimits):
         """What `attempt` returns, as soon as the others have room for it. With a shorter answer only when they have
         none for a whole one. Raises NoRoom."""
         loop = asyncio.get_running_loop()
-        until, whole = loop.time() + RECALL, True
+        until, whole = float("inf"), True
         while True:
             try:
                 return attempt(whole=whole)
@@ -184,6 +184,7 @@ class SharedLimits(MemoryLimits):
                 if not whole:
                     raise
                 whole = await sharing.draw(why) and loop.time() < until
+            until = min(until, loop.time() + RECALL)  # only now the others can hear of it
             if whole:
                 with suppress(NoRoom):
                     return attempt(whole=True)

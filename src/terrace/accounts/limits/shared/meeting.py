@@ -157,7 +157,7 @@ class Meeting:
     async def _arrive(self, lines: Iterable[Line]) -> None:
         """Say what we hold where all meet now, and then that we have."""
         epoch, store = self._epoch, self._store
-        said = Trip(self._me, [replace(line, least=0, wish=0) for line in lines])
+        said = Trip(self._me, [replace(line, least=0, wish=0, slack=0) for line in lines])
         try:
             if isinstance(store, RedisStore):
                 await store.join()

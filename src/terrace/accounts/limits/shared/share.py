@@ -17,19 +17,24 @@ STILL = 1.0  # seconds after which what nobody used is handed back
 class Share:
     """Of one meter, which has the share itself as its `limit`. Times are the event loop's."""
 
-    __slots__ = ("_call", "_drawn", "_said", "_seen", "_used", "_value", "awaited", "booked", "busy", "keep", "least",
-                 "meter", "told", "wanted", "wish")  # fmt: skip
+    __slots__ = ("_call", "_drawn", "_known", "_said", "_seen", "_used", "_value", "anew", "awaited", "booked", "busy",
+                 "keep", "least", "meter", "soon", "told", "wanted", "wish")  # fmt: skip
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
-        self.told: tuple[Key, int] | None = None  # what others know that we hold; None: it is to be said anew
+        self.told: tuple[Key, int] | None = None  # what others know that we hold
+        self.anew = False  # it is to be said, whatever they know: it changed, or what they use is to be learned
         self.least = self.wish = 0  # what is asked for next
         self.awaited = 0  # calls that asked and have not looked again: what has come for them stays
         self.keep = 0  # what may lie idle
         self.wanted = False  # by others
+        # What we did not get may be had soon: others have it idle, or something was booked meanwhile, which counts
+        # twice until whoever holds it has heard of that.
+        self.soon = False
         self.busy = False  # a call ended since we looked last
         self.booked = -1
         self._call = 0  # the largest that asked
+        self._known = 0  # what was booked of it, as far as we knew when we asked
         self._drawn = 0.0  # when
         self._said = 0.0  # when
         self._used = -1  # at the last look
@@ -39,7 +44,7 @@ class Share:
     @property
     def at_rest(self) -> bool:
         """Nothing is held, and the others know."""
-        return not self.meter.limit and self.told is not None and not self.told[1]
+        return not (self.meter.limit or self.anew) and self.told is not None and not self.told[1]
 
     @property
     def crowded(self) -> bool:
@@ -55,7 +60,7 @@ class Share:
 
     def _drop(self) -> None:
         self.meter.limit = self.meter.used
-        self.told, self.keep = None, 0
+        self.anew, self.keep = True, 0
 
     def ask(self, least: int, wish: int) -> None:
         self._call = max(self._call, wish)
@@ -89,7 +94,8 @@ class Share:
         key = keys.key_of(meter)
         if not (wish or slack or given or self._is_news(key, idle, ticks)):
             return None
-        self._said = ticks
+        self._said, self.anew = ticks, False
+        self._known = meter.booked if isinstance(meter, Total) else 0
         return Line(key, meter.rule.value, meter.limit, min(idle, meter.limit), least, wish, slack, self.booked)
 
     def _slack(self, idle: int, ticks: float) -> int:
@@ -115,7 +121,9 @@ class Share:
 
     def _is_news(self, key: Key, idle: int, ticks: float) -> bool:
         """That some of it was booked can wait: the others count it either way."""
-        if self.told is None or self.told[0] != key or self.told[1] < self.meter.limit or (idle and self.crowded):
+        if self.anew or self.told is None or self.told[0] != key:
+            return True
+        if self.told[1] < self.meter.limit or (idle and self.crowded):
             return True
         again = ticks // FRESH > self._said // FRESH  # all shares in the same look
         return again and bool(idle or self.told[1] != self.meter.limit)
@@ -130,6 +138,7 @@ class Share:
             self.keep = max(0, found.granted - line.wish)
         elif line.slack:
             self.keep = line.idle + found.granted
+        self.soon = found.idle > 0 or found.booked != self._known
         whole = found.granted >= line.wish
         if keys.key_of(meter) != line.key:  # another day has begun since
             return whole

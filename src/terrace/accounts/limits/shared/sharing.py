@@ -38,7 +38,7 @@ class Quiet(Protocol):
     async def quietly(self, work: Callable[[Days], None]) -> None: ...
 
 
-Lacking = dict[Share, bool]  # of what we did not get all of a trip: whether others have some of it idle
+Lacking = dict[Share, bool]  # of what we did not get all of a trip: whether it may be had soon
 
 
 class Sharing:
@@ -124,7 +124,7 @@ class Sharing:
 
     async def draw(self, why: NoRoom) -> bool:
         """Ask for what is missing; whether it is to be had: we got it, even if another call of ours was quicker, or
-        others have some idle and hand it back soon. Raises Unavailable."""
+        it may come free soon. Raises Unavailable."""
         asked = self._want(why)
         for share in asked:
             share.awaited += 1
@@ -133,8 +133,8 @@ class Sharing:
         finally:
             for share in asked:
                 share.awaited -= 1
-        idle = [lacking[each] for each in asked if each in lacking]
-        return bool(asked) and (not idle or any(idle))
+        soon = [lacking[each] for each in asked if each in lacking]
+        return bool(asked) and (not soon or any(soon))
 
     def ask(self, why: NoRoom) -> None:
         """As `draw`, for whoever looks again by themselves."""
@@ -145,7 +145,7 @@ class Sharing:
         """Learn what others use."""
         for meter in meters:
             if meter in self._shares:
-                self._shares[meter].told = None
+                self._shares[meter].anew = True
                 self._live[meter] = self._shares[meter]
         await self._tell()
 
@@ -183,7 +183,7 @@ class Sharing:
             if meter in self._shares and amount and kept.started >= meter.begins:
                 amounts[keys.key_of(meter)] = amount
                 meter.limit -= amount
-                self._shares[meter].told = None
+                self._shares[meter].anew = True
         if amounts:
             self._parks.append(Park(job_id, amounts, PARKED))
             self._stir()
@@ -210,7 +210,7 @@ class Sharing:
         for key, amount in amounts.items():
             if key in mine and (idle := min(amount, mine[key].meter.limit - mine[key].meter.used)) > 0:
                 mine[key].meter.limit -= idle
-                mine[key].told = None
+                mine[key].anew = True
                 left[key] = idle
         if left:
             self._parks.append(Park(job_id, left, PARKED))
@@ -239,7 +239,7 @@ class Sharing:
                 continue
             share = mine[key]
             share.meter.limit += amount
-            share.told = None
+            share.anew = True
             self._live[share.meter] = share
 
     def _mine(self) -> dict[Key, Share]:
@@ -310,6 +310,8 @@ class Sharing:
             except Exception as error:  # whatever it was, those who ask hear it, and the next trip says it all again
                 failed = error
                 self._parks[:0], self._releases[:0], self._gone[:0] = parks, releases, gone
+                for share, _ in lines:
+                    share.anew = True
                 if not isinstance(error, TerraceError):
                     log.exception("the shares of limits could not be told")
                 await asyncio.sleep(PAUSE)
@@ -355,7 +357,7 @@ class Sharing:
         for share, line in lines:
             found = reply.found.get(line.key)
             if found is not None and not share.heard(line, found):
-                lacking[share] = found.idle > 0
+                lacking[share] = share.soon
         for job_id, amounts in reply.claimed.items():
             self._have(amounts)
             if job_id in self._claimed:
