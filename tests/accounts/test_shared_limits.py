@@ -18,6 +18,8 @@ from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import moment, now
 
+pytestmark = pytest.mark.faults
+
 Houses = Callable[[int], Awaitable[list[Bench]]]
 DAY_KEY = ("acme", f"tenant|tokens_per_day|{moment(now()).date()}")
 PLACES = ["file", "database", "redis"]

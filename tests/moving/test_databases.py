@@ -22,6 +22,8 @@ from terrace.moving.places import Place, open_side, place
 from terrace.storage import open_database
 from terrace.types import Scope
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def empty(postgres: Postgres) -> Iterator[Place]:

@@ -13,6 +13,8 @@ from terrace.settings import Settings
 from terrace.storage import open_database
 from terrace.storage.postgresql.server import PrivateServer
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
