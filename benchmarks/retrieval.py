@@ -28,7 +28,7 @@ import numpy as np
 from sqlmodel import Session
 
 from benchmarks import retrieval_corpus
-from benchmarks.retrieval_corpus import PIECE, SCOPE, Corpus, narrowings, place, put, questions, recall
+from benchmarks.retrieval_corpus import PIECE, SCOPE, Corpus, narrowings, places, put, questions, recall
 from benchmarks.start import cpu_seconds, tree
 from terrace.knowledge.base import Filter
 from terrace.knowledge.embedding import open_embedder
@@ -159,6 +159,7 @@ async def searches(table: Table, url: str, corpus: Corpus, budgets: dict[str, fl
     """By meaning alone, of all and of some documents, against a plain scan; then hybrid where there are passages."""
     async with opened(url) as database:
         index, rows = await filled(database, corpus), len(corpus.stored)
+        known = await database.read(places)
         name = f"{rows:,} on {database.dialect}"
         started = time.perf_counter()
         await index.search(SCOPE, "", corpus.asked[0], model=MODEL, k=K, filter=Filter())
@@ -166,7 +167,7 @@ async def searches(table: Table, url: str, corpus: Corpus, budgets: dict[str, fl
         for each in (every := narrowings(rows // retrieval_corpus.PER_DOCUMENT)):
             ask = functools.partial(index.search, SCOPE, "", model=MODEL, k=K, filter=each.filter)
             calls = [functools.partial(ask, vector) for vector in corpus.asked]
-            found = [{place(scored.chunk_id) for scored in await call()} for call in calls]
+            found = [{known[scored.number] for scored in await call()} for call in calls]
             what = ", ".join(filter(None, (name, "meaning", each.name)))
             table.times(what, *await timed(calls), *((0, budgets["filtered"]) if each.name else (budgets["p50"], 0)))
             table.share(f"{what}: recall@{K}", recall(corpus, found, each, K), budgets["recall"])

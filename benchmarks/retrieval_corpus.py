@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlmodel import Session
 
 from benchmarks.quality import SAMPLES
@@ -148,8 +148,9 @@ def put(session: Session, index: Index, first: int, passages: Sequence[str], row
     return [row["id"] for row in made]
 
 
-def place(chunk_id: str) -> int:
-    return int(chunk_id[4:])
+def places(session: Session) -> dict[int, int]:
+    """Of the passages, by the numbers of their chunks."""
+    return {number: int(id[4:]) for number, id in session.execute(text("SELECT number, id FROM chunks"))}
 
 
 def _document_id(number: int) -> str:

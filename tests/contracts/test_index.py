@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Scored, Span
 from terrace.knowledge.embedding.hashing import HashEmbedder
@@ -74,7 +74,13 @@ class Shelf:
     async def find(
         self, scope: Scope, query: str, *, k: int = 5, filter: Filter = Filter(), meaning: bool = True
     ) -> list[str]:
-        return [each.chunk_id.split("_")[2] for each in await self.scored(scope, query, k, filter, meaning)]
+        return [id.split("_")[2] for id in await self.ids(await self.scored(scope, query, k, filter, meaning))]
+
+    async def ids(self, found: Sequence[Scored]) -> list[str]:
+        """Of the chunks that were found."""
+        rows = await self.database.read(lambda session: session.exec(select(ChunkRow)).all())
+        known = {row.number: row.id for row in rows}
+        return [known[each.number] for each in found]
 
     async def scored(
         self, scope: Scope, query: str, k: int = 5, filter: Filter = Filter(), meaning: bool = True
@@ -175,7 +181,7 @@ async def test_meaning_alone_when_no_word_matches(shelf: Shelf, scope: Scope) ->
     await shelf.put(scope, "whales", WHALES)
     await shelf.put(scope, "bread", BREAD)
     found = await shelf.scored(scope, "whalish")  # near in spelling, which is this embedder's idea of meaning
-    assert found[0].chunk_id.endswith("whales_0")
+    assert (await shelf.ids(found))[0].endswith("whales_0")
     assert found[0].text_score is None
 
 

@@ -40,8 +40,14 @@ def passage(length: int) -> str:
     return " ".join(RNG.choices(WORDS, weights=range(1, len(WORDS) + 1), k=length))
 
 
-def numbers(found: list[Scored]) -> dict[str, tuple[float, float | None, float | None]]:
-    return {each.chunk_id: (each.score, each.text_score, each.vector_score) for each in found}
+def documents_of(session: Session) -> dict[int, str]:
+    """Of each chunk, by its number."""
+    rows = session.connection().exec_driver_sql("SELECT number, document_id FROM chunks")
+    return {row[0]: row[1] for row in rows}
+
+
+def numbers(found: list[Scored]) -> dict[int, tuple[float, float | None, float | None]]:
+    return {each.number: (each.score, each.text_score, each.vector_score) for each in found}
 
 
 async def test_both_databases_give_the_same_scores(here: Shelf, sqlite: Shelf, scope: Scope) -> None:
@@ -111,7 +117,7 @@ async def test_a_large_space_has_a_graph_until_it_is_small_again(here: Shelf, sc
     assert await plan(here, scope) == {"graph": True}
     for text, found in exact.items():
         again = await here.scored(scope, text, 3)
-        assert again[0].chunk_id == found[0].chunk_id
+        assert again[0].number == found[0].number
         assert again[0].vector_score == pytest.approx(found[0].vector_score, abs=1e-3)
     assert (await here.find(scope, texts[119], k=1)) == ["d5"]
     assert (await here.find(scope, texts[119], filter=Filter(documents=("doc_acme_d1",)), k=1)) == ["d1"]
@@ -141,13 +147,14 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     near, read = vectors.nearest, here.database.read
     known = await read(vectors.space, scope, "hash-64/fp32", 64)
     assert known is not None
-    found = {each.id: each.cosine for each in await read(near, scope, "hash-64/fp32", question, 60, known, among)}
+    found = await read(near, scope, "hash-64/fp32", question, 60, known, among)
     every = await read(vectors.nearest_of_all, scope, "hash-64/fp32", question, len(texts))
-    passing = [each for each in every if each.id.rpartition("_")[0].replace("chk", "doc") in of]
-    best = sorted(passing, key=lambda each: -(each.cosine or 0))[:60]
+    whose = await read(documents_of)
+    passing = [(cosine, number) for number, cosine in every.items() if whose[number] in of]
+    best = {number: cosine for cosine, number in sorted(passing, reverse=True)[:60]}
     assert len(every) == len(texts)
     assert len(found) >= 60
-    assert len({each.id: each.cosine for each in best}.items() - found.items()) <= missed
+    assert len(best.items() - found.items()) <= missed
 
 
 async def test_what_passes_is_the_same_listed_or_told_of_each(here: Shelf, scope: Scope, other: Scope) -> None:
@@ -163,8 +170,9 @@ async def test_what_passes_is_the_same_listed_or_told_of_each(here: Shelf, scope
         told = [broadly(scope, most, passages), among._replace(passages=passages)]
         by_words = [await read(words.search, scope, "whale on the river", 30, each) for each in told]
         near = [await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, each) for each in told]
-        for found in (*by_words, *near):
-            assert {each.id.split("_")[2] for each in found} == {"d1", "d2"}
+        whose = await read(documents_of)
+        for found in (*([each.number for each in text] for text in by_words), *near):
+            assert {whose[number] for number in found} == {"doc_acme_d1", "doc_acme_d2"}
         assert by_words[0] == by_words[1]
         assert near[0] == near[1]
         assert len(near[0]) == 8
@@ -175,7 +183,7 @@ async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) ->
     await here.put(scope, "waiting", "Bread.", vectors=False)
     [question] = await EMBEDDER.embed(["whale"], query=True)
     among, known = listed("{doc_acme_waiting}", 20_000), Space(graph=False, chunks=30_000)  # as if they were many
-    assert await here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, among) == []
+    assert await here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, among) == {}
 
 
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
@@ -246,7 +254,7 @@ async def test_another_width_may_take_the_place_of_what_is_gone(here: Shelf, sco
     add: Any = here.index.add_vectors
     await here.database.write(add, scope, "hash-64/fp32", ["chk_acme_bread_0"], np.ones((1, 32)) / np.sqrt(32))
     found = await here.index.search(scope, "", np.ones(32), model="hash-64/fp32", k=1, filter=Filter())
-    assert [each.chunk_id for each in found] == ["chk_acme_bread_0"]
+    assert await here.ids(found) == ["chk_acme_bread_0"]
 
 
 def test_the_commonest_words_bring_in_their_champions_only() -> None:
@@ -271,7 +279,7 @@ async def test_of_many_chunks_the_best_are_scored(here: Shelf, scope: Scope) -> 
         await here.put(scope, f"d{number}", [told(rng.randint(5, 80)) for _ in range(40)], title=told(2))
 
     def best(session: Session, scope: Scope, query: str, exact: bool) -> list[tuple[int, float]]:
-        return [(each.number, each.words or 0) for each in words.search(session, scope, query, 20, exact=exact)]
+        return [(each.number, each.score) for each in words.search(session, scope, query, 20, exact=exact)]
 
     for query in ("w1 w2 w30", "w0 w5 w8 w40 w90", "w4 w6 w7 w9 w200", "w3"):
         found, every = [await here.database.read(best, scope, query, exact) for exact in (False, True)]

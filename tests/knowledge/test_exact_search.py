@@ -54,13 +54,13 @@ async def test_both_databases_find_the_very_same(shelves: list[Shelf], scope: Sc
     vectors = np.asarray(await EMBEDDER.embed(asked, query=True))
     here, there = [await found(shelf, scope, asked, vectors) for shelf in shelves]
     for ours, theirs in zip(here, there, strict=True):
-        assert [each.chunk_id for each in ours] == [each.chunk_id for each in theirs]
+        assert [each.number for each in ours] == [each.number for each in theirs]
         assert [each.score for each in ours] == pytest.approx([each.score for each in theirs], abs=2e-3)
     usual = await shelves[0].scored(scope, asked[0], 10)
-    assert {each.chunk_id for each in usual} & {each.chunk_id for each in here[0]}
+    assert {each.number for each in usual} & {each.number for each in here[0]}
     by_words = [await found(shelf, scope, asked, None) for shelf in shelves]
     assert by_words[0][3] == by_words[1][3] == []
-    assert [each.chunk_id for each in by_words[0][1]] == [each.chunk_id for each in by_words[1][1]]
+    assert [each.number for each in by_words[0][1]] == [each.number for each in by_words[1][1]]
 
 
 async def found(shelf: Shelf, scope: Scope, asked: list[str], vectors: Any) -> list[list[Scored]]:

@@ -34,8 +34,8 @@ class Counting(HashEmbedder):
         return await super().embed(texts, query=query)
 
 
-async def words(library: Any, scope: Scope, query: str) -> list[str]:
-    return [hit.chunk_id for hit in await library.index.search(scope, query, None, model=None, k=500, filter=Filter())]
+async def words(library: Any, scope: Scope, query: str) -> list[int]:
+    return [hit.number for hit in await library.index.search(scope, query, None, model=None, k=500, filter=Filter())]
 
 
 async def test_progress_is_told_in_words(library: Any, scope: Scope) -> None:

@@ -39,10 +39,10 @@ def lines(path: Path) -> str:
         return hashlib.sha256("\n".join(connection.iterdump()).encode()).hexdigest()
 
 
-async def search(settings: object, scope: Scope) -> list[list[str]]:
+async def search(settings: object, scope: Scope) -> list[list[int]]:
     async with assembly.assemble(settings) as house:  # type: ignore[arg-type]
         return [
-            [each.chunk_id for each in await house.index.search(scope, word, None, model=None, k=5, filter=Filter())]
+            [each.number for each in await house.index.search(scope, word, None, model=None, k=5, filter=Filter())]
             for word in WORDS[:6]
         ]
 

@@ -81,11 +81,10 @@ class IndexedChunk:
     chunk: Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    chunk_id: str
+class Scored(NamedTuple):
+    number: int  # of the chunk
     score: float  # 0..1 after fusion
-    text_score: float | None = None
+    text_score: float | None = None  # BM25
     vector_score: float | None = None  # cosine
 
 
@@ -156,7 +155,7 @@ class Index(Protocol):
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        """The k best by fusion; by words alone when `vector` is None."""
+        """The k best by fusion; by words alone when `vector` is None. Of what is deleted meanwhile some may be left."""
 
     def counts(self, session: Session, scope: Scope) -> dict[str, int]:
         """{chunks, vectors} for health and the doctor."""

@@ -30,6 +30,7 @@ EMBED_SECONDS = 5.0  # a hybrid search waits no longer for its meaning (a model 
 # Put together once, which takes longer than to ask it.
 _FOUND: Any = (
     select(
+        col(ChunkRow.number),
         col(ChunkRow.id),
         col(ChunkRow.document_id),
         col(ChunkRow.title),
@@ -44,7 +45,9 @@ _FOUND: Any = (
     )
     .join(DocumentRow, col(DocumentRow.id) == ChunkRow.document_id)
     .join(CollectionRow, col(CollectionRow.id) == DocumentRow.collection_id)
-    .where(col(ChunkRow.tenant_id) == bindparam("tenant"), col(ChunkRow.id).in_(bindparam("ids", expanding=True)))
+    .where(
+        col(ChunkRow.tenant_id) == bindparam("tenant"), col(ChunkRow.number).in_(bindparam("numbers", expanding=True))
+    )
 )
 
 
@@ -146,9 +149,9 @@ def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> 
 
 def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
     """In the order found; chunks deleted meanwhile are left out."""
-    rows = session.execute(_FOUND, {"tenant": scope.tenant, "ids": [each.chunk_id for each in found]})
-    known = {row.id: row for row in rows}
-    return [_hit(known[each.chunk_id], each) for each in found if each.chunk_id in known]
+    rows = session.execute(_FOUND, {"tenant": scope.tenant, "numbers": [each.number for each in found]})
+    known = {row.number: row for row in rows}
+    return [_hit(known[each.number], each) for each in found if each.number in known]
 
 
 def _hit(row: Row[Any], scored: Scored) -> Hit:

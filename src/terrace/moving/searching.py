@@ -81,11 +81,9 @@ def compare(here: Moment, there: Moment, asked: Sequence[Probe]) -> Searched:
 
 def _among(ours: Sequence[Scored], theirs: Sequence[Scored]) -> bool:
     """Whether each of our best is there with the same scores, or just fell off the end of what scores alike there."""
-    known = {each.chunk_id: each for each in theirs}
+    known = {each.number: each for each in theirs}
     edge = theirs[-1].score + ALIKE if len(theirs) == FOUND else 0.0
-    return all(
-        _alike(each, known[each.chunk_id]) if each.chunk_id in known else each.score <= edge for each in ours[:TOP]
-    )
+    return all(_alike(each, known[each.number]) if each.number in known else each.score <= edge for each in ours[:TOP])
 
 
 def _alike(one: Scored, other: Scored) -> bool:

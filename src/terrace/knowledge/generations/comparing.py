@@ -27,10 +27,10 @@ async def compare(
     return Comparison(len(overlaps), _mean(overlaps), _mean(moves))
 
 
-async def _best(index: Index, embedder: StatefulEmbedder, scope: Scope, query: str) -> list[str]:
+async def _best(index: Index, embedder: StatefulEmbedder, scope: Scope, query: str) -> list[int]:
     vector = (await embedder.embed([query], query=True, scope=scope))[0]
     found = await index.search(scope, query, vector, model=embedder.name, k=BEST, filter=Filter())
-    return [each.chunk_id for each in found]
+    return [each.number for each in found]
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

@@ -8,7 +8,8 @@ docs/retrieval.md says what this was measured on.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from terrace.knowledge.base import Scored
 
 TEXT_TRUST = 0.8  # of full text against vectors when both stand out alike
 NEXT = 10  # places within which the best is compared
@@ -16,27 +17,20 @@ NEXT = 10  # places within which the best is compared
 EXACT_CANDIDATES = 400
 
 
-class Fused(NamedTuple):
-    number: int
-    score: float  # 0..1
-    text: float | None
-    vector: float | None  # cosine
-
-
-def fuse(text: Mapping[int, float], vector: Mapping[int, float] | None, k: int) -> list[Fused]:
+def fuse(text: Mapping[int, float], vector: Mapping[int, float] | None, k: int) -> list[Scored]:
     """The k best of both. `text`: BM25, higher is better; `vector`: cosines, None when there are none at all.
 
     A chunk without a vector (its document is still being embedded) is judged as the average of those that have one.
     """
     texts = _normalised(text, floor=0.0)
     if not vector:
-        ranked = [Fused(number, score, text[number], None) for number, score in texts.items()]
+        ranked = [Scored(number, score, text[number]) for number, score in texts.items()]
     else:
         cosines = _normalised(vector, floor=None)
         missing = sum(cosines.values()) / len(cosines)
         weight = _text_weight(texts, cosines)
         ranked = [
-            Fused(
+            Scored(
                 number,
                 weight * texts.get(number, 0.0) + (1 - weight) * cosines.get(number, missing),
                 text.get(number),

@@ -1,14 +1,15 @@
 """The index as plain dictionaries: for tests, and as the shortest description of what an index does."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from math import log
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.index.fusion import fuse
 from terrace.knowledge.index.words import content_words, words
+from terrace.knowledge.tables import ChunkRow
 from terrace.types import Scope
 
 K1, B = 1.2, 0.75  # BM25's usual constants
@@ -21,10 +22,13 @@ class MemoryIndex:
     def __init__(self, tags: dict[str, Sequence[str]] | None = None) -> None:
         self._tags = tags or {}
         self._chunks: dict[tuple[str, str], IndexedChunk] = {}
+        self._numbers: dict[str, int] = {}  # of the rows of these chunks
         self._vectors: dict[tuple[str, str, str], Any] = {}
 
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
         self._chunks |= {(scope.tenant, chunk.id): chunk for chunk in chunks}
+        rows = select(ChunkRow.id, ChunkRow.number).where(col(ChunkRow.id).in_([chunk.id for chunk in chunks]))
+        self._numbers |= {id: number for id, number in session.exec(rows) if number is not None}
 
     def add_vectors(self, session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], vectors: Any) -> None:
         self._vectors |= {(scope.tenant, model, id): row for id, row in zip(chunk_ids, vectors, strict=True)}
@@ -49,13 +53,13 @@ class MemoryIndex:
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
         mine = [chunk for (tenant, _), chunk in self._chunks.items() if tenant == scope.tenant]
-        numbers = {number: chunk for number, chunk in enumerate(mine) if self._passes(chunk, filter)}
+        numbers = {self._numbers[chunk.id]: chunk for chunk in mine if self._passes(chunk, filter)}
         text = self._bm25(query, mine, numbers)
         near = None
         if vector is not None and model is not None:
             rows = {number: self._vectors.get((scope.tenant, model, chunk.id)) for number, chunk in numbers.items()}
             near = {number: float(row @ vector) for number, row in rows.items() if row is not None}
-        return [Scored(numbers[each.number].id, each.score, each.text, each.vector) for each in fuse(text, near, k)]
+        return fuse(text, near, k)
 
     def _passes(self, chunk: IndexedChunk, filter: Filter) -> bool:
         return (
@@ -64,16 +68,16 @@ class MemoryIndex:
             and (not filter.tags or bool(set(filter.tags) & set(self._tags.get(chunk.document_id, ()))))
         )
 
-    def _bm25(self, query: str, all: Sequence[IndexedChunk], numbers: Iterable[int]) -> dict[int, float]:
+    def _bm25(self, query: str, all: Sequence[IndexedChunk], numbers: Mapping[int, IndexedChunk]) -> dict[int, float]:
         """Robertson & Zaragoza, 2009, over whole words."""
-        bags = [_bag(chunk) for chunk in all]
-        average = sum(map(len, bags)) / max(1, len(bags))
+        bags = {chunk.id: _bag(chunk) for chunk in all}
+        average = sum(map(len, bags.values())) / max(1, len(bags))
         scores = {}
-        for number in numbers:
-            bag, score = bags[number], 0.0
+        for number, chunk in numbers.items():
+            bag, score = bags[chunk.id], 0.0
             for word in content_words(query):
                 times = bag.count(word)
-                holding = sum(word in each for each in bags)
+                holding = sum(word in each for each in bags.values())
                 idf = log(1 + (len(bags) - holding + 0.5) / (holding + 0.5))
                 score += idf * times * (K1 + 1) / (times + K1 * (1 - B + B * len(bag) / max(1, average)))
             if score > 0:

@@ -1,7 +1,6 @@
 """The index on SQLite: FTS5 for words, sign bits and exact cosines for meaning, one ranking out of both."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from terrace.knowledge.base import Filter, IndexedChunk, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import fulltext, inspecting, vectors
 from terrace.knowledge.index.filters import allowed_documents
-from terrace.knowledge.index.fusion import EXACT_CANDIDATES, Fused, fuse
+from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.storage.database import Database
 from terrace.types import Scope
 
@@ -96,7 +95,7 @@ class SQLiteIndex:
                 assert near is not None
                 unseen = [number for number in text if number not in near]
                 near |= vectors.cosines(session, scope, model, vector, "number", unseen)
-        return [_scored(session, scope, fuse(text, near, k)) for text, near in zip(texts, nears, strict=True)]
+        return [fuse(text, near, k) for text, near in zip(texts, nears, strict=True)]
 
     async def close(self) -> None:
         """What is in memory goes with the process."""
@@ -122,14 +121,4 @@ class SQLiteIndex:
             near = vectors.cosines(session, scope, model, vector, "id", ids)
             unseen = [number for number in text if number not in near]
             near |= vectors.cosines(session, scope, model, vector, "number", unseen)
-        return _scored(session, scope, fuse(text, near, k))
-
-
-def _scored(session: Session, scope: Scope, fused: list[Fused]) -> list[Scored]:
-    rows = session.connection().exec_driver_sql(
-        # The plus keeps SQLite from walking all rows of the tenant instead of looking these few up.
-        "SELECT number, id FROM chunks WHERE +tenant_id = ? AND number IN (SELECT value FROM json_each(?))",
-        (scope.tenant, json.dumps([each.number for each in fused])),
-    )
-    ids = {row[0]: row[1] for row in rows}
-    return [Scored(ids[each.number], each.score, each.text, each.vector) for each in fused if each.number in ids]
+        return fuse(text, near, k)

@@ -162,21 +162,21 @@ class Verifier:
         return Check("neighbours", overlap >= ENOUGH, told)
 
     async def _share(
-        self, scope: Scope, key: str, question: Any, there: Sequence[tuple[str, float]], ids: dict[str, str]
+        self, scope: Scope, key: str, question: Any, there: Sequence[tuple[str, float]], numbers: dict[str, int]
     ) -> float | None:
         """How many of those nearest there a search here finds; None where all of them were here before."""
-        wanted = {ids[chunk]: cosine for chunk, cosine in there if chunk in ids}
+        wanted = {numbers[chunk]: cosine for chunk, cosine in there if chunk in numbers}
         if not wanted:
             return None
         # Others of the tenant may come between, and those that tie take each other's place.
         found = await self._index.search(scope, "", question, model=key, k=5 * NEAREST, filter=Filter())
-        seen = {each.chunk_id for each in found}
+        seen = {each.number for each in found}
         edge = min((each.vector_score or 0.0 for each in found), default=1.0)
         hits = sum(chunk in seen or cosine <= edge + TIE for chunk, cosine in wanted.items())
         return hits / len(wanted)
 
-    async def _here(self, scope: Scope, import_id: str, chunks: Sequence[str]) -> dict[str, str]:
-        """Passages here by their ids there."""
+    async def _here(self, scope: Scope, import_id: str, chunks: Sequence[str]) -> dict[str, int]:
+        """The numbers of passages here by their ids there."""
         places = await asyncio.to_thread(self._staging.places, chunks)
         sources = sorted({document for document, _ in places.values()})
         documents = await self._database.read(store.by_source, scope, import_id, sources)
@@ -255,8 +255,9 @@ def _kept(session: Session, scope: Scope, ids: Sequence[str]) -> dict[str, Kept]
     return {id: Kept(row, tuple(tags[id]), tuple(chunks[id])) for id, row in rows.items()}
 
 
-def _at_places(session: Session, scope: Scope, documents: Sequence[str]) -> dict[tuple[str, int], str]:
-    query = select(ChunkRow.document_id, ChunkRow.ordinal, ChunkRow.id).where(
+def _at_places(session: Session, scope: Scope, documents: Sequence[str]) -> dict[tuple[str, int], int]:
+    query = select(ChunkRow.document_id, ChunkRow.ordinal, ChunkRow.number).where(
         ChunkRow.tenant_id == scope.tenant, col(ChunkRow.document_id).in_(documents)
     )
-    return {(document, ordinal): id for document, ordinal, id in session.exec(query)}
+    rows = session.exec(query)
+    return {(document, ordinal): number for document, ordinal, number in rows if number is not None}

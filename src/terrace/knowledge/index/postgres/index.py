@@ -18,7 +18,6 @@ from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
 from terrace.knowledge.index.postgres.allowing import NOTHING, Allowed, allowed, broadly
-from terrace.knowledge.index.postgres.found import Found
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
 
@@ -126,15 +125,15 @@ class PostgresIndex:
         k: int,
         among: Allowed | None,
         meaning: tuple[str, Any] | None = None,
-    ) -> list[Found]:
+    ) -> list[words.Found]:
         session.connection().exec_driver_sql(vectors.SETTINGS)
         return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among, meaning)
 
     def _by_meaning(
         self, session: Session, scope: Scope, model: str, vector: Any, count: int, among: Allowed | None
-    ) -> list[Found]:
+    ) -> vectors.Cosines:
         known = self._space(session, scope, model, len(vector))
-        return vectors.nearest(session, scope, model, vector, count, known, among) if known else []
+        return vectors.nearest(session, scope, model, vector, count, known, among) if known else {}
 
     def _space(self, session: Session, scope: Scope, model: str, width: int) -> vectors.Space | None:
         """As it was some seconds ago: with an old one a search takes longer, and finds the same."""
@@ -221,8 +220,6 @@ async def _tried(what: str, work: Coroutine[Any, Any, Any]) -> None:
         log.warning("the index could not be looked after, %s: %s", what, error)
 
 
-def _fused(text: Sequence[Found], near: Sequence[Found] | None, k: int) -> list[Scored]:
-    ids = {each.number: each.id for each in (*text, *(near or ()))}
-    cosines = {each.number: each.cosine for each in (*near, *text) if each.cosine is not None} if near else None
-    best = fuse({each.number: each.words for each in text if each.words is not None}, cosines, k)
-    return [Scored(ids[each.number], each.score, each.text, each.vector) for each in best]
+def _fused(text: Sequence[words.Found], near: vectors.Cosines | None, k: int) -> list[Scored]:
+    known = {each.number: each.cosine for each in text if each.cosine is not None}
+    return fuse({each.number: each.score for each in text}, near and near | known, k)

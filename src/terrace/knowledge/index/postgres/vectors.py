@@ -17,7 +17,6 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
-from terrace.knowledge.index.postgres.found import Found
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
@@ -38,6 +37,9 @@ SETTINGS = (
     "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; "
     "SET LOCAL work_mem = '64MB'"  # for the documents of a filter
 )
+
+
+Cosines = dict[int, float]  # by the chunk's number
 
 
 class Space(NamedTuple):
@@ -112,7 +114,7 @@ def known(session: Session, scope: Scope, model: str, hashes: Sequence[str]) -> 
 
 def nearest(
     session: Session, scope: Scope, model: str, query: Any, count: int, known: Space, among: Allowed | None = None
-) -> list[Found]:
+) -> Cosines:
     """The nearest of a `known` space, `count` at least where there are so many."""
     breadth, most = _breadth(known, count, among), max(count, CANDIDATES)
     if breadth:
@@ -124,7 +126,7 @@ def nearest(
     return _looked_through(session, scope, model, query, most, among)
 
 
-def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> list[Found]:
+def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> Cosines:
     """Every vector of the query's width is looked at."""
     return _looked_through(session, scope, model, query, count, None)
 
@@ -152,7 +154,7 @@ def _by_graph(
     breadth: int,
     known: Space,
     among: Allowed | None,
-) -> list[Found]:
+) -> Cosines:
     """With a filter maybe fewer than are wanted: where the question is about something else than what passes."""
     run = session.connection().exec_driver_sql
     # Only this very expression is what the graph is over.
@@ -162,18 +164,17 @@ def _by_graph(
         f"SET LOCAL hnsw.iterative_scan = {iterative}; SET LOCAL hnsw.max_scan_tuples = 100000"
     )
     if among is None:
-        return _rows(session, scope, *_ordered(scope, model, query, most, vector))
+        return _cosines(session, *_ordered(scope, model, query, most, vector))
     brought, parameters = _ordered(scope, model, query, max(breadth, among.passages // FURTHER), vector)
     likely = min(most, ceil(LIKELY * breadth * among.passages / max(known.chunks, among.passages)))
-    return _rows(
+    return _cosines(
         session,
-        scope,
         f"SELECT number, distance FROM ({brought}) brought WHERE {among.within} LIMIT {likely}",
         (*parameters, *among.parameters),
     )
 
 
-def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None) -> list[Found]:
+def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None) -> Cosines:
     import numpy as np
 
     from terrace.knowledge.index.bits import columns, likest
@@ -189,7 +190,7 @@ def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int
         )
         rows = cursor.fetchall()
     if not rows:  # what passes is not embedded yet
-        return []
+        return {}
     numbers = np.frombuffer(b"".join([row[0] for row in rows]), ">i8")
     signs = columns(b"".join([row[1] for row in rows]), len(numbers), len(query))
     alike = numbers[likest(signs, query, max(count, ALIKE))].tolist()
@@ -197,14 +198,14 @@ def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int
         "SELECT number, vector <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s) ORDER BY distance LIMIT {count}"
     )
-    return _rows(session, scope, near, (halves_text(query), scope.tenant, model, alike))
+    return _cosines(session, near, (halves_text(query), scope.tenant, model, alike))
 
 
 def _looked_through(
     session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None
-) -> list[Found]:
+) -> Cosines:
     session.connection().exec_driver_sql(SETTINGS)
-    return _rows(session, scope, *_ordered(scope, model, query, count, "vector", among))
+    return _cosines(session, *_ordered(scope, model, query, count, "vector", among))
 
 
 def _ordered(
@@ -224,13 +225,9 @@ def _among(among: Allowed | None) -> tuple[str, tuple[Any, ...]]:
     return ("", ()) if among is None else (f"AND {among.within}", among.parameters)
 
 
-def _rows(session: Session, scope: Scope, near: str, parameters: tuple[Any, ...]) -> list[Found]:
-    rows = session.connection().exec_driver_sql(
-        f"SELECT c.number, c.id, NULL, -distance FROM ({near}) near "
-        "JOIN chunks c ON c.number = near.number AND c.tenant_id = %s",
-        (*parameters, scope.tenant),
-    )
-    return [Found(*row) for row in rows]
+def _cosines(session: Session, near: str, parameters: tuple[Any, ...]) -> Cosines:
+    rows = session.connection().exec_driver_sql(f"SELECT number, -distance FROM ({near}) near", parameters)
+    return {row[0]: row[1] for row in rows}
 
 
 def after(session: Session, scope: Scope, model: str, place: int, limit: int) -> tuple[int, list[str], Any]:

@@ -28,7 +28,6 @@ from terrace.knowledge.base import IndexedChunk
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.counts import Counts
-from terrace.knowledge.index.postgres.found import Found
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
 from terrace.knowledge.index.tables import halves_text
 from terrace.knowledge.index.words import MAX_TERMS, content_words
@@ -55,6 +54,12 @@ ROUGH = 3  # times as many as are wanted are scored exactly
 
 _NO_CHUNK = "NOT EXISTS (SELECT FROM chunks c WHERE c.number = chunk_words.number)"
 _NO_TEXT = "NOT EXISTS (SELECT FROM chunk_words w WHERE w.number = chunks.number)"
+
+
+class Found(NamedTuple):
+    number: int  # of the chunk
+    score: float
+    cosine: float | None  # where one was asked for, and it has a vector
 
 
 class Asked(NamedTuple):
@@ -147,9 +152,8 @@ def search(
     norm = K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens)
     cosine, vectors, asks = ("NULL", "", ()) if meaning is None else _cosines(scope, *meaning)
     rows = session.connection().exec_driver_sql(
-        f"SELECT c.number, c.id, score, {cosine} FROM ({best}) best "
-        f"JOIN chunks c ON c.number = best.number AND c.tenant_id = %s {vectors} ORDER BY score DESC, c.number",
-        (*asks[:1], *norm, scope.tenant, *parameters, scope.tenant, *asks[1:]),
+        f"SELECT best.number, score, {cosine} FROM ({best}) best {vectors} ORDER BY score DESC, best.number",
+        (*asks[:1], *norm, scope.tenant, *parameters, *asks[1:]),
     )
     return [Found(*row) for row in rows]
 
@@ -158,7 +162,7 @@ def _cosines(scope: Scope, model: str, vector: Any) -> tuple[str, str, tuple[str
     """An expression, what it needs joined, and what both take: where a chunk has a vector of the query's width."""
     return (
         "-(v.vector <#> %s::halfvec)",
-        "LEFT JOIN chunk_vectors v ON v.tenant_id = %s AND v.model = %s AND v.number = c.number "
+        "LEFT JOIN chunk_vectors v ON v.tenant_id = %s AND v.model = %s AND v.number = best.number "
         f"AND vector_dims(v.vector) = {len(vector)}",
         (halves_text(vector), scope.tenant, model),
     )
