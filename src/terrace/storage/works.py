@@ -22,6 +22,7 @@ class Work:
     result: Any = None
     error: BaseException | None = None
     callbacks: list[Callable[[], None]] = field(default_factory=list)
+    handed: bool = False  # to whoever waits
 
     def fail(self, error: BaseException) -> None:
         self.error = self.error or error
@@ -42,9 +43,12 @@ class Work:
 
 
 def hand_over(batch: Sequence[Work]) -> None:
-    """Each event loop gets its results in one call, in the order of the commit."""
+    """Each event loop gets its results in one call, in the order of the commit; those that it has not yet."""
+    batch = [work for work in batch if not work.handed]
     for loop in {work.loop for work in batch}:
         call_soon(loop, partial(_resolve, [work for work in batch if work.loop is loop]))
+    for work in batch:
+        work.handed = True
 
 
 def _resolve(batch: Sequence[Work]) -> None:

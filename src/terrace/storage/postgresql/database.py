@@ -170,13 +170,17 @@ class PostgreSQLDatabase:
             session.expunge_all()
             if driver.info.transaction_status == driver.info.transaction_status.INERROR:
                 raise RuntimeError("a statement failed, and the work went on: only a savepoint allows that")
-            committing = True
-            session.commit()
+            if beginning.writes:
+                committing = True
+                session.commit()
+            else:  # nobody need wait for its end
+                hand_over([work])
+                with suppress(DBAPIError):  # of a connection that died the next work hears
+                    session.commit()
         except BaseException as error:
             with suppress(DBAPIError):  # where the connection is gone there is nothing to roll back
                 session.rollback()  # what was added is new again, should it be added again
-            unsure = committing and beginning.writes  # whether it stands
-            if not unsure and (driver.closed or errors.is_away(error)):
+            if not committing and (driver.closed or errors.is_away(error)):
                 raise _Stale from error
             raise
         finally:

@@ -7,7 +7,7 @@ The table has no wall of row security: behind one PostgreSQL would not use the G
 keep secrets. There is nothing to read in it but hashes; the passages come from `chunks`, which has its wall.
 
 Thousands of rows are first told apart by `impacts`: what each word adds to a score but for the chunk's length (a tenth
-of the time that it takes to look up each word), and the best of them then scored.
+of the time that it takes to look up each word), and as many as are wanted then scored.
 
 A word also has a second, shorter list of the chunks it weighs most in (a champion list: Manning, Raghavan & Schütze,
 2008, "Introduction to Information Retrieval", 7.1.3). Where the full lists of a question would be too long, its
@@ -50,7 +50,6 @@ _WEIGHT = (
 
 COLUMNS = "number, tenant, document_id, length, words, times, impacts"
 PLACES = 2**29  # of words in `impacts`: what their numbers leave, divided by so many
-ROUGH = 3  # times as many as are wanted are scored exactly
 
 _NO_CHUNK = "NOT EXISTS (SELECT FROM chunks c WHERE c.number = chunk_words.number)"
 _NO_TEXT = "NOT EXISTS (SELECT FROM chunk_words w WHERE w.number = chunks.number)"
@@ -141,7 +140,7 @@ def search(
     weights = {each.word: each.times * _idf(known, each.word) * (K1 + 1) for each in asked}
     score = " + ".join(_WEIGHT.format(word=word, weight=weight) for word, weight in weights.items())
     # What an older version wrote, and nobody can tell yet, comes first.
-    rough = f"ORDER BY (impacts <#> '{_sparse(weights)}') / (1 + norm) NULLS FIRST LIMIT {ROUGH * k}"
+    rough = f"ORDER BY (impacts <#> '{_sparse(weights)}') / (1 + norm) NULLS FIRST LIMIT {k}"
     first = "" if exact else rough
     best = (
         f"SELECT number, score FROM (SELECT number, {score} AS score FROM (SELECT number, words, times, norm FROM ("
