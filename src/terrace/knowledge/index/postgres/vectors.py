@@ -30,8 +30,8 @@ LIKELY = 0.7  # of what is to pass on average does nearly always
 BROADEST = 1000  # that pgvector takes for hnsw.ef_search
 WORTH = 120  # vectors' signs are looked through in the time that the graph brings one
 FEW, MANY = 2_000, 200_000  # vectors: fewer are sooner compared than their signs, of more the signs take much memory
-ALIKE = 200  # that have the likest signs are compared
-FURTHER = 150  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
+ALIKE = 150  # that have the likest signs are compared
+FURTHER = 220  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
 HEADER = 4  # bytes before the numbers of a vector as PostgreSQL sends it, big-endian
 SETTINGS = (
     "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; "
