@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session
 
 from terrace.knowledge.base import Filter
+from terrace.knowledge.index.postgres.asking import ask
 from terrace.knowledge.naming import key
 from terrace.types import Scope
 
@@ -39,12 +40,13 @@ def broadly(scope: Scope, filter: Filter, passages: int) -> Allowed:
 def allowed(session: Session, scope: Scope, filter: Filter) -> tuple[Allowed, bool]:
     """And whether these are so many that it is sooner told of each whether it passes."""
     conditions, parameters = _conditions(scope, filter)
-    documents, passages, all_passages = session.connection().exec_driver_sql(
+    [(documents, passages, all_passages)] = ask(
+        session,
         "SELECT array_agg(id)::text, coalesce(sum(chunk_count), 0)::bigint, "
         "coalesce((SELECT chunks FROM word_totals WHERE tenant_id = %s), 0) "
         f"FROM documents WHERE {conditions}",
         (scope.tenant, *parameters),
-    ).one()  # fmt: skip
+    )
     broad = passages > MANY and 3 * passages > all_passages
     return listed(documents, passages) if documents else NOTHING, broad
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
+from terrace.knowledge.index.postgres.asking import SETTINGS, ask
 from terrace.storage.database import own_locks
 from terrace.types import Scope
 
@@ -48,10 +49,11 @@ def change(session: Session, scope: Scope, chunks: int, tokens: int, holding: Ma
 
 
 def of(session: Session, scope: Scope, words: Sequence[int]) -> Counts:
+    """The settings of a search hold from here on."""
     if not words:
         return Counts(0, 0, {})
     tenant, asked = scope.tenant, list(words)
-    rows = session.connection().exec_driver_sql(_OF, (tenant, tenant, tenant, asked, tenant, asked)).all()
+    rows = ask(session, _OF, (tenant, tenant, tenant, asked, tenant, asked), SETTINGS)
     [(chunks, tokens)] = [row[1:] for row in rows if row[0] is None]
     holding = dict.fromkeys(asked, 0)
     for word, holds, _ in rows:

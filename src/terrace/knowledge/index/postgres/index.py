@@ -126,7 +126,6 @@ class PostgresIndex:
         among: Allowed | None,
         meaning: tuple[str, Any] | None = None,
     ) -> list[words.Found]:
-        session.connection().exec_driver_sql(vectors.SETTINGS)
         return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among, meaning)
 
     def _by_meaning(
@@ -148,7 +147,6 @@ class PostgresIndex:
     def search_exactly(
         self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
     ) -> list[list[Scored]]:
-        session.connection().exec_driver_sql(vectors.SETTINGS)
         found = []
         for place, query in enumerate(queries):
             meaning = None if vectors_ is None or model is None else (model, vectors_[place])

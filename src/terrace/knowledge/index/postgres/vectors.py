@@ -17,6 +17,7 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
+from terrace.knowledge.index.postgres.asking import SETTINGS, ask, driver_of
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
@@ -33,10 +34,6 @@ FEW, MANY = 2_000, 200_000  # vectors: fewer are sooner compared than their sign
 ALIKE = 150  # that have the likest signs are compared
 FURTHER = 220  # of so many that pass a filter, one is brought by walking on, where few of the nearest do
 HEADER = 4  # bytes before the numbers of a vector as PostgreSQL sends it, big-endian
-SETTINGS = (
-    "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; "
-    "SET LOCAL work_mem = '64MB'"  # for the documents of a filter
-)
 
 
 Cosines = dict[int, float]  # by the chunk's number
@@ -156,21 +153,21 @@ def _by_graph(
     among: Allowed | None,
 ) -> Cosines:
     """With a filter maybe fewer than are wanted: where the question is about something else than what passes."""
-    run = session.connection().exec_driver_sql
     # Only this very expression is what the graph is over.
     vector, iterative = f"vector::halfvec({len(query)})", "off" if among is None else "relaxed_order"
-    run(
+    settings = (
         f"{SETTINGS}; SET LOCAL enable_sort = off; SET LOCAL hnsw.ef_search = {breadth}; "
         f"SET LOCAL hnsw.iterative_scan = {iterative}; SET LOCAL hnsw.max_scan_tuples = 100000"
     )
     if among is None:
-        return _cosines(session, *_ordered(scope, model, query, most, vector))
+        return _cosines(session, *_ordered(scope, model, query, most, vector), settings)
     brought, parameters = _ordered(scope, model, query, max(breadth, among.passages // FURTHER), vector)
     likely = min(most, ceil(LIKELY * breadth * among.passages / max(known.chunks, among.passages)))
     return _cosines(
         session,
         f"SELECT number, distance FROM ({brought}) brought WHERE {among.within} LIMIT {likely}",
         (*parameters, *among.parameters),
+        settings,
     )
 
 
@@ -179,10 +176,9 @@ def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int
 
     from terrace.knowledge.index.bits import columns, likest
 
-    session.connection().exec_driver_sql(SETTINGS)
     condition, parameters = _among(among)
-    driver: Any = session.connection().connection.driver_connection
-    with driver.cursor(binary=True) as cursor:
+    driver_of(session).execute(SETTINGS)
+    with driver_of(session).cursor(binary=True) as cursor:
         cursor.execute(
             "SELECT numbers, signs FROM vector_signs "
             f"WHERE tenant_id = %s AND model = %s AND dimensions = {len(query)} {condition}",
@@ -204,8 +200,7 @@ def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int
 def _looked_through(
     session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None
 ) -> Cosines:
-    session.connection().exec_driver_sql(SETTINGS)
-    return _cosines(session, *_ordered(scope, model, query, count, "vector", among))
+    return _cosines(session, *_ordered(scope, model, query, count, "vector", among), SETTINGS)
 
 
 def _ordered(
@@ -225,9 +220,8 @@ def _among(among: Allowed | None) -> tuple[str, tuple[Any, ...]]:
     return ("", ()) if among is None else (f"AND {among.within}", among.parameters)
 
 
-def _cosines(session: Session, near: str, parameters: tuple[Any, ...]) -> Cosines:
-    rows = session.connection().exec_driver_sql(f"SELECT number, -distance FROM ({near}) near", parameters)
-    return {row[0]: row[1] for row in rows}
+def _cosines(session: Session, near: str, parameters: tuple[Any, ...], settings: str = "") -> Cosines:
+    return dict(ask(session, f"SELECT number, -distance FROM ({near}) near", parameters, settings))
 
 
 def after(session: Session, scope: Scope, model: str, place: int, limit: int) -> tuple[int, list[str], Any]:

@@ -27,6 +27,7 @@ from terrace.errors import Internal
 from terrace.knowledge.base import IndexedChunk
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
+from terrace.knowledge.index.postgres.asking import ask
 from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
 from terrace.knowledge.index.tables import halves_text
@@ -150,7 +151,8 @@ def search(
     )
     norm = K1 * (1 - B), K1 * B * known.chunks / max(1, known.tokens)
     cosine, vectors, asks = ("NULL", "", ()) if meaning is None else _cosines(scope, *meaning)
-    rows = session.connection().exec_driver_sql(
+    rows = ask(
+        session,
         f"SELECT best.number, score, {cosine} FROM ({best}) best {vectors} ORDER BY score DESC, best.number",
         (*asks[:1], *norm, scope.tenant, *parameters, *asks[1:]),
     )
