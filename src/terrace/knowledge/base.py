@@ -155,7 +155,7 @@ class Index(Protocol):
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        """The k best by fusion; by words alone when `vector` is None. Of what is deleted meanwhile some may be left."""
+        """The k best by fusion; by words alone when `vector` is None. What is deleted meanwhile may be among them."""
 
     def counts(self, session: Session, scope: Scope) -> dict[str, int]:
         """{chunks, vectors} for health and the doctor."""
