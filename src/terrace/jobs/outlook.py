@@ -11,7 +11,8 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from terrace.jobs.base import Lane
-from terrace.jobs.statements import driver_of, is_postgresql
+from terrace.jobs.statements import is_postgresql
+from terrace.storage.database import driver_of
 from terrace.types import now
 
 LANES: tuple[Lane, ...] = ("io", "cpu")

@@ -19,11 +19,6 @@ def is_postgresql(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 
-def driver_of(session: Session) -> Any:
-    """PostgreSQL's own connection, past SQLAlchemy."""
-    return session.connection().connection.driver_connection
-
-
 class Many:
     """A statement for many rows.
 

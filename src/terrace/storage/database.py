@@ -106,6 +106,11 @@ def says(work: Callable[..., Any], what: str) -> bool:
     return True
 
 
+def driver_of(session: Session) -> Any:
+    """The driver's own connection, past SQLAlchemy, whose compiler and results cost more than many a statement."""
+    return session.connection().connection.driver_connection
+
+
 def tenant_of(work: Callable[..., Any], args: Iterable[object], kwargs: dict[str, Any]) -> str:
     """Whose rows `work` may see: the tenant of the first Scope it was given, however; else everybody's.
 

@@ -68,7 +68,7 @@ def engine_for(url: str) -> Engine:
 
 @cache
 def _cursor() -> Any:
-    from psycopg import ClientCursor, Cursor
+    from psycopg import ClientCursor, Cursor, NotSupportedError
 
     class OneMessage(Cursor[Any]):
         """Several statements are one message, and no pipeline: that ends with a Flush behind its Sync, at which the
@@ -89,7 +89,7 @@ def _cursor() -> Any:
 
         def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
             if returning:
-                raise NotImplementedError("ask for rows with one statement")
+                raise NotSupportedError("ask for rows with one statement")
             changed, rows = 0, iter(params_seq)
             while part := [(query, row) for row in islice(rows, AT_ONCE)]:
                 changed += self.together(*part).rowcount

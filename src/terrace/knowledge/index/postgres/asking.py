@@ -6,14 +6,12 @@ from typing import Any
 
 from sqlmodel import Session
 
+from terrace.storage.database import driver_of
+
 SETTINGS = (
     "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0; "
     "SET LOCAL work_mem = '64MB'"  # for the documents of a filter
 )
-
-
-def driver_of(session: Session) -> Any:
-    return session.connection().connection.driver_connection
 
 
 def ask(session: Session, statement: str, parameters: Sequence[Any], settings: str = "") -> list[tuple[Any, ...]]:

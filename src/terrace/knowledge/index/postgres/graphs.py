@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from terrace.storage.database import as_owner, own_locks
+from terrace.storage.database import as_owner, driver_of, own_locks
 from terrace.types import Scope
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def tend(session: Session, scope: Scope, least: int = FROM) -> list[str]:
     _forget_empty(session, scope)
     if not (strangers or gone or wanted):
         return []
-    driver: Any = session.connection().connection.driver_connection
+    driver = driver_of(session)
     driver.execute("COMMIT")
     dropped = [_drop(driver, name) for name in sorted(strangers | set(gone))]
     return dropped + [_make(driver, scope, each) for each in wanted]

@@ -17,9 +17,10 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
-from terrace.knowledge.index.postgres.asking import SETTINGS, ask, driver_of
+from terrace.knowledge.index.postgres.asking import SETTINGS, ask
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.tables import halves_text
+from terrace.storage.database import driver_of
 from terrace.types import Scope
 
 CANDIDATES = 100

@@ -32,6 +32,7 @@ from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
 from terrace.knowledge.index.tables import halves_text
 from terrace.knowledge.index.words import MAX_TERMS, content_words
+from terrace.storage.database import driver_of
 from terrace.types import Scope
 
 K1, B = 1.2, 0.75  # as in FTS5
@@ -86,10 +87,9 @@ def put(
     """`places`: (chunk number, document) of each; `passages`: (title, headings, text)."""
     if not places:
         return
-    driver: Any = session.connection().connection.driver_connection
     found, numbers = bags(passages), _Numbers(scope.tenant)
     holding: Counter[int] = Counter()
-    with driver.cursor() as cursor, cursor.copy(f"COPY chunk_words ({COLUMNS}) FROM STDIN") as copy:
+    with driver_of(session).cursor() as cursor, cursor.copy(f"COPY chunk_words ({COLUMNS}) FROM STDIN") as copy:
         for (number, document_id), bag in zip(places, found, strict=True):
             lists = numbers.lists(bag)
             order = sorted(lists)
