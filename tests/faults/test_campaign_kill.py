@@ -93,7 +93,7 @@ async def test_each_contact_has_one_message_whatever_is_killed(tmp_path: Path) -
     async def killing() -> None:
         nonlocal worker
         while True:
-            await asyncio.sleep(random.uniform(1.0, 3.0))
+            await asyncio.sleep(random.uniform(0.3, 1.5))
             kills.append(time.monotonic())
             match random.choice(("worker", "server", "upstream")):
                 case "worker":
