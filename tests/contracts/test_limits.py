@@ -482,6 +482,8 @@ async def test_closing_sends_the_waiting_away(bench: Bench) -> None:
     await bench.limits.close()
     with pytest.raises(Exception, match="shutting down"):
         await asyncio.wait_for(waiting, 20)
+    with pytest.raises(Exception, match="shutting down"):  # who comes later is not left waiting either
+        await asyncio.wait_for(bench.limits.wait(ADA, demand(), 30), 20)
 
 
 # Holds

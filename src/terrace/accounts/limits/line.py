@@ -46,6 +46,7 @@ class Line:
         self._counted = 0  # who takes a place
         self._timer: asyncio.TimerHandle | None = None
         self._woken: asyncio.Handle | None = None
+        self._closed: TerraceError | None = None  # for whoever comes
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -73,6 +74,8 @@ class Line:
     ) -> Any:
         """What `attempt` returns once it is this one's turn and there is room. Raises what it raises, Limited when
         the patience ends or the line is full. `undo` takes back a result that nobody waits for any more."""
+        if self._closed is not None:
+            raise self._closed
         if not job and self._counted >= self._places and not self._make_way(tenant):
             raise why.told()
         waiter = Waiter(tenant, attempt, why, patience, job=job)
@@ -105,7 +108,8 @@ class Line:
             self._woken = asyncio.get_running_loop().call_soon(self._look)
 
     def close(self, error: TerraceError) -> None:
-        """Send everybody away."""
+        """Send everybody away, whoever comes later too."""
+        self._closed = error
         for handle in (self._timer, self._woken):
             if handle is not None:
                 handle.cancel()

@@ -61,18 +61,20 @@ class Sharing:
         self._under_way: asyncio.Future[Lacking] | None = None  # this one
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="shares of limits")
 
     async def close(self) -> None:
         """Keep what is to be booked yet and hand everything else back."""
+        self._closed = True
         if self._task is not None:
             await ended(self._task)
             self._task = None
         for asked in (self._asking, self._under_way):
             if asked is not None and not asked.done():
-                asked.set_exception(Unavailable("The server is shutting down.", code="shutting_down"))
+                asked.set_exception(_shutting_down())
         shares = [each for each in self._live.values() if each.meter.used > 0]
         totals = [each.holding() for each in shares if isinstance(each.meter, Total)]
         minutes = [each.holding() for each in shares if isinstance(each.meter, Window)]
@@ -270,6 +272,8 @@ class Sharing:
 
     async def _tell(self) -> Lacking:
         """Until the next trip is back, and what it did not bring."""
+        if self._closed:
+            raise _shutting_down()
         self._stir()
         assert self._asking is not None
         return await asyncio.shield(self._asking)
@@ -363,6 +367,10 @@ class Sharing:
             if job_id in self._claimed:
                 self._claimed[job_id] = amounts
         return lacking
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("The server is shutting down. Try again in a moment.", code="shutting_down")
 
 
 def _follow(done: "asyncio.Future[Lacking]", other: "asyncio.Future[Lacking]") -> None:
