@@ -266,21 +266,23 @@ def _waits(waits: Sequence[float]) -> str:
 
 async def light_waits(flood: int) -> list[float]:
     waits: list[float] = []
-    light = [Scope(f"light{n:03d}") for n in range(200)]
-    done = Countdown(len(light) * 10)
+    many = [Scope(f"light{n:03d}") for n in range(200)]
+    done = Countdown(len(many) * 10)
 
     async def handler(context: Context) -> None:
-        if context.scope != heavy:
+        light = context.scope.tenant != heavy.tenant
+        if light:
             waits.append(time.perf_counter() - asked)
-            done()
         await asyncio.sleep(0.02)
+        if light:  # now: what is cut off at the end would run in the next round
+            done()
 
     heavy = Scope("heavy")
     async with engine(JobKind("work", handler), io_slots=50) as jobs:
         for _ in range(flood // 1000):
             await put(jobs, heavy, "work", [{}] * 1000)
         asked = time.perf_counter()
-        await asyncio.gather(*(put(jobs, each, "work", [{}] * 10) for each in light))
+        await asyncio.gather(*(put(jobs, each, "work", [{}] * 10) for each in many))
         await done.zero.wait()
     return waits
 
