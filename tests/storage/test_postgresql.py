@@ -1,7 +1,9 @@
 """What is PostgreSQL's own: who listens, what is told when it cannot be, how it is opened."""
 
 import asyncio
+import os
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.postgres import Postgres
 from terrace.errors import Conflict, Internal, Invalid, Unavailable
 from terrace.settings import Settings
 from terrace.storage import migrate, open_database
+from terrace.storage.database import driver_of
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.storage.postgresql.migrating import migrate_once
 
@@ -182,6 +185,23 @@ async def test_a_restart_between_two_works_goes_unnoticed(ours: PostgreSQLDataba
     await asyncio.to_thread(postgres.start)
     await asyncio.gather(*(ours.write(put, f"x{n}") for n in range(8)))
     assert len(await ours.read(ids)) == 16
+
+
+async def test_a_line_that_is_cut_when_all_is_read_goes_unnoticed(postgres_url: str) -> None:
+    """What was read is handed over before its transaction ends."""
+
+    def read(session: Session) -> list[str]:
+        found = ids(session)
+        with socket.socket(fileno=os.dup(driver_of(session).fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        return found
+
+    database = PostgreSQLDatabase(postgres_url, connections=1)
+    await database.write(put, "before")
+    assert await database.read(read) == await database.read(read) == ["before"]
+    await database.write(put, "after")
+    assert await database.read(ids) == ["after", "before"]
+    await database.close()
 
 
 def test_a_package_that_is_missing_is_named() -> None:

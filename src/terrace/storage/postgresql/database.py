@@ -149,13 +149,16 @@ class PostgreSQLDatabase:
     def _transaction(self, work: Work, beginning: "_Beginning") -> None:
         connection = self._mine()
         driver: Any = connection.connection.driver_connection
+        away = False
         try:
             with self._doubt.waiting(driver):
                 self._run(work, beginning, connection, driver)
         except BaseException as error:
-            if isinstance(error, _Stale) or driver.closed or errors.is_away(error):
-                self._drop(connection)
+            away = isinstance(error, _Stale) or errors.is_away(error)
             raise
+        finally:
+            if away or driver.closed:  # maybe at the end of what was read, of which nobody heard
+                self._drop(connection)
 
     def _run(self, work: Work, beginning: "_Beginning", connection: Connection, driver: Any) -> None:
         session = Session(connection, autoflush=beginning.writes, expire_on_commit=False)
@@ -175,7 +178,7 @@ class PostgreSQLDatabase:
                 session.commit()
             else:  # nobody need wait for its end
                 hand_over([work])
-                with suppress(DBAPIError):  # of a connection that died the next work hears
+                with suppress(DBAPIError):
                     session.commit()
         except BaseException as error:
             with suppress(DBAPIError):  # where the connection is gone there is nothing to roll back
