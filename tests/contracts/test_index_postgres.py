@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,8 +14,9 @@ from tests.contracts.test_index import EMBEDDER, Shelf, stored_on
 
 from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
-from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import allowed, broadly, listed
+from terrace.knowledge.index.postgres import counts, graphs, signs, vectors, words
+from terrace.knowledge.index.postgres.allowing import Allowed, allowed, broadly, listed
+from terrace.knowledge.index.postgres.signs import KeptSigns, Signs
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
 from terrace.storage.postgresql.migrating import migrate_once
@@ -147,7 +150,7 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     near, read = vectors.nearest, here.database.read
     known = await read(vectors.space, scope, "hash-64/fp32", 64)
     assert known is not None
-    found = await read(near, scope, "hash-64/fp32", question, 60, known, among)
+    found = await read(near, scope, "hash-64/fp32", question, 60, known, KeptSigns(), among)
     every = await read(vectors.nearest_of_all, scope, "hash-64/fp32", question, len(texts))
     whose = await read(documents_of)
     passing = [(cosine, number) for number, cosine in every.items() if whose[number] in of]
@@ -169,7 +172,9 @@ async def test_what_passes_is_the_same_listed_or_told_of_each(here: Shelf, scope
     for passages in (8, 20_000):  # as few as there are, and as if they were many: in each way that there is to search
         told = [broadly(scope, most, passages), among._replace(passages=passages)]
         by_words = [await read(words.search, scope, "whale on the river", 30, each) for each in told]
-        near = [await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, each) for each in told]
+        near = [
+            await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, KeptSigns(), each) for each in told
+        ]
         whose = await read(documents_of)
         for found in (*([each.number for each in text] for text in by_words), *near):
             assert {whose[number] for number in found} == {"doc_acme_d1", "doc_acme_d2"}
@@ -183,7 +188,64 @@ async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) ->
     await here.put(scope, "waiting", "Bread.", vectors=False)
     [question] = await EMBEDDER.embed(["whale"], query=True)
     among, known = listed("{doc_acme_waiting}", 20_000), Space(graph=False, chunks=30_000)  # as if they were many
-    assert await here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, among) == {}
+    near = here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, KeptSigns(), among)
+    assert await near == {}
+
+
+async def test_signs_are_put_together_once_and_anew_when_they_changed(
+    here: Shelf, scope: Scope, other: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, put_together = signs._read, []
+    monkeypatch.setattr(signs, "_read", lambda *given: put_together.append(given) or read(*given))
+    for number in range(6):
+        await here.put(scope, f"d{number}", [f"{passage(9)} {number}.{each}" for each in range(4)])
+        await here.put(other, f"d{number}", [passage(9)])
+    [question] = await EMBEDDER.embed(["whale on the river"], query=True)
+    among, known = listed("{doc_acme_d1,doc_acme_d2,doc_acme_d3}", 20_000), Space(graph=False, chunks=30_000)
+    kept, again = KeptSigns(), here.database.read
+
+    async def whose(among: Allowed | None = among) -> dict[str, int]:
+        """How many passages of each document are found; as many as are found with nothing kept."""
+        given = scope, "hash-64/fp32", question, 30, known
+        found = await again(vectors.nearest, *given, kept, among)
+        assert found == await again(vectors.nearest, *given, KeptSigns(), among)
+        put_together.pop()
+        of = await again(documents_of)
+        return Counter(of[number].removeprefix("doc_acme_") for number in found)
+
+    assert await whose() == await whose() == {"d1": 4, "d2": 4, "d3": 4}
+    assert len(put_together) == 1
+    assert len(await whose(None)) == len(await whose(None)) == 6
+    assert len(put_together) == 2
+    await here.take(scope, "d2")
+    await here.put(scope, "d2", ["Another text.", "And one more."])
+    await here.database.write(
+        lambda session: here.index.add_vectors(session, scope, "hash-64/fp32", ["chk_acme_d1_0"], [-question])
+    )
+    assert await whose() == {"d1": 4, "d2": 2, "d3": 4}
+    await here.take(scope, "d3")
+    assert await whose() == await whose() == {"d1": 4, "d2": 2}
+    await here.put(scope, "d9", "Of no interest here.")
+    assert await whose() == {"d1": 4, "d2": 2}
+    assert len(put_together) == 4
+    assert await whose(listed("{doc_acme_d4}", 20_000)) == {"d4": 4}
+
+
+def test_signs_that_were_asked_for_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Signs(np.zeros(1, np.int64), np.full((6, 1), each, np.uint64), time.monotonic() + 9) for each in range(4)]
+    keys = [("acme", "model", 384, bytes([each])) for each in range(4)]
+    kept = KeptSigns(most=3 * made[0].bytes)
+    for key, each in zip(keys[:3], made, strict=False):
+        kept.keep(key, each)
+    assert kept.get(keys[0]) is made[0]
+    kept.keep(keys[3], made[3])
+    kept.keep(keys[3], made[3])
+    assert [kept.get(key) for key in keys] == [made[0], None, made[2], made[3]]
+    kept.keep(keys[1], made[1]._replace(numbers=np.zeros(999, np.int64)))  # more than there is room for
+    assert kept.get(keys[1]) is None
+    later = time.monotonic() + 10
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert [kept.get(key) for key in keys] == [None] * 4
 
 
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:
@@ -204,9 +266,9 @@ async def test_the_signs_of_vectors_are_kept_with_them(here: Shelf, scope: Scope
         """The signs by number of chunk: as they are kept, and as the vectors have them now."""
         run = session.connection().exec_driver_sql
         kept: dict[int, bytes] = {}
-        for packed, signs, width in run("SELECT numbers, signs, dimensions / 8 FROM vector_signs"):
+        for packed, together, width in run("SELECT numbers, signs, dimensions / 8 FROM vector_signs"):
             chunks = np.frombuffer(packed, ">i8").tolist()
-            found = {chunk: signs[place * width :][:width] for place, chunk in enumerate(chunks)}
+            found = {chunk: together[place * width :][:width] for place, chunk in enumerate(chunks)}
             assert not kept.keys() & found.keys()
             kept |= found
         rows = run("SELECT number, substring(bit_send(binary_quantize(vector)) FROM 5) FROM chunk_vectors")

@@ -108,7 +108,8 @@ def says(work: Callable[..., Any], what: str) -> bool:
 
 def driver_of(session: Session) -> Any:
     """The driver's own connection, past SQLAlchemy, whose compiler and results cost more than many a statement."""
-    return session.connection().connection.driver_connection
+    connection: Any = session.get_bind()
+    return connection.connection.driver_connection
 
 
 def tenant_of(work: Callable[..., Any], args: Iterable[object], kwargs: dict[str, Any]) -> str:

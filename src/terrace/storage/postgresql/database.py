@@ -11,12 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from terrace.errors import Unavailable
@@ -164,7 +162,6 @@ class PostgreSQLDatabase:
         session = Session(connection, autoflush=beginning.writes, expire_on_commit=False)
         committing = False
         try:
-            session.connection()
             self._clock.begin(driver, beginning.statement(self._become(driver) if beginning.walled else ""))
             work.result = work.run(session)
             if beginning.writes:
@@ -175,14 +172,15 @@ class PostgreSQLDatabase:
                 raise RuntimeError("a statement failed, and the work went on: only a savepoint allows that")
             if beginning.writes:
                 committing = True
-                session.commit()
+                _commit(session, driver)
             else:  # nobody need wait for its end
                 hand_over([work])
-                with suppress(DBAPIError):
-                    session.commit()
+                with errors.unless_away():
+                    _commit(session, driver)
         except BaseException as error:
-            with suppress(DBAPIError):  # where the connection is gone there is nothing to roll back
+            with errors.unless_away():  # where the connection is gone there is nothing to roll back
                 session.rollback()  # what was added is new again, should it be added again
+                driver.rollback()
             if not committing and (driver.closed or errors.is_away(error)):
                 raise _Stale from error
             raise
@@ -236,6 +234,13 @@ class PostgreSQLDatabase:
             self._local.connection = None
         connection.invalidate()
         connection.close()
+
+
+def _commit(session: Session, driver: Any) -> None:
+    """SQLAlchemy knows of no transaction where only the driver was asked: to tell it of each takes as long as one."""
+    if session.in_transaction():
+        session.commit()
+    driver.commit()
 
 
 class _Stale(Exception):

@@ -1,5 +1,8 @@
 """What went wrong in PostgreSQL, in a sentence; mistakes in our own SQL stay what they are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy.exc import DBAPIError
 
 from terrace.errors import Invalid, Unavailable
@@ -59,6 +62,16 @@ def is_away(error: BaseException) -> bool:
     if state is not None:
         return state in AWAY or state[:2] in AWAY
     return isinstance(original(error), (psycopg.OperationalError, psycopg.InterfaceError))
+
+
+@contextmanager
+def unless_away() -> Iterator[None]:
+    """To end what ends by itself when the connection is gone."""
+    try:
+        yield
+    except Exception as error:
+        if not is_away(error):
+            raise
 
 
 def reason(error: BaseException) -> str:

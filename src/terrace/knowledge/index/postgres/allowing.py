@@ -59,7 +59,7 @@ def _conditions(scope: Scope, filter: Filter) -> tuple[str, tuple[Any, ...]]:
     if documents:
         wanted.append(("id = ANY(%s)", [documents]))
     if collections:
-        wanted.append((f"collection_id IN ({_COLLECTIONS})", [scope.tenant, collections, names]))
+        wanted.append((f"collection_id = ANY(ARRAY({_COLLECTIONS}))", [scope.tenant, collections, names]))
     if tags:
-        wanted.append((f"id IN ({_TAGGED})", [scope.tenant, tags]))
+        wanted.append((f"id = ANY(ARRAY({_TAGGED}))", [scope.tenant, tags]))
     return " AND ".join(condition for condition, _ in wanted), tuple(each for _, taken in wanted for each in taken)

@@ -18,6 +18,7 @@ from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
 from terrace.knowledge.index.postgres.allowing import NOTHING, Allowed, allowed, broadly
+from terrace.knowledge.index.postgres.signs import KeptSigns
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
 
@@ -33,8 +34,8 @@ REMEMBERED = 1000  # of each; all are forgotten when there would be more
 
 
 class PostgresIndex:
-    """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended, and for
-    some seconds which spaces there are, and which filters let most through."""
+    """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended; for some
+    seconds which spaces there are, and which filters let most through; and the signs that were looked through last."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -44,6 +45,7 @@ class PostgresIndex:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._broad: dict[tuple[str, Filter], tuple[int, float]] = {}
         self._spaces: dict[tuple[str, str, int], tuple[vectors.Space, float]] = {}
+        self._signs = KeptSigns()
 
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
         session.flush()
@@ -132,7 +134,7 @@ class PostgresIndex:
         self, session: Session, scope: Scope, model: str, vector: Any, count: int, among: Allowed | None
     ) -> vectors.Cosines:
         known = self._space(session, scope, model, len(vector))
-        return vectors.nearest(session, scope, model, vector, count, known, among) if known else {}
+        return vectors.nearest(session, scope, model, vector, count, known, self._signs, among) if known else {}
 
     def _space(self, session: Session, scope: Scope, model: str, width: int) -> vectors.Space | None:
         """As it was some seconds ago: with an old one a search takes longer, and finds the same."""

@@ -19,8 +19,8 @@ from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.asking import SETTINGS, ask
 from terrace.knowledge.index.postgres.graphs import graph_name
+from terrace.knowledge.index.postgres.signs import KeptSigns, likest
 from terrace.knowledge.index.tables import halves_text
-from terrace.storage.database import driver_of
 from terrace.types import Scope
 
 CANDIDATES = 100
@@ -111,7 +111,14 @@ def known(session: Session, scope: Scope, model: str, hashes: Sequence[str]) -> 
 
 
 def nearest(
-    session: Session, scope: Scope, model: str, query: Any, count: int, known: Space, among: Allowed | None = None
+    session: Session,
+    scope: Scope,
+    model: str,
+    query: Any,
+    count: int,
+    known: Space,
+    kept: KeptSigns,
+    among: Allowed | None = None,
 ) -> Cosines:
     """The nearest of a `known` space, `count` at least where there are so many."""
     breadth, most = _breadth(known, count, among), max(count, CANDIDATES)
@@ -120,7 +127,7 @@ def nearest(
         if among is None or len(found) >= count:
             return found
     if FEW < (known.chunks if among is None else among.passages) <= MANY:
-        return _by_signs(session, scope, model, query, most, among)
+        return _by_signs(session, scope, model, query, most, among, kept)
     return _looked_through(session, scope, model, query, most, among)
 
 
@@ -172,30 +179,15 @@ def _by_graph(
     )
 
 
-def _by_signs(session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None) -> Cosines:
-    import numpy as np
-
-    from terrace.knowledge.index.bits import columns, likest
-
-    condition, parameters = _among(among)
-    driver_of(session).execute(SETTINGS)
-    with driver_of(session).cursor(binary=True) as cursor:
-        cursor.execute(
-            "SELECT numbers, signs FROM vector_signs "
-            f"WHERE tenant_id = %s AND model = %s AND dimensions = {len(query)} {condition}",
-            (scope.tenant, model, *parameters),
-        )
-        rows = cursor.fetchall()
-    if not rows:  # what passes is not embedded yet
-        return {}
-    numbers = np.frombuffer(b"".join([row[0] for row in rows]), ">i8")
-    signs = columns(b"".join([row[1] for row in rows]), len(numbers), len(query))
-    alike = numbers[likest(signs, query, max(count, ALIKE))].tolist()
+def _by_signs(
+    session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None, kept: KeptSigns
+) -> Cosines:
+    alike = likest(session, scope, model, query, max(count, ALIKE), among, kept)
     near = (
         "SELECT number, vector <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s) ORDER BY distance LIMIT {count}"
     )
-    return _cosines(session, near, (halves_text(query), scope.tenant, model, alike))
+    return _cosines(session, near, (halves_text(query), scope.tenant, model, alike)) if alike else {}
 
 
 def _looked_through(
