@@ -34,8 +34,8 @@ REMEMBERED = 1000  # of each; all are forgotten when there would be more
 
 
 class PostgresIndex:
-    """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended, for some
-    seconds which spaces there are and which filters let most through, and the signs that were looked through last."""
+    """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended, which
+    spaces there are and which filters let most through, for seconds, and the signs that were looked through last."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
