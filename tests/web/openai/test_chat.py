@@ -247,7 +247,8 @@ async def test_an_upstream_that_was_away_is_asked_again() -> None:
 
 async def test_an_answer_that_grows_too_long_is_cut() -> None:
     async with opened(models={"max_answer_bytes": 2000}) as house:
-        house.upstream.on(NATIVE.chat, OpenAIWire().answer(*["word " * 50] * 40))
+        # More than comes in one piece: an answer that is whole when it is found too long is not cut.
+        house.upstream.on(NATIVE.chat, OpenAIWire().answer(*["word " * 5000] * 80))
         stream = await house.client().chat.completions.create(model="mock/m", messages=HELLO, stream=True)
         with pytest.raises(openai.APIError) as caught:
             [chunk async for chunk in stream]
