@@ -31,6 +31,11 @@ def listed(documents: str, passages: int) -> Allowed:
     return Allowed("document_id = ANY(%s::text[])", (documents,), passages)
 
 
+def narrowed(among: Allowed | None) -> tuple[str, tuple[Any, ...]]:
+    """What more is to hold of a row, and what that takes."""
+    return ("", ()) if among is None else (f"AND {among.within}", among.parameters)
+
+
 def broadly(scope: Scope, filter: Filter, passages: int) -> Allowed:
     conditions, parameters = _conditions(scope, filter)
     # As a truth value it is looked up row by row, and nothing else is done first because of it.

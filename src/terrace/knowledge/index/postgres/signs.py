@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from terrace.knowledge.index.postgres.allowing import Allowed
+from terrace.knowledge.index.postgres.allowing import Allowed, narrowed
 from terrace.knowledge.index.postgres.asking import SETTINGS, ask
 from terrace.storage.database import driver_of
 from terrace.types import Scope
@@ -74,7 +74,7 @@ def likest(
     """Numbers of the chunks whose vectors have signs most like the query's, unordered."""
     from terrace.knowledge.index import bits
 
-    condition, parameters = ("", ()) if among is None else (f"AND {among.within}", among.parameters)
+    condition, parameters = narrowed(among)
     rows = f"FROM vector_signs WHERE tenant_id = %s AND model = %s AND dimensions = {len(query)} {condition}"
     given = scope.tenant, model, *parameters
     [(made_of,)] = ask(session, f"SELECT string_agg(int8send(id), ''::bytea ORDER BY id) {rows}", given, SETTINGS)

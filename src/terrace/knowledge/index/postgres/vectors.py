@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
-from terrace.knowledge.index.postgres.allowing import Allowed
+from terrace.knowledge.index.postgres.allowing import Allowed, narrowed
 from terrace.knowledge.index.postgres.asking import SETTINGS, ask
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.postgres.signs import KeptSigns, likest
@@ -200,17 +200,13 @@ def _ordered(
     scope: Scope, model: str, query: Any, count: int, vector: str, among: Allowed | None = None
 ) -> tuple[str, tuple[Any, ...]]:
     """A query, and what it takes. The distance has a name, else it would be computed again for what is shown of it."""
-    condition, parameters = _among(among)
+    condition, parameters = narrowed(among)
     return (
         f"SELECT number, document_id, {vector} <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
         f"ORDER BY distance LIMIT {count}",
         (halves_text(query), scope.tenant, model, *parameters),
     )
-
-
-def _among(among: Allowed | None) -> tuple[str, tuple[Any, ...]]:
-    return ("", ()) if among is None else (f"AND {among.within}", among.parameters)
 
 
 def _cosines(session: Session, near: str, parameters: tuple[Any, ...], settings: str = "") -> Cosines:
