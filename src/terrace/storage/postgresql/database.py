@@ -237,7 +237,7 @@ class PostgreSQLDatabase:
 
 
 def _commit(session: Session, driver: Any) -> None:
-    """SQLAlchemy knows of no transaction where only the driver was asked: to tell it of each takes as long as one."""
+    """SQLAlchemy knows of no transaction where only the driver was asked: telling it took a quarter of a small one."""
     if session.in_transaction():
         session.commit()
     driver.commit()
