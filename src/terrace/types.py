@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -28,9 +27,17 @@ class Scope:
     models: tuple[frozenset[str], ...] = ()  # patterns such as `openai/*`; a model must match one of each set
 
 
-def new_id(prefix: str, random_bits: Callable[[int], int] = secrets.randbits) -> str:
-    """A sortable id such as `doc_06bq...`: 48 bits of milliseconds, then 80 random bits (as ULID)."""
-    number = (int(now() * 1000) << 80) | random_bits(80)
+_latest = 0
+
+
+def new_id(prefix: str) -> str:
+    """A sortable id such as `doc_06bq...`: 48 bits of milliseconds, then 80 random bits (as ULID). Of those that one
+    process makes in the same millisecond, each is beyond the one before, and still nobody can guess it."""
+    global _latest
+    number = (int(now() * 1000) << 80) | secrets.randbits(80)
+    if number <= _latest and number >> 80 == _latest >> 80:
+        number = _latest + 1 + secrets.randbits(64)
+    _latest = number
     return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
 
 

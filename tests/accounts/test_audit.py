@@ -80,6 +80,15 @@ async def test_a_tenant_reads_its_own_lines_page_by_page(database: Database, aud
     assert (await audit.list(Scope("acme"), cursor="\ud800"))[0] == []
 
 
+async def test_of_what_happened_in_one_millisecond_the_later_stands_first(database: Database, audit: Audit) -> None:
+    def many(session: Session) -> None:
+        for n in range(50):
+            audit.record(session, ADA, "key.created", f"key_{n}")
+
+    await database.write(many)
+    assert [line.subject for line in (await audit.list(Scope("acme")))[0]] == [f"key_{n}" for n in reversed(range(50))]
+
+
 async def test_what_is_done_to_another_tenant_is_in_both_logs(town: Town) -> None:
     olga = await town.owner()
     acme = (await town.tenants.create(olga, "Acme")).id

@@ -1,6 +1,5 @@
 """A group of people who come in: who is new, who has changed, and all of it in a handful of statements."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -110,10 +109,9 @@ def _kind(person: Person, state: _State) -> str:
 
 
 def _insert(session: Session, scope: Scope, fresh: dict[str, _State]) -> None:
-    at, bits = now(), secrets.randbits(79)
-    rows = []
-    for number, (key, state) in enumerate(fresh.items()):
-        state.id = new_id("ctc", lambda _, low=bits + number: low)  # type: ignore[misc]  # in the order of the rows
+    at, rows = now(), []
+    for key, state in fresh.items():
+        state.id = new_id("ctc")
         rows.append(
             {
                 "id": state.id,
