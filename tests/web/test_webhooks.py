@@ -14,6 +14,8 @@ from tests.web.people import invited, register, tenant
 from tests.webhooks.conftest import eventually
 from tests.webhooks.receiver import OK, Receiver, receiving
 
+OOPS = plain(b"no", b"500 Oops", b"Retry-After: 3600")  # nobody tries again by himself meanwhile
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -45,7 +47,7 @@ async def four(receiver: Receiver) -> list[object]:
 
 
 async def test_an_endpoint_from_first_to_last(client: Client) -> None:
-    async with receiving(plain(b"no", b"500 Oops"), OK) as receiver:
+    async with receiving(OOPS, OK) as receiver:
         answer = await client.post("/api/webhooks", json={"url": receiver.url, "events": ["webhook.test"]})
         assert answer.status_code == 201
         at = f"/api/webhooks/{answer.json()['webhook']['id']}"
@@ -123,7 +125,7 @@ async def test_only_administrators_and_their_own_tenants(client: Client) -> None
 
 
 async def test_the_command_line(settings: Settings, tmp_path: Path) -> None:
-    async with served(settings) as client, receiving(OK, plain(b"", b"500 Oops"), OK) as receiver:
+    async with served(settings) as client, receiving(OK, OOPS, OK) as receiver:
 
         async def terrace(*arguments: str) -> Done:
             surroundings = environment(tmp_path / "data", TERRACE_SERVER=str(client.base_url).rstrip("/"))

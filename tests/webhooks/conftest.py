@@ -40,7 +40,7 @@ class Room:
 
     def __post_init__(self) -> None:
         self.jobs = LocalJobs(self.database, settings.Jobs(backoff=0.05))
-        self.outbound = open_outbound(settings.Outbound(allow=("127.0.0.1",), connect_timeout=2))
+        self.outbound = open_outbound(settings.Outbound(allow=("127.0.0.1",)))
         sealer = Secret(SECRET)
         self.webhooks = Webhooks(
             self.database, self.jobs, self.outbound, sealer, self.options, backoff=self.backoff, clock=self.clock
@@ -122,4 +122,4 @@ async def rooms(database: Database) -> AsyncIterator[Rooms]:
 
 @pytest.fixture
 async def room(rooms: Rooms) -> Room:
-    return await rooms.open(timeout=5)
+    return await rooms.open()

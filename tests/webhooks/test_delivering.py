@@ -119,8 +119,6 @@ async def test_a_receiver_that_drips_is_left(rooms: Rooms, scope: Scope) -> None
         endpoint, _ = await room.add(scope, receiver.url)
         await room.emit(scope)
         delivery = await room.settled(scope, endpoint)
-    assert delivery.duration is not None
-    assert delivery.duration < 3
     assert "within 0.3 seconds" in str(delivery.error)
 
 
@@ -175,8 +173,8 @@ async def test_five_days_of_nothing_but_failures_switch_it_off(rooms: Rooms, sco
     async with receiving(FAILED) as receiver:
         endpoint, _ = await room.add(scope, receiver.url)
         for day in range(6):
-            room.clock.ahead = day * 86_400.0 + 60
             assert (await room.endpoints.get(scope, endpoint)).enabled
+            room.clock.ahead = day * 86_400.0 + 60
             await room.emit(scope)
             await room.settled(scope, endpoint)
         told = await eventually(lambda: off(room, scope, endpoint))
@@ -219,12 +217,22 @@ async def ended(room: Room, scope: Scope, endpoint: str) -> Delivery | None:
 
 
 async def test_what_waits_for_an_endpoint_that_is_off_goes_out_when_it_is_on(rooms: Rooms, scope: Scope) -> None:
-    room = await rooms.open(backoff=(0.4, 600))
-    async with receiving(FAILED, OK) as receiver:
+    """It is switched off while the receiver ponders: no courier is on its way for the next attempt."""
+    ponders, answers = asyncio.Event(), asyncio.Event()
+
+    async def ponder(peer: Peer, received: Received) -> None:
+        ponders.set()
+        await answers.wait()
+        await peer.write(FAILED)
+
+    room = await rooms.open(backoff=(30, 600))
+    async with receiving(ponder, OK) as receiver:
         endpoint, _ = await room.add(scope, receiver.url)
         await room.emit(scope)
-        await room.settled(scope, endpoint)
+        await ponders.wait()
         await room.endpoints.change(caller(scope), endpoint, enabled=False)
+        answers.set()
+        await room.settled(scope, endpoint)
         await room.emit(scope)
         [delivery] = await room.log(scope, endpoint)  # nothing new is put in
         assert (delivery.state, delivery.next_at) == ("queued", None)
@@ -285,8 +293,10 @@ async def test_a_receiver_that_hangs_holds_up_nobody(rooms: Rooms, scope: Scope,
 
 
 async def test_who_stops_leaves_the_rest_to_who_comes_next(rooms: Rooms, scope: Scope) -> None:
+    stopping = asyncio.Event()
+
     async def slow(peer: Peer, received: Received) -> None:
-        await asyncio.sleep(0.05)
+        await stopping.wait()
         await peer.write(OK)
 
     first = await rooms.open(timeout=20)
@@ -296,11 +306,11 @@ async def test_who_stops_leaves_the_rest_to_who_comes_next(rooms: Rooms, scope: 
         await eventually(lambda: full(receiver.received))
         begun = time.monotonic()
         first.webhooks.drain()
+        stopping.set()
         await first.jobs.drain()
         assert time.monotonic() - begun < first.jobs.settings.drain  # it ended by itself
         log = await first.log(scope, endpoint)
-        assert any(each.attempts == 0 for each in log)
-        assert sum(each.attempts for each in log) == len(receiver.received)  # nothing was cut off
+        assert sum(each.attempts for each in log) == len(receiver.received) == AT_ONCE  # nothing was cut off
         second = await rooms.open()
 
         async def arrived() -> bool:

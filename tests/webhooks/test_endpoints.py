@@ -175,7 +175,7 @@ async def test_jobs_tell_how_they_ended_and_their_parts_do_not(room: Room, scope
         delayed = await room.database.write(lambda each: room.jobs.enqueue(each, scope, "test.part", {}, delay=999))
         await room.jobs.cancel(scope, delayed)  # a person's act, which is no event
         for job_id in ids.values():
-            await room.jobs.wait(scope, job_id, 10)
+            await room.jobs.wait(scope, job_id, 30)
 
         async def told() -> bool:
             return len(await room.log_in(scope, endpoint, "delivered")) >= 2
@@ -261,7 +261,7 @@ async def test_what_was_removed_is_not_delivered(rooms: Rooms, scope: Scope) -> 
         assert await room.database.read(left, scope.tenant) == 0
         await room.jobs.start()
         jobs, _ = await room.jobs.list(scope, everyone=True)
-        done = await room.jobs.wait(scope, jobs[0].id, 10, everyone=True)
+        done = await room.jobs.wait(scope, jobs[0].id, 30, everyone=True)
         assert done.result == {"superseded": True}
     assert receiver.received == []
     with pytest.raises(TerraceError):
