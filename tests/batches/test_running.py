@@ -59,11 +59,15 @@ async def test_answers_come_in_the_order_of_the_requests_and_leave_no_rows(room:
 
 async def test_no_more_at_a_time_than_the_settings_say(room: Room) -> None:
     open_ = most = 0
+    full = asyncio.Event()
 
     async def script(scope: Scope, text: str) -> Answer:
         nonlocal open_, most
         open_ += 1
         most = max(most, open_)
+        if open_ == 4:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.001)
         open_ -= 1
         return answer(text)
@@ -84,10 +88,9 @@ async def test_after_a_restart_no_answer_is_asked_for_again(room: Room) -> None:
     room.script = script
     begun = await room.begin(*TEXTS)
     await room.until(lambda: len(room.asked) == 12)
-    for _ in range(2000):
-        if (await room.batches.get(room.scope, begun.id)).completed == 8:
-            break
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(20):
+        while (await room.batches.get(room.scope, begun.id)).completed < 8:
+            await asyncio.sleep(0.005)
     await room.restart()
     hold.set()
     batch, _ = await room.over(begun)
@@ -175,7 +178,7 @@ async def test_it_stops_for_who_is_shut_out(room: Room, how: str) -> None:
         if len(room.asked) == 5:
             await room.database.write(shut_out)
         elif len(room.asked) > 5:
-            await asyncio.sleep(0.4)
+            raise Limited("Full.", retry_after=60)  # and waits until the batch is stopped
         return answer(text)
 
     room.script = script
