@@ -105,7 +105,7 @@ async def test_what_is_done_to_another_tenant_is_in_both_logs(town: Town) -> Non
 
 
 async def test_every_administrative_act_has_its_line_and_no_line_a_name(town: Town) -> None:
-    olga, ada = await town.owner(), await town.person("Ada")
+    olga, ada = await town.owner(), await town.person("Philomena")
     acme, her = await town.tenant("Acme"), ada.scope.user or ""
     offer, _ = await town.people.invite(olga, email="carl@example.org")
     await town.people.revoke_invitation(olga, offer.id)
@@ -138,4 +138,4 @@ async def test_every_administrative_act_has_its_line_and_no_line_a_name(town: To
     joined = [line for line in (await town.audit.list(Scope(acme)))[0] if line.action == "member.joined"]
     assert [line.actor for line in joined] == [her]
     told = str(lines).lower()
-    assert not any(name in told for name in ("ada'", "adelheid", "olga", "carl", "example.org"))
+    assert not any(name in told for name in ("philomena", "adelheid", "olga", "carl", "example.org"))

@@ -259,13 +259,13 @@ async def test_allowed_addresses_hold_for_who_is_known_too(gate: Gatekeeper, key
 async def test_expiry_holds_for_who_is_known_too(
     gate: Gatekeeper, keys: Keys, database: Database, ada: Caller, clock: Clock
 ) -> None:
-    _, short = await keys.create(ada, name="a", expires_at=moment(now() + 5))
+    _, short = await keys.create(ada, name="a", expires_at=moment(now() + 60))
     key, old = await keys.create(ada, name="b")
-    _, new = await keys.rotate(ada, key.id, overlap=5)
+    _, new = await keys.rotate(ada, key.id, overlap=60)
     token = await log_in(database, ada)
     for each in (short, old, new, token):
         await ask(gate, bearer(each))
-    clock.ahead += 6
+    clock.ahead += 61
     assert await refusal(gate, bearer(short)) == "key_expired"
     assert await refusal(gate, bearer(old)) == "key_rotated"
     await ask(gate, bearer(new))
@@ -437,7 +437,7 @@ async def test_and_when_it_closes(database: Database, keys: Keys, ada: Caller) -
 
 
 async def test_a_known_key_costs_a_hash_and_a_look(gate: Gatekeeper, keys: Keys, ada: Caller) -> None:
-    """Three microseconds on this path are the budget; here ten times that, for loaded machines."""
+    """Three microseconds on this path are the budget; here ten times that, for slow machines."""
     _, text = await keys.create(ada, name="a")
     headers = {b"host": b"x", b"content-type": b"application/json", **bearer(text)}
     await ask(gate, headers)
@@ -446,7 +446,7 @@ async def test_a_known_key_costs_a_hash_and_a_look(gate: Gatekeeper, keys: Keys,
 
 
 def _timed(gate: Gatekeeper, headers: Headers, rounds: int = 2000) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(rounds):
         gate.known(headers, HERE)
-    return (time.perf_counter() - began) / rounds
+    return (time.thread_time() - began) / rounds

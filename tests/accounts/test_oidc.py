@@ -110,7 +110,7 @@ async def code_of(act: Any) -> str:
 
 async def browse(url: str, user: str) -> dict[str, str]:
     """Go there as `user`; the query one is sent home with."""
-    async with httpx2.AsyncClient() as browser:
+    async with httpx2.AsyncClient(timeout=60) as browser:
         answer = await browser.get(url, headers={"X-User": user})
     assert answer.status_code == 302, answer.text
     home = urlsplit(answer.headers["location"])

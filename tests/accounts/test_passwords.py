@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from statistics import median
 
 import pytest
 from argon2 import PasswordHasher
@@ -87,13 +86,13 @@ async def test_an_unknown_account_costs_what_a_known_one_does(warm: Passwords) -
     known = await warm.hash(GOOD)
 
     async def cost(hash: str | None) -> float:
-        start = time.perf_counter()
+        start = time.process_time()  # other programs add to how long it takes, for both alike
         assert not await warm.verify("not-this-one-77", hash)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    pairs = [(await cost(known), await cost(None)) for _ in range(9)]
-    ratio = median(unknown / known for known, unknown in pairs)
-    assert 0.6 < ratio < 1.6
+    costs = [(await cost(known), await cost(None)) for _ in range(9)]
+    least = [min(each) for each in zip(*costs, strict=True)]
+    assert 0.6 < least[1] / least[0] < 1.6
 
 
 async def test_so_many_wait_and_no_more() -> None:
@@ -139,5 +138,5 @@ async def test_hashing_does_not_hold_up_the_event_loop() -> None:
     here, everywhere = time.thread_time() - here, time.process_time() - everywhere
     ticker.cancel()
     passwords.close()
-    assert ticks > 40
+    assert ticks > 10, "on it there would be one"
     assert here < everywhere / 3

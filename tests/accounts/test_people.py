@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from dataclasses import replace
 
 import hypothesis
@@ -360,12 +359,12 @@ def _give_belongings(session: Session, user_id: str) -> None:
 
 async def test_erasing_a_person_leaves_nothing_but_ids_in_the_audit_log(town: Town) -> None:
     await town.owner()
-    ada = await town.person("Ada")
-    her = ada.scope.user or ""
+    philomena = await town.person("Philomena")  # no id or hash holds that by chance
+    her = philomena.scope.user or ""
     await town.database.write(_give_belongings, her)
     acme = await town.tenant("Acme")
-    await town.people.invite(TERMINAL, email="ada@example.org", tenant_id=acme)
-    await town.people.erase(ada, her)
+    await town.people.invite(TERMINAL, email="philomena@example.org", tenant_id=acme)
+    await town.people.erase(philomena, her)
     assert town.erased == [her]
 
     def left(session: Session) -> str:
@@ -375,12 +374,11 @@ async def test_erasing_a_person_leaves_nothing_but_ids_in_the_audit_log(town: To
 
     kept = await town.database.read(left)
     assert her not in kept
-    assert "ada" not in re.sub(r"[0-9a-f]{32,}", "", kept.lower()).replace("adam", "")  # a hash may hold it
+    assert "philomena" not in kept.lower()
     entries, _ = await town.audit.list(Scope(), limit=200)
     assert entries[0].action == "user.erased"
     assert entries[0].subject == her
-    assert "ada@" not in str(entries).lower()
-    assert "'Ada'" not in str(entries)
+    assert "philomena" not in str(entries).lower()
     with pytest.raises(Missing):
         await town.people.get(TERMINAL, her)
 

@@ -386,8 +386,9 @@ async def _live(folder: Path, migrated: Path, steps: list[tuple[Any, ...]]) -> N
             life = await life.next(folder / str(number + 1))
         else:
             await life.do(*step)
-        calls, days = await database.read(sums)
-        assert calls == days
+        if step[0] in ("flush", "die", "erase"):  # what writes to the database
+            calls, days = await database.read(sums)
+            assert calls == days
     life = await life.next(folder / "last")
     await life.ledger.close()
     calls, days = await database.read(sums)
