@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from math import inf
 from typing import Any
 
 import httpx
@@ -121,13 +122,14 @@ async def test_an_answer_nobody_reads_waits() -> None:
 async def test_slow_and_idle_clients_are_sent_away(begun: bytes, seconds: float, answer: bytes) -> None:
     async with timed(echo) as (server, serving, clock):
         wire = await server.connect()
-        wire.send(begun)
         await connected(serving)
-        await asyncio.sleep(0.05)
-        clock.ahead = seconds - 1
+        clock.ahead = 1.0 if begun else 0.0  # what has come by then has a deadline of its own
+        wire.send(begun)
+        await connected(serving, clock.time() + seconds)
+        clock.ahead += seconds - 1
         serving.sweep()
         assert serving.connections
-        clock.ahead = seconds + 1
+        clock.ahead += 2
         serving.sweep()
         said = await wire.rest()
         assert (said.split()[1] if said else b"") == answer
@@ -160,8 +162,7 @@ async def test_waiting_for_the_application_is_nobodys_fault() -> None:
     async with timed(thinking) as (server, serving, clock):
         wire = await server.connect()
         wire.send(GET)
-        await connected(serving)
-        await asyncio.sleep(0.05)
+        await connected(serving, inf)
         clock.ahead = 10_000.0
         serving.sweep()
         thought.set()
@@ -204,19 +205,20 @@ async def test_too_many_connections_are_told_so_at_once() -> None:
 
 
 async def test_what_is_being_answered_may_end_when_the_server_stops() -> None:
-    going = asyncio.Event()
+    going, ending = asyncio.Event(), asyncio.Event()
 
     async def slow(asgi: Any, receive: Any, send: Any) -> None:
         going.set()
-        await asyncio.sleep(0.1)
+        await ending.wait()
         await answer(send, b"done")
 
-    async with served(slow) as server:
+    async with served(slow, grace=20) as server:
         idle, busy = await server.connect(), await server.connect()
         busy.send(GET)
         await going.wait()
         server.stop.set()
         assert await idle.rest() == b""
+        ending.set()
         status, headers, body = await busy.answer()
         assert (status, headers["connection"], body) == (200, "close", b"done")
         await asyncio.gather(idle.close(), busy.close())

@@ -174,6 +174,7 @@ async def test_what_has_no_end_leaves_the_application_without_a_body() -> None:
     seen: list[str] = []
 
     async def listening(asgi: Any, receive: Any, send: Any) -> None:
+        seen.append("called")
         try:
             await body_of(receive)
         except ConnectionError:
@@ -184,8 +185,9 @@ async def test_what_has_no_end_leaves_the_application_without_a_body() -> None:
         assert problem_in(said)[0] == 400
         wire = await server.connect()
         wire.send(HOST + b"Content-Length: 10\r\n\r\nabc")
-        await asyncio.sleep(0.01)
-        wire.reset()
         async with asyncio.timeout(20):
-            while len(seen) < 2:  # noqa: ASYNC110
+            while seen.count("called") < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            wire.reset()
+            while seen.count("gone") < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

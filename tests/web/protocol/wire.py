@@ -127,14 +127,15 @@ def problem_in(answer: bytes) -> tuple[int, dict[str, Any]]:
 
 
 class Clock:
-    """A loop whose time can be moved; everything else is the real one's."""
+    """A loop whose time stands still until it is moved; everything else is the real one's."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._begun = self._loop.time()
         self.ahead = 0.0
 
     def time(self) -> float:
-        return self._loop.time() + self.ahead
+        return self._begun + self.ahead
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -151,7 +152,8 @@ async def timed(app: App, most: int = 100) -> AsyncIterator[tuple[Server, Servin
     await serving.close(1.0)
 
 
-async def connected(serving: Serving, count: int = 1) -> None:
+async def connected(serving: Serving, deadline: float | None = None) -> None:
+    """By one client, of whom so much has come that it is waited for until then."""
     async with asyncio.timeout(20):
-        while len(serving.connections) < count:  # noqa: ASYNC110
+        while not any(deadline in (None, each.deadline) for each in serving.connections):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
