@@ -89,7 +89,7 @@ async def test_after_a_restart_no_answer_is_asked_for_again(room: Room) -> None:
     begun = await room.begin(*TEXTS)
     await room.until(lambda: len(room.asked) == 12)
     async with asyncio.timeout(20):
-        while (await room.batches.get(room.scope, begun.id)).completed < 8:
+        while (await room.batches.get(room.scope, begun.id)).completed < 8:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     await room.restart()
     hold.set()

@@ -243,17 +243,19 @@ async def test_a_job_can_be_watched_cancelled_and_retried(client: Client) -> Non
 
 async def test_all_jobs_can_be_watched(client: Client) -> None:
     seen: list[Any] = []
+    connected = asyncio.Event()
 
     async def watch() -> None:
         async with client.stream("GET", "/api/jobs/events") as stream:
             async for line in stream.aiter_lines():
+                connected.set()
                 if line.startswith("data:"):
                     seen.append(json.loads(line[5:]))
                     if seen[-1]["state"] == "succeeded":
                         return
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(connected.wait(), 20)
     await client.upload()
     await asyncio.wait_for(watching, 20)
     assert seen[-1]["kind"] == "knowledge.ingest"

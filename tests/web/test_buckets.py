@@ -47,7 +47,7 @@ async def test_originals_are_fetched_from_the_bucket_itself_where_links_are_want
             assert answer.headers["cache-control"] == "no-store"
             link = answer.headers["location"]
             assert link.startswith(service.endpoint)
-            async with httpx.AsyncClient() as anybody:
+            async with httpx.AsyncClient(timeout=30) as anybody:
                 fetched = await anybody.get(link)
             assert fetched.content in (TEXT, b"{}\n")
             assert fetched.headers["content-disposition"].startswith("attachment; filename*=UTF-8''")

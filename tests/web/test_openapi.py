@@ -25,7 +25,7 @@ TOKEN = (
     "the-token-of-whoever-owns-the-folder-0123456789"  # calls as an operator: one of them may make the first account
 )
 # An address that is too long never gets as far as the schema.
-REFUSED = {"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}}
+REFUSED = {"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}, "request-timeout": 60}
 DOCUMENT = schemathesis.openapi.from_dict(
     assembly.openapi(), config=schemathesis.config.SchemathesisConfig.from_dict(REFUSED)
 )

@@ -153,7 +153,7 @@ class House:
 
     def client(self, key: str = "anything", **headers: str) -> openai.AsyncOpenAI:
         client = openai.AsyncOpenAI(
-            base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=10, default_headers=headers,
+            base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=30, default_headers=headers,
             http_client=openai.DefaultAsyncHttpxClient(verify=False),  # no TLS, no lists of its issuers
         )  # fmt: skip
         self.clients.append(client)
@@ -168,7 +168,7 @@ class House:
         raise TimeoutError
 
     def sync_client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="anything", max_retries=0, timeout=10)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="anything", max_retries=0, timeout=30)
 
 
 @asynccontextmanager
