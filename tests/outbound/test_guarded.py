@@ -19,7 +19,7 @@ from terrace import settings
 from terrace.errors import Invalid, TerraceError, Unavailable
 from terrace.outbound.guarded import Guarded
 
-LOOPBACK = settings.Outbound(allow=("127.0.0.0/8",), timeout=5, connect_timeout=2)
+LOOPBACK = settings.Outbound(allow=("127.0.0.0/8",))
 
 
 class Names(AbstractResolver):
