@@ -14,11 +14,12 @@ from terrace import assembly
 from terrace.settings import Settings
 
 KEY = "quay-harbour-lighthouse-42"
+CONTEXT = 32_768  # an answer that fills it takes minutes
 
 
 @pytest.fixture(scope="session")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf")
+    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf", context=CONTEXT)
 
 
 def settings_of(data: Path, gguf: Path | None, **inference: Any) -> Settings:
@@ -27,7 +28,7 @@ def settings_of(data: Path, gguf: Path | None, **inference: Any) -> Settings:
         port=0,
         data=data,
         role="inference",
-        inference={"model": gguf, "key": KEY, "slots": 2, "context": 2048, "threads": 1, **inference},
+        inference={"model": gguf, "key": KEY, "slots": 2, "context": CONTEXT, "threads": 1, **inference},
         web={"shutdown_grace": 20.0},
     )
 
