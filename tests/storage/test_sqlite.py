@@ -58,9 +58,10 @@ async def test_a_failing_work_takes_only_itself_back(notes: SQLiteDatabase) -> N
 
 
 async def test_works_in_bulk_give_way_one_at_a_time(notes: SQLiteDatabase) -> None:
-    held, done = threading.Event(), []
+    holds, held, done = threading.Event(), threading.Event(), []
 
     def hold(session: Session) -> None:
+        holds.set()
         assert held.wait(60)
 
     def note(session: Session, name: str) -> None:
@@ -68,6 +69,7 @@ async def test_works_in_bulk_give_way_one_at_a_time(notes: SQLiteDatabase) -> No
 
     bulk = in_bulk(partial(note))
     waiting = [asyncio.ensure_future(notes.write(hold))]
+    assert await asyncio.to_thread(holds.wait, 60)
     waiting += [asyncio.ensure_future(notes.write(bulk, f"bulk {number}")) for number in range(3)]
     waiting += [asyncio.ensure_future(notes.write(note, f"asked {number}")) for number in range(2)]
     await asyncio.sleep(0)
