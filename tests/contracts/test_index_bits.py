@@ -6,13 +6,11 @@ from numpy.typing import NDArray
 
 from terrace.knowledge.index.bits import SignBits
 
-RNG = np.random.default_rng(7)
-
-
 def clustered(rows: int, dimensions: int = 384) -> NDArray[np.float32]:
     """Unit rows about a few hundred centres, as texts lie about their subjects."""
-    centres = RNG.normal(size=(200, dimensions))
-    points = centres[RNG.integers(200, size=rows)] + 0.7 * RNG.normal(size=(rows, dimensions))
+    rng = np.random.default_rng(7)
+    centres = rng.normal(size=(200, dimensions))
+    points = centres[rng.integers(200, size=rows)] + 0.7 * rng.normal(size=(rows, dimensions))
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -21,7 +19,7 @@ def test_the_true_neighbours_are_among_the_candidates() -> None:
     bits = SignBits(384)
     bits.extend(range(20_000), ["d"] * 20_000, vectors)
     hits = 0
-    for query in vectors[:50] + 0.03 * RNG.normal(size=(50, 384)):
+    for query in vectors[:50] + 0.03 * np.random.default_rng(8).normal(size=(50, 384)):
         true = np.argsort(vectors @ query)[-10:]
         hits += len(set(true.tolist()) & set(bits.nearest(query, 256).tolist()))
     assert hits / 500 >= 0.98
