@@ -48,10 +48,10 @@ async def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def transport(kind: str, certificate: Path) -> AsyncIterator[Transport]:
     trusting = ssl.create_default_context(cafile=str(certificate))
-    lean = LeanTransport(connect_timeout=2, context=trusting)
+    lean = LeanTransport(connect_timeout=30, context=trusting)
     opened: Transport = lean
     if kind == "aiohttp":
-        opened = SchemeTransport(lean, TLSTransport(connect_timeout=2, context=trusting))
+        opened = SchemeTransport(lean, TLSTransport(connect_timeout=30, context=trusting))
     yield opened
     await opened.close()
 
@@ -248,14 +248,14 @@ async def test_the_idle_time_counts_from_the_first_piece_on(transport: Transport
 
     async def behave(peer: Peer) -> None:
         await peer.request()
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.2)
         await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.2)
         await peer.write(b"whole")
         await peer.closed()
 
     async with serve(behave) as server:
-        response = await transport.send("POST", server.url, (), b"x", first_byte_timeout=10, idle_timeout=0.1)
+        response = await transport.send("POST", server.url, (), b"x", first_byte_timeout=30, idle_timeout=0.1)
         assert await response.read() == b"whole"
 
 

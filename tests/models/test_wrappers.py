@@ -212,7 +212,7 @@ async def test_what_is_raised_in_place_of_the_cancellation_is_raised_and_leaves_
 
 async def test_who_cancels_is_not_told_of_a_timeout() -> None:
     fake = Fake(scripts=[["a", 5.0]])
-    task = asyncio.create_task(collect(Timeouts(fake, 9, 0.2, 9)))
+    task = asyncio.create_task(collect(Timeouts(fake, 9, 9, 9)))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
