@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
+
 
 def program() -> str:
     found = shutil.which("redis-server")
@@ -24,9 +26,7 @@ class RedisServer:
     """At one address from its making on, whether it runs or not."""
 
     def __init__(self, folder: Path, *, append_only: bool = False) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.folder = folder
         self.append_only = append_only
         self.process: subprocess.Popen[bytes] | None = None
