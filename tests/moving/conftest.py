@@ -80,11 +80,9 @@ async def live(settings: Settings) -> None:
 
 
 async def ready(house: assembly.House, scope: Scope, document_id: str) -> None:
-    for _ in range(1000):
-        if (await house.knowledge.get(scope, document_id)).state == "ready":
-            return
-        await asyncio.sleep(0.02)
-    raise TimeoutError(document_id)
+    async with asyncio.timeout(60):
+        while (await house.knowledge.get(scope, document_id)).state != "ready":  # noqa: ASYNC110 a job's doing
+            await asyncio.sleep(0.02)
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
