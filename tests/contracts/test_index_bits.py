@@ -15,13 +15,13 @@ def clustered(rows: int, dimensions: int = 384) -> NDArray[np.float32]:
 
 
 def test_the_true_neighbours_are_among_the_candidates() -> None:
-    vectors = clustered(20_000)
+    vectors = clustered(8_000)
     bits = SignBits(384)
-    bits.extend(range(20_000), ["d"] * 20_000, vectors)
+    bits.extend(range(8_000), ["d"] * 8_000, vectors)
     hits = 0
     for query in vectors[:50] + 0.03 * np.random.default_rng(8).normal(size=(50, 384)):
         true = np.argsort(vectors @ query)[-10:]
-        hits += len(set(true.tolist()) & set(bits.nearest(query, 256).tolist()))
+        hits += len(set(true.tolist()) & set(bits.nearest(query, 100).tolist()))
     assert hits / 500 >= 0.98
 
 
