@@ -552,20 +552,18 @@ async def test_limits_are_shown_changed_and_removed(bench: Bench) -> None:
     await begin(bench, ADA, demand(100_000))
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"requests_per_minute": 0}, {"requests_per_minute": -1}, {"tokens_per_day": 1.5}, {"documents": True},
-        {"money_per_day": 0}, {"money_per_day": float("nan")}, {"money_per_day": float("inf")},
-        {"money_per_day": 1e9}, {"tokens_per_day": 10**30}, {"tokens": 5}, {"tokens_per_day": "7"},
-    ],
-    ids=str,
-)  # fmt: skip
-async def test_nonsense_is_refused(bench: Bench, values: dict[Any, Any]) -> None:
-    with pytest.raises(Invalid) as caught:
-        await bench.limits.change(ACME, values, "usr_owner")
-    assert next(iter(values)) in caught.value.message
-    assert await bench.limits.show(ACME) == []
+NONSENSE: list[tuple[Any, Any]] = [
+    ("requests_per_minute", 0), ("requests_per_minute", -1), ("tokens_per_day", 1.5), ("documents", True),
+    ("money_per_day", 0), ("money_per_day", float("nan")), ("money_per_day", float("inf")), ("money_per_day", 1e9),
+    ("tokens_per_day", 10**30), ("tokens", 5), ("tokens_per_day", "7"),
+]  # fmt: skip
+
+
+async def test_nonsense_is_refused(bench: Bench) -> None:
+    for name, value in NONSENSE:
+        with pytest.raises(Invalid, match=name):
+            await bench.limits.change(ACME, {name: value}, "usr_owner")
+        assert await bench.limits.show(ACME) == [], value
 
 
 @pytest.mark.parametrize("subject", [Subject("acme", "user", "usr_bob"), Subject("acme", "key", "key_bob")], ids=str)
