@@ -249,7 +249,7 @@ async def test_a_folder_going_away_with_its_last_blob_loses_no_new_one(tmp_path:
     blobs = FolderBlobs(tmp_path)
 
     async def churn(name: str) -> None:
-        for _ in range(150):
+        for _ in range(60):
             await blobs.put(f"acme/doc_1/{name}", b"x")
             await blobs.delete(f"acme/doc_1/{name}")
 

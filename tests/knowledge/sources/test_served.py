@@ -46,12 +46,12 @@ def options(tmp_path: Path, **more: Any) -> Settings:
 
 
 async def reported(client: Client, source_id: str) -> Any:
-    for _ in range(500):
-        shown = (await client.get(f"/api/sources/{source_id}")).json()
-        if shown["report"] is not None and not shown["running"]:
-            return shown
-        await asyncio.sleep(0.02)
-    raise TimeoutError(shown)
+    async with asyncio.timeout(60):
+        while True:
+            shown = (await client.get(f"/api/sources/{source_id}")).json()
+            if shown["report"] is not None and not shown["running"]:
+                return shown
+            await asyncio.sleep(0.02)
 
 
 async def test_a_site_and_a_watched_folder(tmp_path: Path) -> None:

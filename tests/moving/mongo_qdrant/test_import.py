@@ -231,7 +231,7 @@ async def test_vectors_nobody_here_makes_are_made_anew(
 async def worked(home: Home, scope: Scope) -> set[str]:
     """How documents are found once the jobs are done."""
     await home.jobs.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(each.state != "ready" for each in await documents(home, scope)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return {each.searchable for each in await documents(home, scope)}
