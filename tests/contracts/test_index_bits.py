@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from terrace.knowledge.index.bits import SignBits
 
+
 def clustered(rows: int, dimensions: int = 384) -> NDArray[np.float32]:
     """Unit rows about a few hundred centres, as texts lie about their subjects."""
     rng = np.random.default_rng(7)

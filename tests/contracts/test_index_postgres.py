@@ -107,7 +107,7 @@ async def test_counts_are_folded_by_themselves(here: Shelf, scope: Scope) -> Non
     for number in range(counts.FOLD_AT):
         await here.put(scope, f"d{number}", "A whale.", vectors=False)
     async with asyncio.timeout(60):
-        while await waiting(here, scope):
+        while await waiting(here, scope):  # noqa: ASYNC110 another task's doing
             await asyncio.sleep(0.01)
     assert len(await here.find(scope, "whale", k=100, meaning=False)) == counts.FOLD_AT
 

@@ -417,13 +417,13 @@ async def test_a_large_call_that_waits_is_not_passed_by_small_ones(bench: Bench)
     await limit(bench, tokens_per_minute=100)
     first = await begin(bench, ADA, demand(60))
     large = asyncio.create_task(bench.limits.wait(ADA, demand(90), 30))
+    told = ""
     async with asyncio.timeout(20):
-        while True:  # until it has asked everywhere and stands in line
+        while "Others wait" not in told:  # until it has asked everywhere and stands in line
             try:
                 (await begin(bench, CAT, demand(5))).end(unused())
             except Limited as error:
-                assert "Others wait" in error.message
-                break
+                told = error.message
             await asyncio.sleep(0.02)
     small = asyncio.create_task(bench.limits.wait(CAT, demand(10), 30))
     await asyncio.sleep(0.02)
