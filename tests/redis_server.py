@@ -42,7 +42,7 @@ class RedisServer:
             [program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "", *durable],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not self._answers():
             assert self.process.poll() is None, "Redis ended while starting"
             assert time.monotonic() < until, "Redis does not answer"

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.journeys.tortoise import Tortoise
+from tests.ports import free_port
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first takes a third less
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -35,9 +35,7 @@ class Server:
     """`terrace serve` on a free port with a data folder of its own; it can be killed and started again."""
 
     def __init__(self, data: Path, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         clean = {
             name: value
@@ -62,7 +60,7 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-c", "from terrace.cli import main; main()", "serve"]
         self._process = subprocess.Popen(command, env=self._environment, stdout=self._log, stderr=self._log)
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             assert self._process.poll() is None, f"the server ended: {self.log.read_text()[-2000:]}"
             try:
@@ -70,7 +68,7 @@ class Server:
                     return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.1)
-        raise AssertionError("the server did not start in 40 seconds")
+        raise AssertionError("the server did not start in 90 seconds")
 
     def kill(self) -> None:
         assert self._process is not None
