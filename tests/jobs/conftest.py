@@ -18,7 +18,7 @@ async def start(database: Database) -> AsyncIterator[Start]:
     engines: list[LocalJobs] = []
 
     async def start(*kinds: JobKind, work: bool = True, **settings: Any) -> LocalJobs:
-        quick = {"backoff": 0.02, "backoff_max": 0.05, "lease": 5, "heartbeat": 1, "drain": 0.1, "cpu_slots": 2}
+        quick = {"backoff": 0.02, "backoff_max": 0.05, "lease": 60, "heartbeat": 1, "drain": 0.1, "cpu_slots": 2}
         engine = LocalJobs(database, Options(**(quick | settings)), kinds)
         engines.append(engine)
         if work:

@@ -201,7 +201,7 @@ async def test_what_a_carrier_loses_is_read_from_the_table(process: Process, sco
     ids = await put(asker, scope, 10)
     assert await asyncio.gather(*(tokens(asker, scope, each) for each in ids)) == [list(range(TOKENS))] * 10
     assert await asyncio.gather(*(asker.wait(scope, each, timeout=30) for each in ids))
-    assert worker.running == 0
+    await until(lambda: worker.running == 0)
 
 
 async def test_fifty_followers_of_another_process_share_one_read(

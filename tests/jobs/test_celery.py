@@ -39,7 +39,7 @@ async def start(database: Database, broker: Server) -> AsyncIterator[Start]:
     engines: list[Engine] = []
 
     async def start(*kinds: JobKind, **settings: Any) -> Engine:
-        engine = Engine(database, Options(**({"heartbeat": 1, "lease": 5} | settings)), kinds, broker.url)
+        engine = Engine(database, Options(**({"heartbeat": 1, "lease": 60} | settings)), kinds, broker.url)
         engines.append(engine)
         await engine.start()
         return engine
@@ -96,7 +96,8 @@ async def test_a_message_that_is_lost_is_sent_again(start: Start, scope: Scope) 
 
     jobs._broker = Leaky()
     job = await jobs.wait(scope, job_id, timeout=20)
-    assert (job.state, job.attempt, len(sent)) == ("succeeded", 1, 2)
+    assert (job.state, job.attempt) == ("succeeded", 1)
+    assert len(sent) > 1, "once, and again until it has begun"
 
 
 # -- the window
