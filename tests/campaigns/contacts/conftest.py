@@ -43,7 +43,7 @@ class Room:
 
     async def bring(self, scope: Scope, data: bytes, list_name: str = "People", **how: Any) -> Job:
         """The job at its end."""
-        return await self.jobs.wait(scope, await self.start(scope, data, list_name, **how), 30)
+        return await self.jobs.wait(scope, await self.start(scope, data, list_name, **how), 90)
 
     async def keys(self, scope: Scope, list_name: str | None = None) -> list[str]:
         found, _ = await self.contacts.list(scope, list_id=list_name, limit=200)

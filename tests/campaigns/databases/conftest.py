@@ -67,7 +67,7 @@ def make(database: Database, tmp_path: Path) -> Any:
     def make(processes: Processes, *, allow: tuple[str, ...] = ("127.0.0.0/8",), **more: Any) -> Room:
         folder, kept = tmp_path / "shared", tmp_path / "shared" / "terrace"
         kept.mkdir(parents=True, exist_ok=True)
-        options = settings.Campaigns(**{"query_timeout": 5.0, **more})
+        options = settings.Campaigns(**{"query_timeout": 30.0, **more})
         blobs, jobs = MemoryBlobs(), LocalJobs(database, settings.Jobs(max_failures=1))
         intake = Intake(database, blobs, options)
         databases = Databases(

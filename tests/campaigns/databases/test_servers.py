@@ -28,7 +28,7 @@ def refused(*codes: str) -> Iterator[Any]:
     assert PASSWORD not in told.value.message
 
 
-def target(server: Server, seconds: float = 1.0, **more: Any) -> Target:
+def target(server: Server, seconds: float = 30.0, **more: Any) -> Target:
     given = {"host": "127.0.0.1", "address": "127.0.0.1", "port": server.port, "database": "shop", "tls": "off"}
     return Target(**{"kind": server.kind, "seconds": seconds, "user": READER, "password": PASSWORD, **given, **more})
 
@@ -196,7 +196,7 @@ async def test_a_query_that_takes_too_long_is_stopped(
     make: Any, processes: Processes, scope: Scope, server: Server
 ) -> None:
     room: Room = make(processes, query_timeout=0.3)
-    added = await room.databases.add(scope, room.new(server))
+    added = await room.databases.add(scope, room.new(server), test=False)
     with refused("query_timeout") as told:
         await room.databases.query(scope, added.id, SLOW[server.kind])
     assert "0.3 seconds" in told.value.message

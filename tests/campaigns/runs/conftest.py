@@ -128,7 +128,7 @@ class Town:
     async def over(self, campaign: Campaign, *states: str) -> Campaign:
         """Once it is in one of these states, and nothing is being written."""
         wanted = states or ("finished",)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 found: Campaign = await self.campaigns.get(self.scope, campaign.id)
                 if found.state in wanted and not found.counts.writing:
@@ -139,11 +139,9 @@ class Town:
 
     async def at_work(self, count: int) -> None:
         """Until the model has been asked so often and answers."""
-        for _ in range(2000):
-            if self.model.running >= count:
-                return
-            await asyncio.sleep(0.01)
-        raise TimeoutError
+        async with asyncio.timeout(60):
+            while self.model.running < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def messages(self, campaign: Campaign, **filters: Any) -> list[Message]:
         found, _ = await self.campaigns.messages(self.scope, campaign.id, limit=200, **filters)
@@ -206,7 +204,7 @@ async def open_town(database: Database, scope: Scope, tmp_path: Path) -> AsyncIt
                 "backoff_max": 0.05,
                 "max_failures": 2,
                 "drain": 0.2,
-                "lease": 5,
+                "lease": 60,
                 "heartbeat": 1,
                 **options,
             }

@@ -125,7 +125,7 @@ async def test_what_is_asked_is_fenced(open_town: Open) -> None:
 
 
 async def collect(town: Town, campaign_id: str, after: int = 0) -> list[Event]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [event async for event in town.campaigns.events(town.scope, campaign_id, after)]
 
 

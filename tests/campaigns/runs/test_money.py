@@ -91,7 +91,7 @@ async def test_what_was_broken_off_is_counted_as_the_ledger_does(open_town: Open
     await town.contacts(1)
     campaign = await town.campaign(model="fake/gpt", options=SHORT, budget=1000.0)
     await town.campaigns.start(town.scope, campaign.id)
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 30)
     await town.campaigns.cancel(town.scope, campaign.id)
     over = await town.over(campaign, "cancelled")
     booked = sum(call.usage.input_tokens + call.usage.output_tokens for call in town.calls if call.usage)

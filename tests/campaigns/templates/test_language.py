@@ -166,7 +166,7 @@ def test_what_is_missing_and_what_is_too_long() -> None:
 
 
 def test_a_long_run_of_spaces_is_read_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for inside in ("x{}x", "x|x{}x", "contact.a | default:{}x", "contact.a{}("):
         read("{{" + inside.format(" " * (MAX_CHARS - 100)) + "}}")
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 10  # of our own; a search that goes back would take minutes
