@@ -146,7 +146,7 @@ def test_groups_keep_the_order_and_their_bounds(sizes: list[int], most: int, roo
 
 
 def test_thoughts_that_begin_and_never_end_are_read_at_once() -> None:
-    began = time.perf_counter()
-    assert find_object("<think>a</think>" + "<think>" * 8000 + '{"a": 1}') == {"a": 1}
+    began = time.process_time()
+    assert find_object("<think>a</think>" + "<think>" * 30_000 + '{"a": 1}') == {"a": 1}
     assert without_fence("<think>a</think> b <THINK>c</thinking>d") == "b d"
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 5  # of our own; a search that goes back would take longer

@@ -54,7 +54,7 @@ def served(data: Path) -> Iterator[str]:
         assert "ready at" in line, line
         yield line.split("ready at ")[1].split()[0]
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def terrace(data: Path, tmp_path: Path) -> Run:
         return subprocess.run(
             [sys.executable, "-m", "terrace", *arguments],
             env=environment(on, **more), input=input, cwd=tmp_path,
-            text=True, capture_output=True, timeout=60, check=False,
+            text=True, capture_output=True, timeout=100, check=False,
         )  # fmt: skip
 
     return execute

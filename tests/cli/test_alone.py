@@ -46,7 +46,7 @@ async def test_an_interrupted_answer_is_stopped(quickly: Run, tmp_path: Path) ->
             assert asking.stderr is not None
             assert (await asyncio.to_thread(asking.stdout.read, 5)) == "word0"
             asking.send_signal(signal.SIGINT)
-            assert await asyncio.to_thread(asking.wait, 20) == 130
+            assert await asyncio.to_thread(asking.wait, 60) == 130
             assert asking.stderr.read() == ""
     [job] = json.loads(quickly("jobs", "--json", on=tmp_path).stdout)
     assert job["state"] == "cancelled"

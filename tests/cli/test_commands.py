@@ -90,11 +90,12 @@ def test_jobs_are_listed_shown_and_followed(quickly: Run) -> None:
     assert quickly("jobs", "retry", job["id"]).returncode == 5
 
 
-def test_the_server_may_be_named_before_the_command(terrace: Run, served: str, tmp_path: Path) -> None:
+def test_the_server_may_be_named_before_the_command(quickly: Run, served: str, tmp_path: Path) -> None:
     elsewhere = tmp_path / "other"
-    [job] = json.loads(terrace("jobs", "-n", "1", "--json").stdout)
-    assert terrace("jobs", "--server", served, "show", job["id"], on=elsewhere).returncode == 0
-    assert terrace("jobs", "show", job["id"], on=elsewhere, TERRACE_SERVER=served).returncode == 0
+    quickly("ask", "Anything?", "--no-documents")
+    [job] = json.loads(quickly("jobs", "-n", "1", "--json").stdout)
+    assert quickly("jobs", "--server", served, "show", job["id"], on=elsewhere).returncode == 0
+    assert quickly("jobs", "show", job["id"], on=elsewhere, TERRACE_SERVER=served).returncode == 0
     assert not elsewhere.exists()
 
 
@@ -123,8 +124,8 @@ def test_a_mistake_is_told_and_has_its_exit_code(quickly: Run, arguments: list[s
     assert "Traceback" not in failed.stderr
 
 
-def test_a_port_that_is_taken(terrace: Run, served: str) -> None:
-    failed = terrace("serve", "--port", served.rpartition(":")[2])
+def test_a_port_that_is_taken(quickly: Run, served: str) -> None:
+    failed = quickly("serve", "--port", served.rpartition(":")[2])
     assert failed.returncode == 5
     assert "running already" in failed.stderr
 
@@ -137,7 +138,7 @@ def test_interrupted_before_the_question(data: Path) -> None:
         while fcntl.ioctl(asking.stdin, termios.FIONREAD, b"\0" * 4) != b"\0" * 4:  # until it is being read
             time.sleep(0.05)
         asking.send_signal(signal.SIGINT)
-        assert asking.wait(20) == 130
+        assert asking.wait(60) == 130
         assert asking.stderr is not None
         assert "Traceback" not in asking.stderr.read()
 
@@ -147,7 +148,7 @@ def test_a_reader_that_leaves_is_no_error_to_tell(data: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        process.wait(20)
+        process.wait(60)
         assert process.stderr is not None
         assert process.stderr.read() == ""
 

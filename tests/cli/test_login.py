@@ -288,7 +288,7 @@ def test_commands_at_once(here: Here) -> None:
     here.log_in()
     command = [sys.executable, "-m", "terrace", "whoami"]
     running = [subprocess.Popen(command, env=here.environment(), stdout=subprocess.PIPE) for _ in range(4)]
-    outputs = [each.communicate(timeout=30)[0] for each in running]
+    outputs = [each.communicate(timeout=90)[0] for each in running]
     assert [each.returncode for each in running] == [0] * 4
     assert all(b"by login" in out for out in outputs)
 
@@ -322,15 +322,15 @@ def test_interrupted_while_it_renews(here: Here) -> None:
 
     def slow() -> None:
         arrived.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     here.server.before_refresh = slow
     command = [sys.executable, "-m", "terrace", "whoami"]
     with subprocess.Popen(command, env=here.environment(), stderr=subprocess.PIPE, text=True) as process:
-        assert arrived.wait(20)
+        assert arrived.wait(60)
         process.send_signal(signal.SIGINT)
         go_on.set()
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
         assert process.stderr is not None
         assert process.stderr.read() == ""
     [kept] = here.logins.glob("*.json")

@@ -59,7 +59,7 @@ def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pers
             assert f"{elsewhere.split()[-1]}/setup" in more
         yield Person(data.parent), f"http://127.0.0.1:{port}", code[1]
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def served(data: Path, folder: Path) -> Iterator[None]:
         assert "ready at" in process.stdout.readline()
         yield
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_folder_is_added_run_looked_at_and_removed(quickly: Run, folder: Path) -> None:
