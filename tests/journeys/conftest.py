@@ -108,8 +108,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory, tortoise: Tortoise) -> Iterat
         tmp_path_factory.mktemp("slow") / "data",
         TERRACE_MODELS__PROVIDERS__SLOW__KIND="openai",
         TERRACE_MODELS__PROVIDERS__SLOW__BASE_URL=tortoise.url,
-        TERRACE_JOBS__LEASE="3",
-        TERRACE_JOBS__HEARTBEAT="1",
     )
     server.start()
     yield server

@@ -77,7 +77,7 @@ class Eye:
                 asked = Asked(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 eye.asked.append(asked)
                 if asked.pictures and 1 not in asked.numbers:
-                    eye.gate.wait(30)
+                    eye.gate.wait(100)
                 choice = {"index": 0, "delta": {"content": eye.says(asked)}, "finish_reason": "stop"}
                 chunk = {"id": "1", "object": "chat.completion.chunk", "model": "pixtral", "choices": [choice]}
                 self._send("text/event-stream", chunk, "data: ", "\n\ndata: [DONE]\n\n")
@@ -123,6 +123,7 @@ def choose(page: Page, *files: Path) -> None:
 
 
 def test_from_the_upload_to_the_fields(house: Server, eye: Eye, visit: Visit, tmp_path: Path) -> None:
+    eye.gate.clear()
     invoice = tmp_path / "invoice.pdf"
     invoice.write_bytes(numbered(PAGES, ("white", "red")))
     page = visit(f"{house.url}/analyses")
