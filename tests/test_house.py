@@ -2,9 +2,8 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "terrace"
 
@@ -88,8 +87,13 @@ def room_of(module: str) -> str | None:
     return parts[1] if parts[0] == "terrace" and len(parts) > 1 else None
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> list[str]:
     """Every imported module, lazy and type-only ones included."""
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -107,26 +111,33 @@ def home(path: Path) -> str:
     return path.relative_to(SOURCE).with_suffix("").as_posix()
 
 
-@pytest.mark.parametrize("path", FILES, ids=home)
-def test_rooms_import_downwards_only(path: Path) -> None:
-    room = home(path).split("/")[0]
-    for module in imports(path):
-        target = room_of(module)
-        if target in (None, "__version__", room) or (room, target) in DOORS:
-            continue
-        assert target is not None
-        assert floor(target) < floor(room), f"{home(path)} imports {module}, which is not below it"
+# Of hundreds of files, each question is one test, which tells all that are in its way.
 
 
-@pytest.mark.parametrize("path", FILES, ids=home)
-def test_vendors_stay_in_their_room(path: Path) -> None:
-    where = home(path)
-    for module in imports(path):
-        allowed = VENDORS.get(module.split(".")[0])
-        if allowed is not None and where.split("/")[0] != "assembly":
-            assert any(where == room or where.startswith(f"{room}/") for room in allowed), (
-                f"{where} imports {module}; only {', '.join(sorted(allowed))} may"
-            )
+def test_rooms_import_downwards_only() -> None:
+    wrong = []
+    for path in FILES:
+        room = home(path).split("/")[0]
+        for module in imports(path):
+            target = room_of(module)
+            if target is None or target in ("__version__", room) or (room, target) in DOORS:
+                continue
+            if floor(target) >= floor(room):
+                wrong.append(f"{home(path)} imports {module}, which is not below it")
+    assert wrong == []
+
+
+def test_vendors_stay_in_their_room() -> None:
+    wrong = []
+    for path in FILES:
+        where = home(path)
+        for module in imports(path):
+            allowed = VENDORS.get(module.split(".")[0])
+            if allowed is None or where.split("/")[0] == "assembly":
+                continue
+            if not any(where == room or where.startswith(f"{room}/") for room in allowed):
+                wrong.append(f"{where} imports {module}; only {', '.join(sorted(allowed))} may")
+    assert wrong == []
 
 
 def test_every_room_has_a_floor() -> None:
@@ -138,21 +149,26 @@ def test_every_room_has_a_floor() -> None:
     assert rooms <= set().union(*FLOORS), rooms - set().union(*FLOORS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=home)
-def test_names_say_what_a_file_holds(path: Path) -> None:
-    assert path.stem not in BANNED_NAMES
-    assert not path.stem.endswith(("_v2", "_new", "_old"))
+def test_names_say_what_a_file_holds() -> None:
+    assert [home(path) for path in FILES if path.stem in BANNED_NAMES] == []
+    assert [home(path) for path in FILES if path.stem.endswith(("_v2", "_new", "_old"))] == []
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "web" / "api").glob("*.py")), ids=home)
-def test_route_handlers_stay_small(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and any(
-            isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("router.")
-            for decorator in node.decorator_list
-        ):
-            statements = [each for each in node.body if not isinstance(each, ast.Expr) or not _is_docstring(each)]
-            assert len(statements) <= HANDLER_STATEMENTS, f"{home(path)}: {node.name} has {len(statements)} statements"
+def test_route_handlers_stay_small() -> None:
+    paths = sorted((SOURCE / "web" / "api").glob("*.py"))
+    assert paths
+    large = []
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and any(map(_is_route, node.decorator_list)):
+                statements = [each for each in node.body if not isinstance(each, ast.Expr) or not _is_docstring(each)]
+                if len(statements) > HANDLER_STATEMENTS:
+                    large.append(f"{home(path)}: {node.name} has {len(statements)} statements")
+    assert large == []
+
+
+def _is_route(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("router.")
 
 
 def _is_docstring(node: ast.Expr) -> bool:
