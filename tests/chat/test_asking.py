@@ -118,9 +118,9 @@ async def test_stopping_keeps_exactly_what_was_shown(room: Any, seen: Any) -> No
 
     provider = room.says(["It sat [1] and ", "then some ", 0.06, "more (", hang])
     started = await room.chat.ask(room.scope, Ask("q?"))
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 30)
     await room.jobs.cancel(room.scope, started.job_id)
-    job = await room.jobs.wait(room.scope, started.job_id, 10)
+    job = await room.jobs.wait(room.scope, started.job_id, 30)
     message = await room.message(started)
     assert (job.state, message.state, message.error) == ("cancelled", "stopped", None)
     assert message.content == seen(await room.events(started.job_id))
@@ -146,7 +146,7 @@ async def test_an_answer_given_back_to_the_queue_starts_again_after_a_reset(room
 
     room.says(["First try", hang], ["Second try."])
     started = await room.chat.ask(room.scope, Ask("q?"))
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 30)
     await room.jobs.drain()
     assert (await room.message(started)).state == "running"
     await room.restart()
@@ -212,9 +212,9 @@ async def test_deleting_stops_the_answer(room: Any) -> None:
 
     provider = room.says(["Half", hang])
     started = await room.chat.ask(room.scope, Ask("q?"))
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 30)
     await room.chat.delete(room.scope, started.conversation_id)
-    job = await room.jobs.wait(room.scope, started.job_id, 10)
+    job = await room.jobs.wait(room.scope, started.job_id, 30)
     assert (job.state, provider.running) == ("cancelled", 0)
     with pytest.raises(Missing):
         await room.chat.get(room.scope, started.conversation_id)

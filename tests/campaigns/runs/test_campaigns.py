@@ -25,7 +25,7 @@ async def test_every_contact_has_one_message(town: Town) -> None:
     assert sorted(each.contact.name for each in messages) == sorted(f"Person {n}" for n in range(45))
     assert all(each.text and each.contact.name in each.text and each.model == "fake/free" for each in messages)
     assert len(town.model.requests) == 45
-    job = await town.jobs.wait(town.scope, done.job_id, 10)
+    job = await town.jobs.wait(town.scope, done.job_id, 30)
     assert job.state == "succeeded"
     assert job.result == {"campaign_id": done.id, "total": 45, "done": 45, "failed": 0, "skipped": 0, "cost": 0.0}
     assert job.children == {"succeeded": 45}
@@ -137,7 +137,7 @@ async def test_it_is_paused_and_goes_on(open_town: Open) -> None:
     gate.set()
     paused = await town.over(campaign, "paused")
     assert (paused.counts.done, paused.counts.waiting) == (5, 35)  # running ones finish, no other begins
-    assert (await town.jobs.wait(town.scope, paused.job_id, 10)).state == "succeeded"
+    assert (await town.jobs.wait(town.scope, paused.job_id, 30)).state == "succeeded"
     assert (await town.campaigns.pause(town.scope, campaign.id)).state == "paused"
     await asyncio.gather(*(town.campaigns.resume(town.scope, campaign.id) for _ in range(4)))
     done = await town.over(campaign)
@@ -171,7 +171,7 @@ async def test_it_is_cancelled_for_good(open_town: Open) -> None:
     await town.campaigns.cancel(town.scope, campaign.id)
     over = await town.over(campaign, "cancelled")
     assert (over.counts.done, over.counts.waiting, town.model.running) == (0, 12, 0)
-    assert (await town.jobs.wait(town.scope, over.job_id, 10)).state == "cancelled"
+    assert (await town.jobs.wait(town.scope, over.job_id, 30)).state == "cancelled"
     for act in (town.campaigns.start, town.campaigns.resume, town.campaigns.pause, town.campaigns.retry):
         with pytest.raises(Conflict):
             await act(town.scope, campaign.id)
