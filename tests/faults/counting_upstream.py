@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ class Counting:
     def __init__(self, pause: float) -> None:
         self._pause = pause
         self.asked: Counter[str] = Counter()
+        self.most = sys.maxsize  # so many questions are answered, in the order they came; the others wait for more
         self.url = ""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,7 +36,10 @@ class Counting:
             return json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
         question = json.loads(body)["messages"][-1]["content"]
         self.asked[question] += 1
+        place = list(self.asked).index(question)
         await asyncio.sleep(self._pause)
+        while place >= self.most:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         message = {"role": "assistant", "content": f"answer to {question}"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}

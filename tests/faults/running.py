@@ -36,7 +36,7 @@ class Terrace:
             "TERRACE_MODELS__DISCOVER": "false",
             "TERRACE_KNOWLEDGE__EMBEDDING__MODEL": "none",
             "TERRACE_STORAGE__DURABILITY": "normal",
-            "TERRACE_JOBS__LEASE": "3",
+            "TERRACE_JOBS__LEASE": "30",  # on a busy machine hearts beat late; what the dead held is taken back at once
             "TERRACE_JOBS__HEARTBEAT": "0.5",
             "TERRACE_JOBS__MAX_CRASHES": "100",
             **environment,

@@ -31,7 +31,6 @@ async def test_none_of_many_at_once_is_refused(postgres_url: str, tmp_path: Path
                 "TERRACE_MODELS__PROVIDERS__SLOW__KIND": "openai",
                 "TERRACE_MODELS__PROVIDERS__SLOW__BASE_URL": slow.url,
                 "TERRACE_MODELS__DEFAULT": f"slow/{MODEL}",
-                "TERRACE_JOBS__LEASE": "30",  # on a busy machine its heart beats late
             },
         )
         await terrace.start()

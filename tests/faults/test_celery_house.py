@@ -25,6 +25,7 @@ class House:
             "TERRACE_JOBS__ENGINE": "celery",
             "TERRACE_JOBS__BROKER": broker,
             "TERRACE_JOBS__CPU_SLOTS": "1",
+            "TERRACE_JOBS__LEASE": "3",  # so long nobody publishes when who did is killed
             "TERRACE_JOBS__DRAIN": "2",
             "FLOWER_UNAUTHENTICATED_API": "true",
         }

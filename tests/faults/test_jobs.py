@@ -44,7 +44,7 @@ async def worker(database: SQLiteDatabase, lease: float = LEASE) -> asyncio.subp
         sys.executable, str(WORKER), str(database.path), str(lease), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await process.stdout.readline() == b"ready\n"
     return process
 

@@ -85,12 +85,15 @@ class Right:
         return not answer.is_success
 
     async def until_gone(self, process: Terrace, taken: asyncio.Event) -> float:
-        """Used again and again; the moment it was refused."""
+        """Used again and again; the moment of the last use that was granted."""
+        granted = 0.0
         async with process.client() as client:
             while True:
+                asked = time.monotonic()
                 if await self.refused(client):
                     assert taken.is_set(), "nobody had taken it away yet"
-                    return time.monotonic()
+                    return granted
+                granted = asked
                 await asyncio.sleep(0.25)
 
     async def taken_away(self, by: Awaitable[httpx.Response], first: Terrace, others: list[Terrace]) -> None:

@@ -191,7 +191,7 @@ async def test_terminated_while_an_answer_streams(tmp_path: Path, drain: str, gr
         assert await terrace.terminate() == 0
         if cut:
             await terrace.start()
-        stream = await asyncio.wait_for(asked, 30)
+        stream = await asyncio.wait_for(asked, 60)
         assert ("reset" in stream.types()) is cut
         if not cut:
             assert stream.connections == 1

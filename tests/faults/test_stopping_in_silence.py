@@ -28,7 +28,7 @@ async def test_whoever_is_asked_to_go_goes(postgres: Postgres, postgres_url: str
         await here.open("api", "worker", "scheduler")
         stream = asyncio.create_task(here.ask(1))
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await _writes(postgres, postgres_url):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             network.fall_silent()
