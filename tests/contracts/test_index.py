@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import Session, select
 
+from terrace.knowledge import store
 from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Scored, Span
 from terrace.knowledge.embedding.hashing import HashEmbedder
 from terrace.knowledge.index import MemoryIndex, SQLiteIndex, open_index
@@ -57,6 +58,7 @@ class Shelf:
             self.index.add_text(session, scope, chunks)
             if vectors:
                 self.index.add_vectors(session, scope, MODEL, ids, rows)
+            store.changed(session, scope, collection_id)
 
         await self.database.write(write)
 
@@ -65,9 +67,11 @@ class Shelf:
 
         def write(session: Session) -> None:
             self.index.remove_document(session, scope, document)
+            row = session.get_one(DocumentRow, document)
+            store.changed(session, scope, row.collection_id)
             for table in (ChunkRow, TagRow):
                 session.execute(table.__table__.delete().where(table.__table__.c.document_id == document))  # type: ignore[attr-defined]
-            session.execute(DocumentRow.__table__.delete().where(DocumentRow.__table__.c.id == document))  # type: ignore[attr-defined]
+            session.delete(row)
 
         await self.database.write(write)
 

@@ -14,8 +14,9 @@ from tests.contracts.test_index import EMBEDDER, Shelf, stored_on
 
 from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
-from terrace.knowledge.index.postgres import counts, graphs, signs, vectors, words
-from terrace.knowledge.index.postgres.allowing import Allowed, allowed, broadly, listed
+from terrace.knowledge.index.postgres import allowing, counts, graphs, signs, vectors, words
+from terrace.knowledge.index.postgres.allowing import Allowed, Passing, allowed, broadly, listed, told
+from terrace.knowledge.index.postgres.kept import Kept
 from terrace.knowledge.index.postgres.signs import KeptSigns, Signs
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
@@ -156,7 +157,7 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     near, read = vectors.nearest, here.database.read
     known = await read(vectors.space, scope, "hash-64/fp32", 64)
     assert known is not None
-    found = await read(near, scope, "hash-64/fp32", question, 60, known, KeptSigns(), among)
+    found = await read(near, scope, "hash-64/fp32", question, 60, known, Kept(0), among)
     every = await read(vectors.nearest_of_all, scope, "hash-64/fp32", question, len(texts))
     whose = await read(documents_of)
     passing = [(cosine, number) for number, cosine in every.items() if whose[number] in of]
@@ -166,27 +167,107 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
     assert len(best.items() - found.items()) <= missed
 
 
-async def test_what_passes_is_the_same_listed_or_told_of_each(here: Shelf, scope: Scope, other: Scope) -> None:
+@pytest.mark.parametrize("most", [Filter(tags=("most",)), Filter(documents=("doc_acme_d1", "doc_acme_d2"))])
+async def test_what_passes_is_the_same_listed_or_told_of_each(
+    here: Shelf, scope: Scope, other: Scope, most: Filter
+) -> None:
     for number in range(6):
         await here.put(scope, f"d{number}", [passage(20) for _ in range(4)], tags=("most",) if number else ())
     await here.put(other, "d1", passage(20), tags=("most",))
-    most, read = Filter(tags=("most",), documents=("doc_acme_d0", "doc_acme_d1", "doc_acme_d2")), here.database.read
+    read, passing = (
+        here.database.read,
+        {"doc_acme_d1", "doc_acme_d2"} | {f"doc_acme_d{number}" for number in (3, 4, 5) if most.tags},
+    )
     among, broad = await read(allowed, scope, most)
-    assert (among.passages, broad) == (8, False)
+    assert (among.passages, broad) == (4 * len(passing), False)
+    by_list = await read(told, scope, most)
+    assert by_list.passages == among.passages
+    assert (" NOT IN " in by_list.within) == bool(most.tags), "the shorter of two lists"
     [question] = await EMBEDDER.embed(["whale on the river"], query=True)
     known = Space(graph=False, chunks=24)
-    for passages in (8, 20_000):  # as few as there are, and as if they were many: in each way that there is to search
-        told = [broadly(scope, most, passages), among._replace(passages=passages)]
-        by_words = [await read(words.search, scope, "whale on the river", 30, each) for each in told]
-        near = [
-            await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, KeptSigns(), each) for each in told
-        ]
+    for passages in (among.passages, 20_000):  # and as if they were many: in each way that there is to search
+        ways = [each._replace(passages=passages) for each in (broadly(scope, most, 1), by_list, among)]
+        by_words = [await read(words.search, scope, "whale on the river", 30, each) for each in ways]
+        near = [await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, Kept(0), each) for each in ways]
         whose = await read(documents_of)
         for found in (*([each.number for each in text] for text in by_words), *near):
-            assert {whose[number] for number in found} == {"doc_acme_d1", "doc_acme_d2"}
-        assert by_words[0] == by_words[1]
-        assert near[0] == near[1]
-        assert len(near[0]) == 8
+            assert {whose[number] for number in found} == passing
+        assert by_words[0] == by_words[1] == by_words[2]
+        assert near[0] == near[1] == near[2]
+        assert len(near[0]) == among.passages
+
+
+async def test_what_passes_is_looked_up_once_and_anew_when_something_changed(
+    here: Shelf, scope: Scope, other: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Filter] = []
+    look = allowing.allowed
+    monkeypatch.setattr(allowing, "allowed", lambda *given: looked.append(given[2]) or look(*given))  # type: ignore[func-returns-value]
+    for number in range(3):
+        await here.put(scope, f"d{number}", "A whale.", tags=("big",), collection="sea")
+        await here.put(other, f"d{number}", "A whale.", tags=("big",), collection="sea")
+    passing, big, sea = Passing(), Filter(tags=("big",)), Filter(collections=("sea",))
+
+    async def documents(filter: Filter, whose: Scope = scope) -> tuple[set[str], int]:
+        """Which pass, and how often somebody had to look."""
+        found = await here.database.read(passing.of, whose, filter)
+        assert found is not None
+        names = {each.split("_")[2] for each in found.parameters[0].strip("{}").split(",")} if found.passages else set()
+        assert found.passages == len(names)
+        return names, len(looked)
+
+    assert await here.database.read(passing.of, scope, Filter()) is None
+    assert await documents(big) == await documents(big) == ({"d0", "d1", "d2"}, 1)
+    assert await documents(sea) == await documents(sea) == ({"d0", "d1", "d2"}, 2)
+    assert await documents(big, other) == ({"d0", "d1", "d2"}, 3)
+    await here.take(scope, "d1")
+    assert await documents(big) == await documents(big) == ({"d0", "d2"}, 4)
+    assert await documents(big, other) == ({"d0", "d1", "d2"}, 4)
+    await here.put(scope, "d3", "Bread.", collection="bakery")
+    assert await documents(sea) == ({"d0", "d2"}, 5), "since the one before the last change"
+    assert await documents(sea) == ({"d0", "d2"}, 5)
+    await here.put(scope, "d4", "Bread.", collection="bakery")
+    assert await documents(sea) == ({"d0", "d2"}, 5), "nothing changed where it looks"
+    await here.database.write(lambda session: rename(session, "col_acme_sea", "ocean"))
+    assert await documents(sea) == (set(), 6)
+    assert await here.find(scope, "whale", filter=sea) == await here.find(scope, "", filter=sea) == []
+    await here.database.write(lambda session: rename(session, "col_acme_bakery", "sea"))
+    assert (await documents(sea))[0] == {"d3", "d4"}
+
+
+def rename(session: Session, collection: str, name: str) -> None:
+    session.connection().exec_driver_sql(
+        "UPDATE collections SET name = %s, name_key = %s WHERE id = %s", (name, name, collection)
+    )
+
+
+async def test_what_lets_most_through_is_listed_when_it_is_asked_for_again(
+    here: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowing, "MANY", 2)
+    for number in range(4):
+        await here.put(scope, f"d{number}", "A whale.", tags=("most",) if number else ())
+    await here.database.write(counts.fold, scope)
+    passing, most = Passing(), Filter(tags=("most",))
+
+    async def of() -> Allowed:
+        found = await here.database.read(passing.of, scope, most)
+        assert found is not None
+        return found
+
+    first, second = await of(), await of()
+    assert (first.unlisted, first.passages, second.unlisted, second.passages) == (True, 3, False, 3)
+    assert second.parameters == ("{doc_acme_d0}",)
+    assert await of() is second
+    await here.put(scope, "d4", "Bread.")
+    with monkeypatch.context() as known:  # for a while, that they are many
+        known.setattr(allowing, "allowed", None)
+        assert ((await of()).unlisted, (await of()).parameters) == (True, ("{doc_acme_d0,doc_acme_d4}",))
+    monkeypatch.setattr(allowing, "LONGEST", 9)
+    await here.take(scope, "d4")
+    assert [(await of()).unlisted for _ in range(3)] == [True, False, False]
+    assert (await of()).within == first.within
+    assert await here.find(scope, "whale", filter=most) == ["d1", "d2", "d3"]
 
 
 async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) -> None:
@@ -194,64 +275,64 @@ async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) ->
     await here.put(scope, "waiting", "Bread.", vectors=False)
     [question] = await EMBEDDER.embed(["whale"], query=True)
     among, known = listed("{doc_acme_waiting}", 20_000), Space(graph=False, chunks=30_000)  # as if they were many
-    near = here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, KeptSigns(), among)
+    near = here.database.read(vectors.nearest, scope, "hash-64/fp32", question, 5, known, Kept(0), among)
     assert await near == {}
 
 
-async def test_signs_are_put_together_once_and_anew_when_they_changed(
+async def test_signs_are_put_together_once_and_anew_when_something_changed(
     here: Shelf, scope: Scope, other: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, put_together = signs._read, []
     monkeypatch.setattr(signs, "_read", lambda *given: put_together.append(given) or read(*given))
     for number in range(6):
-        await here.put(scope, f"d{number}", [f"{passage(9)} {number}.{each}" for each in range(4)])
+        await here.put(
+            scope, f"d{number}", [f"{passage(9)} {number}.{each}" for each in range(4)], tags=("odd",) * (number % 2)
+        )
         await here.put(other, f"d{number}", [passage(9)])
     [question] = await EMBEDDER.embed(["whale on the river"], query=True)
-    among, known = listed("{doc_acme_d1,doc_acme_d2,doc_acme_d3}", 20_000), Space(graph=False, chunks=30_000)
-    kept, again = KeptSigns(), here.database.read
+    kept: KeptSigns = Kept(1_000_000)
+    passing, known, again = Passing(), Space(graph=False, chunks=30_000), here.database.read
 
-    async def whose(among: Allowed | None = among) -> dict[str, int]:
+    async def whose(filter: Filter = Filter(tags=("odd",))) -> dict[str, int]:
         """How many passages of each document are found; as many as are found with nothing kept."""
+        among = await again(passing.of, scope, filter)
+        among = among and among._replace(passages=20_000)  # as if they were many
         given = scope, "hash-64/fp32", question, 30, known
         found = await again(vectors.nearest, *given, kept, among)
-        assert found == await again(vectors.nearest, *given, KeptSigns(), among)
+        assert found == await again(vectors.nearest, *given, Kept(0), among)
         put_together.pop()
         of = await again(documents_of)
         return Counter(of[number].removeprefix("doc_acme_") for number in found)
 
-    assert await whose() == await whose() == {"d1": 4, "d2": 4, "d3": 4}
+    assert await whose() == await whose() == {"d1": 4, "d3": 4, "d5": 4}
     assert len(put_together) == 1
-    assert len(await whose(None)) == len(await whose(None)) == 6
+    assert len(await whose(Filter())) == len(await whose(Filter())) == 6
     assert len(put_together) == 2
-    await here.take(scope, "d2")
-    await here.put(scope, "d2", ["Another text.", "And one more."])
-    await here.database.write(
-        lambda session: here.index.add_vectors(session, scope, "hash-64/fp32", ["chk_acme_d1_0"], [-question])
-    )
-    assert await whose() == {"d1": 4, "d2": 2, "d3": 4}
     await here.take(scope, "d3")
-    assert await whose() == await whose() == {"d1": 4, "d2": 2}
-    await here.put(scope, "d9", "Of no interest here.")
-    assert await whose() == {"d1": 4, "d2": 2}
+    assert await whose() == await whose() == {"d1": 4, "d5": 4}
+    await here.put(scope, "d3", ["Another text.", "And one more."], tags=("odd",))
+    assert await whose() == await whose() == {"d1": 4, "d3": 2, "d5": 4}
     assert len(put_together) == 4
-    assert await whose(listed("{doc_acme_d4}", 20_000)) == {"d4": 4}
+    await here.put(other, "d9", "Of no interest here.")
+    assert await whose() == {"d1": 4, "d3": 2, "d5": 4}
+    assert len(put_together) == 4
+    assert await whose(Filter(documents=("doc_acme_d4",))) == {"d4": 4}
 
 
-def test_signs_that_were_asked_for_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [Signs(np.zeros(1, np.int64), np.full((6, 1), each, np.uint64), time.monotonic() + 9) for each in range(4)]
-    keys = [("acme", "model", 384, bytes([each])) for each in range(4)]
-    kept = KeptSigns(most=3 * made[0].bytes)
-    for key, each in zip(keys[:3], made, strict=False):
+def test_what_was_asked_for_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Signs(np.zeros(1, np.int64), np.full((6, 1), each, np.uint64)) for each in range(4)]
+    kept: Kept[int, Signs] = Kept(3 * made[0].bytes, seconds=9)
+    for key, each in enumerate(made[:3]):
         kept.keep(key, each)
-    assert kept.get(keys[0]) is made[0]
-    kept.keep(keys[3], made[3])
-    kept.keep(keys[3], made[3])
-    assert [kept.get(key) for key in keys] == [made[0], None, made[2], made[3]]
-    kept.keep(keys[1], made[1]._replace(numbers=np.zeros(999, np.int64)))  # more than there is room for
-    assert kept.get(keys[1]) is None
+    assert kept.get(0) is made[0]
+    kept.keep(3, made[3])
+    kept.keep(3, made[3])
+    assert [kept.get(key) for key in range(4)] == [made[0], None, made[2], made[3]]
+    kept.keep(1, made[1]._replace(numbers=np.zeros(999, np.int64)))  # more than there is room for
+    assert kept.get(1) is None
     later = time.monotonic() + 10
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert [kept.get(key) for key in keys] == [None] * 4
+    assert [kept.get(key) for key in range(4)] == [None] * 4
 
 
 def test_the_graph_is_asked_where_that_is_sooner_done() -> None:

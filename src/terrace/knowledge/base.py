@@ -136,7 +136,8 @@ class Document:
 class Index(Protocol):
     """Full text and vectors beside the chunks, in the same database and the same transactions.
 
-    Methods taking a `Session` are sync and run inside `Database.write` / `read`.
+    Methods taking a `Session` are sync and run inside `Database.write` / `read`. What a filter lets through may be kept
+    until a collection's version grows (`terrace.knowledge.store.changed`): whoever changes it says so there.
     """
 
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:

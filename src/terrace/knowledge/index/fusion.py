@@ -24,21 +24,18 @@ def fuse(text: Mapping[int, float], vector: Mapping[int, float] | None, k: int) 
     """
     texts = _normalised(text, floor=0.0)
     if not vector:
-        ranked = [Scored(number, score, text[number]) for number, score in texts.items()]
+        ranked = [(-score, number) for number, score in texts.items()]
     else:
         cosines = _normalised(vector, floor=None)
         missing = sum(cosines.values()) / len(cosines)
         weight = _text_weight(texts, cosines)
+        rest = 1 - weight
         ranked = [
-            Scored(
-                number,
-                weight * texts.get(number, 0.0) + (1 - weight) * cosines.get(number, missing),
-                text.get(number),
-                vector.get(number),
-            )
+            (-(weight * texts.get(number, 0.0) + rest * cosines.get(number, missing)), number)
             for number in text.keys() | vector.keys()
         ]
-    return sorted(ranked, key=lambda each: (-each.score, each.number))[:k]
+    near = vector or {}
+    return [Scored(number, -score, text.get(number), near.get(number)) for score, number in sorted(ranked)[:k]]
 
 
 def _text_weight(texts: Mapping[int, float], cosines: Mapping[int, float]) -> float:

@@ -17,8 +17,9 @@ from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import NOTHING, Allowed, allowed, broadly
-from terrace.knowledge.index.postgres.signs import KeptSigns
+from terrace.knowledge.index.postgres.allowing import NOTHING, Passing
+from terrace.knowledge.index.postgres.kept import Kept
+from terrace.knowledge.index.postgres.signs import MOST_BYTES, KeptSigns
 from terrace.storage.database import Database, after_commit
 from terrace.types import Scope
 
@@ -28,14 +29,13 @@ TEXT_CANDIDATES = 200
 TEND_AFTER = 2_000  # vectors that came or went since somebody looked what graphs a tenant needs
 REST_SECONDS = 3.0  # without another one: no more are coming
 PATIENCE_SECONDS = 600.0
-BROAD_SECONDS = 60.0  # that a filter is taken for one that lets most passages through
 SPACE_SECONDS = 5.0  # that what is known of a space is taken for true
 REMEMBERED = 1000  # of each; all are forgotten when there would be more
 
 
 class PostgresIndex:
     """Little is kept in memory: how much was written since a tenant's counts were folded and its graphs tended, which
-    spaces there are and which filters let most through, for seconds, and the signs that were looked through last."""
+    spaces there are, for seconds, and what filters let through and the signs of it, for as long as nothing changes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,9 +43,9 @@ class PostgresIndex:
         self._untended: Counter[str] = Counter()
         self._tended: set[str] = set()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._broad: dict[tuple[str, Filter], tuple[int, float]] = {}
+        self._passing = Passing()
         self._spaces: dict[tuple[str, str, int], tuple[vectors.Space, float]] = {}
-        self._signs = KeptSigns()
+        self._signs: KeptSigns = Kept(MOST_BYTES)
 
     def add_text(self, session: Session, scope: Scope, chunks: Sequence[IndexedChunk]) -> None:
         session.flush()
@@ -97,27 +97,13 @@ class PostgresIndex:
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
         read = self._database.read
-        among = await self._allowed(scope, filter)
-        if among == NOTHING:
-            return []
         if vector is None or model is None:
-            return _fused(await read(self._by_words, scope, query, k, among), None, k)
+            return _fused(await read(self._by_words, scope, query, k, filter), None, k)
         meaning = model, vector
-        near = read(self._by_meaning, scope, model, vector, 2 * k, among)
+        near = read(self._by_meaning, scope, model, vector, 2 * k, filter)
         if not query:
             return _fused([], await near, k)
-        return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, among, meaning), near), k)
-
-    async def _allowed(self, scope: Scope, filter: Filter) -> Allowed | None:
-        if filter == Filter():
-            return None
-        passages, until = self._broad.get((scope.tenant, filter), (0, 0.0))
-        if time.monotonic() < until:
-            return broadly(scope, filter, passages)
-        among, broad = await self._database.read(allowed, scope, filter)
-        if broad:
-            _remember(self._broad, (scope.tenant, filter), (among.passages, time.monotonic() + BROAD_SECONDS))
-        return among
+        return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, filter, meaning), near), k)
 
     def _by_words(
         self,
@@ -125,14 +111,20 @@ class PostgresIndex:
         scope: Scope,
         query: str,
         k: int,
-        among: Allowed | None,
+        filter: Filter,
         meaning: tuple[str, Any] | None = None,
     ) -> list[words.Found]:
+        among = self._passing.of(session, scope, filter)
+        if among is not None and among.within == NOTHING:
+            return []
         return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among, meaning)
 
     def _by_meaning(
-        self, session: Session, scope: Scope, model: str, vector: Any, count: int, among: Allowed | None
+        self, session: Session, scope: Scope, model: str, vector: Any, count: int, filter: Filter
     ) -> vectors.Cosines:
+        among = self._passing.of(session, scope, filter)
+        if among is not None and among.within == NOTHING:
+            return {}
         known = self._space(session, scope, model, len(vector))
         return vectors.nearest(session, scope, model, vector, count, known, self._signs, among) if known else {}
 
