@@ -1,7 +1,7 @@
 """How a search asks PostgreSQL: past SQLAlchemy, whose share would be a third of the time that the server takes, and
 with its settings in the same message."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlmodel import Session
@@ -22,3 +22,8 @@ def ask(session: Session, statement: str, parameters: Sequence[Any], settings: s
         found = driver_of(session).execute(statement, parameters)
     rows: list[tuple[Any, ...]] = found.fetchall()
     return rows
+
+
+def array(numbers: Iterable[int]) -> str:
+    """As PostgreSQL writes one, for a parameter `%s::bigint[]`: the driver takes twenty times as long over a list."""
+    return f"{{{','.join(map(str, numbers))}}}"

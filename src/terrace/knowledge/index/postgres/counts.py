@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
-from terrace.knowledge.index.postgres.asking import SETTINGS, ask
+from terrace.knowledge.index.postgres.asking import SETTINGS, array, ask
 from terrace.storage.database import own_locks
 from terrace.types import Scope
 
@@ -18,9 +18,9 @@ TOTALS = """SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::b
     SELECT chunks, tokens FROM word_totals WHERE tenant_id = %s
     UNION ALL SELECT chunks, tokens FROM word_changes WHERE tenant_id = %s) t"""
 _OF = f"""SELECT NULL, * FROM ({TOTALS}) totals
-    UNION ALL SELECT word, chunks, 0 FROM word_counts WHERE tenant_id = %s AND word = ANY(%s)
+    UNION ALL SELECT word, chunks, 0 FROM word_counts WHERE tenant_id = %s AND word = ANY(%s::bigint[])
     UNION ALL SELECT word, count, 0 FROM word_changes, unnest(words, counts) AS each(word, count)
-    WHERE tenant_id = %s AND word = ANY(%s)"""
+    WHERE tenant_id = %s AND word = ANY(%s::bigint[])"""
 _FOLD = """WITH
     gone AS (DELETE FROM word_changes WHERE tenant_id = %s RETURNING tenant_id, chunks, tokens, words, counts),
     totals AS (
@@ -52,10 +52,10 @@ def of(session: Session, scope: Scope, words: Sequence[int]) -> Counts:
     """The settings of a search hold from here on."""
     if not words:
         return Counts(0, 0, {})
-    tenant, asked = scope.tenant, list(words)
+    tenant, asked = scope.tenant, array(words)
     rows = ask(session, _OF, (tenant, tenant, tenant, asked, tenant, asked), SETTINGS)
     [(chunks, tokens)] = [row[1:] for row in rows if row[0] is None]
-    holding = dict.fromkeys(asked, 0)
+    holding = dict.fromkeys(words, 0)
     for word, holds, _ in rows:
         if word is not None:
             holding[word] += holds

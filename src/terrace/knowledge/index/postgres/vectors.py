@@ -17,7 +17,7 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed, narrowed
-from terrace.knowledge.index.postgres.asking import SETTINGS, ask
+from terrace.knowledge.index.postgres.asking import SETTINGS, array, ask
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.postgres.signs import KeptSigns, likest
 from terrace.knowledge.index.tables import halves_text
@@ -185,9 +185,9 @@ def _by_signs(
     alike = likest(session, scope, model, query, max(count, ALIKE), among, kept)
     near = (
         "SELECT number, vector <#> %s::halfvec AS distance FROM chunk_vectors "
-        f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s) ORDER BY distance LIMIT {count}"
+        f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s::bigint[]) ORDER BY distance LIMIT {count}"
     )
-    return _cosines(session, near, (halves_text(query), scope.tenant, model, alike)) if alike else {}
+    return _cosines(session, near, (halves_text(query), scope.tenant, model, array(alike))) if alike else {}
 
 
 def _looked_through(

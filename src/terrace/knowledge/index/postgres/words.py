@@ -27,7 +27,7 @@ from terrace.errors import Internal
 from terrace.knowledge.base import IndexedChunk
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
-from terrace.knowledge.index.postgres.asking import ask
+from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
 from terrace.knowledge.index.tables import halves_text
@@ -94,8 +94,8 @@ def put(
             lists = numbers.lists(bag)
             order = sorted(lists)
             holding.update(order)
-            array, times = f"{{{','.join(map(str, order))}}}", bytes([lists[each] for each in order])
-            copy.write_row((number, scope.tenant, document_id, bag.length, array, times, _impacts(lists)))
+            times = bytes([lists[each] for each in order])
+            copy.write_row((number, scope.tenant, document_id, bag.length, array(order), times, _impacts(lists)))
     counts.change(session, scope, len(found), sum(bag.length for bag in found), holding)
 
 
@@ -209,10 +209,10 @@ def _candidates(
     lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k, most)
     listed = "words && %s::bigint[]"
     if among is None:
-        return listed, "true", [lists]
+        return listed, "true", [array(lists)]
     if few:
-        return f"{listed} AND {among.within}", "true", [lists, *among.parameters]
-    return listed, among.within, [lists, *among.parameters]
+        return f"{listed} AND {among.within}", "true", [array(lists), *among.parameters]
+    return listed, among.within, [array(lists), *among.parameters]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int, most: int) -> list[int]:
