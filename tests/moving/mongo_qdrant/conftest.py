@@ -176,14 +176,16 @@ class Home:
         self.jobs.register(self.generations.builder.kind())
 
     @property
+    def house(self) -> House:
+        return House(
+            self.database, self.blobs, self.index, self.jobs, self.generations,
+            opener=lambda setting, precision: self.open(setting), configured="first", folder=self.folder,
+        )  # fmt: skip
+
+    @property
     def imports(self) -> Imports:
         """As another start of the command would have it."""
-        return Imports(
-            House(
-                self.database, self.blobs, self.index, self.jobs, self.generations,
-                opener=lambda setting, precision: self.open(setting), configured="first", folder=self.folder,
-            )
-        )  # fmt: skip
+        return Imports(self.house)
 
     def open(self, setting: str) -> Any:
         return self.models.get(setting) or AbsentEmbedder(setting, f"{setting} is away.")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from terrace.knowledge import store
 from terrace.knowledge.tables import ChunkRow, DocumentRow
 from terrace.moving.mongo_qdrant.base import Plan
 from terrace.moving.mongo_qdrant.leaving import Leaving
+from terrace.moving.mongo_qdrant.service import Imports
 from terrace.types import Scope
 
 
@@ -313,15 +315,18 @@ async def test_a_mapping_that_needs_what_was_not_named(home: Home, scope: Scope,
 async def spoiled(home: Home, scope: Scope, places: tuple[Path, Path], spoil: Callable[[Session], None]) -> list[str]:
     """What is told when somebody changes something between the last document and the verification."""
 
-    left = [spoil]  # once: what changes places twice is where it was
+    class Spoiling:
+        """What the import alone asks: the look that others take at them now and then spoils nothing."""
 
-    class Spoiled(type(home.generations)):  # type: ignore[misc]
         async def refresh(self) -> None:
-            while left:
-                await home.database.write(left.pop())
+            await home.database.write(spoil)
+            await home.generations.refresh()
 
-    home.generations.__class__ = Spoiled
-    report = await home.imports.run(scope, home.source(*places))
+        def __getattr__(self, name: str) -> Any:
+            return getattr(home.generations, name)
+
+    house = replace(home.house, generations=Spoiling())  # type: ignore[arg-type]
+    report = await Imports(house).run(scope, home.source(*places))
     assert report.state == "differs"
     return [each.name for each in report.checks if not each.good]
 
