@@ -18,13 +18,15 @@ HELD_EVENTS = 512  # what a slow subscriber may have waiting before it must read
 class Subscription:
     """Follows one job. `stale` says that the table knows more than `events`; it begins so."""
 
-    def __init__(self, leave: "Callable[[Subscription], None]") -> None:
+    def __init__(self, leave: "Callable[[Subscription], None]", look: Callable[[], None]) -> None:
         self.events: deque[JobEvent] = deque()
         self.stale = True
         self.closed = False
         self.reached: EventId | None = None  # what came up to here was read or put; None while it is being read
+        self.missed = False  # somebody looked for what others had stored while it was being read
         self._news = asyncio.Event()
         self._leave = leave
+        self._look = look
 
     def put(self, events: Iterable[JobEvent]) -> None:
         if not self.stale:
@@ -47,12 +49,15 @@ class Subscription:
     def listen(self) -> None:
         """From now on what is stored is also put; the caller reads the table next."""
         self.events.clear()
-        self.stale = False
+        self.stale = self.missed = False
         self.reached = None
 
     def read_to(self, at: EventId) -> None:
         """The caller has read the table up to here."""
         self.reached = max(at, self.events[-1].id) if self.events else at
+        if self.missed:
+            self.missed = False
+            self._look()
 
     async def after(self, at: EventId, timeout: float) -> JobEvent | None:
         """The event that directly follows `at`, or None: read the table again."""
@@ -92,9 +97,10 @@ class Behind(NamedTuple):
 
 
 class Hub:
-    """Subscriptions by job and by tenant."""
+    """Subscriptions by job and by tenant. `look` is called when somebody should look what others have stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
         self._jobs: dict[tuple[str, str], set[Subscription]] = {}  # (tenant, job)
         self._tenants: dict[str, set[Subscription]] = {}
         self._closed = False
@@ -131,14 +137,14 @@ class Hub:
     def behind(self, ours: Container[str]) -> list[Behind]:
         """What may have been stored elsewhere for jobs that are followed here; not for `ours`, that only we write to.
 
-        Who reads the table at this moment has perhaps begun too early, and reads it again.
+        Who reads the table at this moment has perhaps begun too early, and is looked for again once it has read. (Were
+        it to read again itself, many followers of a slow database would do nothing else.)
         """
         behind = []
         for (tenant, job_id), followers in self._jobs.items():
             if job_id not in ours:
                 for each in followers:
-                    if each.reached is None:
-                        each.poke()
+                    each.missed = each.reached is None
                 reached = [each.reached for each in followers if each.reached is not None and not each.stale]
                 if reached:
                     behind.append(Behind(tenant, job_id, min(reached)))
@@ -159,7 +165,7 @@ class Hub:
             if not followers and where.get(key) is followers:
                 del where[key]
 
-        subscription = Subscription(leave)
+        subscription = Subscription(leave, self._look)
         subscription.closed = self._closed
         followers.add(subscription)
         return subscription

@@ -35,7 +35,7 @@ class JobService:
         self.settings = options
         self.kinds: dict[str, JobKind] = {kind.name: kind for kind in kinds}
         self.rules = Rules(self.kinds, options)
-        self.hub = Hub()
+        self.hub = Hub(self.others_wrote)
         self.carrier: Carrier = TableCarrier()
         self.tail = Tail(database, self.hub, self.ours, self._tail_pause)
         self._unwatch: Callable[[], None] | None = None
