@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 import time
 from collections import defaultdict
 
@@ -22,6 +23,7 @@ class WritingUpstream:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._port = 0
+        self.most = sys.maxsize  # so many are answered; the others wait for more
         self.answered: dict[int, list[float]] = defaultdict(list)  # person -> when they were written to, whole
 
     @property
@@ -57,6 +59,10 @@ class WritingUpstream:
             writer.write(_chunk({"content": f"Dear {person}, "}))
             await writer.drain()
             await asyncio.sleep(self._delay)
+            while len(self.answered) >= self.most:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            if reader.at_eof():
+                return  # who asked was killed meanwhile
             number = len(self.answered[person])
             writer.write(_chunk({"content": f"this is letter {number}."}) + _chunk({}, "stop") + b"data: [DONE]\n\n")
             await writer.drain()
