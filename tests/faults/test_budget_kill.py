@@ -67,11 +67,11 @@ async def two_hundred(terrace: Terrace, key: dict[str, str]) -> list[int | None]
         return await asyncio.gather(*(call(client, key, number) for number in range(200)))
 
 
-async def spent(terrace: Terrace, owner: dict[str, str], cost: float) -> Any:
+async def spent(terrace: Terrace, owner: dict[str, str], cost: float, of: str = "by=key") -> Any:
     """What is booked, once it is as much as this was: calls are booked a moment after they end."""
     async with asyncio.timeout(30), terrace.client() as client:
         while True:
-            total = (await client.get("/api/usage?by=key", headers=owner)).json()["total"]
+            total = (await client.get(f"/api/usage?{of}", headers=owner)).json()["total"]
             if total["cost"] > cost - 1e-12:
                 return total
             await asyncio.sleep(0.1)

@@ -8,33 +8,28 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from tests.faults.billing_upstream import MODEL, PROMPT_TOKENS, Billing, upstream
 from tests.faults.running import Terrace, end_all
 from tests.faults.test_budget_kill import BUDGET, CALLS, DOLLARS_A_TOKEN, PASSWORD, call, spent
+from tests.postgres import Postgres
 from tests.redis_server import RedisServer, redis_server
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 PATIENCE = 5  # rounds in which everybody refuses, until nothing is left
 PROCESSES = 4
-AT_ONCE = 400
+AT_ONCE = 200
 
 
-@pytest.fixture
-async def billing() -> AsyncIterator[Billing]:
-    async with upstream() as each:
-        yield each
-    await end_all()
-
-
-@pytest.fixture(params=["database", "redis"])
+@pytest.fixture(scope="module", params=["database", "redis"])
 def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | None]:
     with ExitStack() as stack:
         yield stack.enter_context(redis_server()) if request.param == "redis" else None
 
 
 class Town:
-    """The processes, an owner's and a key's headers; the key's money of the day is the budget."""
+    """The processes, an owner's headers and those of one key after the other; its money of the day is the budget."""
 
     def __init__(self, data: Path, url: str, billing: Billing, redis: RedisServer | None) -> None:
         name = "TERRACE_MODELS__PROVIDERS__BILLED__"
@@ -46,6 +41,7 @@ class Town:
         self.houses = [Terrace(data, environment) for _ in range(PROCESSES)]
         self.owner: dict[str, str] = {}
         self.key: dict[str, str] = {}
+        self.id = ""
 
     async def start(self) -> None:
         for each in self.houses:
@@ -57,6 +53,12 @@ class Town:
             self.owner = {"Authorization": f"Bearer {login['access_token']}"}
             price = {"input": DOLLARS_A_TOKEN * 1e6, "output": DOLLARS_A_TOKEN * 1e6}
             assert (await client.put(f"/api/prices/billed/{MODEL}", json=price, headers=self.owner)).is_success
+
+    async def fund(self) -> None:
+        """A new key with a budget of its own, and whom a test before has killed."""
+        for each in self.gone():
+            await each.start()
+        async with self.houses[0].client() as client:
             made = (await client.post("/api/keys", json={"name": "test"}, headers=self.owner)).json()
             self.key = {"Authorization": f"Bearer {made['secret']}"}
             self.id = made["key"]["id"]
@@ -64,11 +66,14 @@ class Town:
             assert put.status_code == 200, put.text
         await asyncio.sleep(5)  # every process knows the limit, the price and the key by then
 
-    async def flood(self, calls: int = AT_ONCE) -> list[int | None]:
-        bounds = httpx.Limits(max_connections=calls)
+    def gone(self) -> list[Terrace]:
+        return [each for each in self.houses if each.process is not None and each.process.returncode is not None]
+
+    async def flood(self) -> list[int | None]:
+        bounds = httpx.Limits(max_connections=AT_ONCE)
         async with httpx.AsyncClient(timeout=60, limits=bounds) as client:
             return await asyncio.gather(
-                *(self.one(client, number, self.houses[number % PROCESSES]) for number in range(calls))
+                *(self.one(client, number, self.houses[number % PROCESSES]) for number in range(AT_ONCE))
             )
 
     async def one(self, client: httpx.AsyncClient, number: int, house: Terrace) -> int | None:
@@ -99,11 +104,31 @@ class _At:
         return await self._client.post(f"{self._url}{path}", **given)  # type: ignore[arg-type]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def built(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, redis: RedisServer | None
+) -> AsyncIterator[tuple[Town, Billing]]:
+    """Four starts take longer than all that the tests ask."""
+    async with upstream() as billing:
+        town = Town(tmp_path_factory.mktemp("data"), postgres.create(), billing, redis)
+        try:
+            await town.start()
+            yield town, billing
+            assert not any([await each.terminate() for each in town.houses if each not in town.gone()])
+        finally:
+            await end_all()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def town(built: tuple[Town, Billing]) -> Town:
+    await built[0].fund()
+    return built[0]
+
+
 @pytest.fixture
-async def town(tmp_path: Path, postgres_url: str, billing: Billing, redis: RedisServer | None) -> Town:
-    town = Town(tmp_path, postgres_url, billing, redis)
-    await town.start()
-    return town
+def billing(built: tuple[Town, Billing]) -> Billing:
+    built[1].calls = built[1].tokens = 0
+    return built[1]
 
 
 async def test_four_processes_use_up_one_budget_and_no_more(town: Town, billing: Billing) -> None:
@@ -112,9 +137,8 @@ async def test_four_processes_use_up_one_budget_and_no_more(town: Town, billing:
     await town.rest(town.houses)
     assert billing.tokens * DOLLARS_A_TOKEN <= BUDGET
     assert billing.calls >= CALLS - 1  # the last may not fit: what is reserved is a little more than what is billed
-    total = await spent(town.houses[1], town.owner, billing.tokens * DOLLARS_A_TOKEN)
+    total = await spent(town.houses[1], town.owner, billing.tokens * DOLLARS_A_TOKEN, f"key={town.id}")
     assert total["cost"] == pytest.approx(billing.tokens * DOLLARS_A_TOKEN, abs=1e-12)
-    assert [await each.terminate() for each in town.houses] == [0] * PROCESSES
 
 
 async def test_one_of_them_is_killed(town: Town, billing: Billing) -> None:
@@ -129,7 +153,7 @@ async def test_one_of_them_is_killed(town: Town, billing: Billing) -> None:
     await asyncio.sleep(16)  # its heart has stopped, its journal is taken over, and what it had drawn is free again
     await town.rest(left)
     assert billing.tokens * DOLLARS_A_TOKEN <= BUDGET
-    total = await spent(left[0], town.owner, billing.tokens * DOLLARS_A_TOKEN)
+    total = await spent(left[0], town.owner, billing.tokens * DOLLARS_A_TOKEN, f"key={town.id}")
     # What was under way when it died counts with its reservation, which is never less than what it cost.
     assert total["cost"] <= BUDGET + 1e-12
     most = (PROMPT_TOKENS + 100) * DOLLARS_A_TOKEN * 2
