@@ -26,7 +26,7 @@ test-page: .venv/installed-dev browser ## a person's ways through the page, in a
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" tests/journeys
 
 test-faults: .venv/installed-dev browser nginx rabbitmq ## kills things for real; takes minutes
-	$(BIN)/pytest -n $(JOBS) --dist load -m faults
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m faults $$(grep -rl --include='test_*.py' 'mark\.faults' tests | sort)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
