@@ -1,11 +1,11 @@
 """The vendors' own clients read the very bytes our fake upstreams send, and are understood by them: so the fakes,
-and with them the contract in test_providers.py, are true."""
+and with them the contract in test_providers.py, are true.
+
+Each is imported where it is asked: they take seconds, which all who only collect the tests would wait for.
+"""
 
 from collections.abc import AsyncIterator
 
-import anthropic
-import ollama
-import openai
 import pytest
 from tests.models.upstream import Upstream, json_reply
 from tests.models.wires import KEY, AnthropicWire, OllamaWire, OpenAIWire
@@ -20,6 +20,8 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 async def test_openais_client(upstream: Upstream) -> None:
+    import openai
+
     wire = OpenAIWire()
     call = wire.tool_call("call_1", "weather", ['{"city":', ' "Århus"}'])
     upstream.on(
@@ -46,6 +48,8 @@ async def test_openais_client(upstream: Upstream) -> None:
 
 
 async def test_openais_client_sees_the_error(upstream: Upstream) -> None:
+    import openai
+
     wire = OpenAIWire()
     upstream.on(wire.chat, wire.reply([wire.text("so far"), wire.failure("out of memory")]))
     async with openai.AsyncOpenAI(base_url=f"{upstream.url}/v1", api_key=KEY, max_retries=0) as client:
@@ -55,6 +59,8 @@ async def test_openais_client_sees_the_error(upstream: Upstream) -> None:
 
 
 async def test_ollamas_client(upstream: Upstream) -> None:
+    import ollama
+
     wire = OllamaWire()
     call = wire.tool_call("", "weather", ['{"city": "Århus"}'])
     pieces = [wire.thought("Hm."), wire.text("Hel"), wire.text("lo"), *call, *wire.end()]
@@ -78,6 +84,8 @@ async def test_ollamas_client(upstream: Upstream) -> None:
 
 
 async def test_ollamas_client_sees_the_error(upstream: Upstream) -> None:
+    import ollama
+
     wire = OllamaWire()
     upstream.on(wire.chat, wire.reply([wire.text("so far"), wire.failure("out of memory")]))
     client = ollama.AsyncClient(upstream.url)
@@ -87,6 +95,8 @@ async def test_ollamas_client_sees_the_error(upstream: Upstream) -> None:
 
 
 async def test_anthropics_client(upstream: Upstream) -> None:
+    import anthropic
+
     wire = AnthropicWire()
     call = wire.tool_call("toolu_1", "weather", ['{"city":', ' "Århus"}'])
     pieces = [*wire.begin(), wire.text("Hel"), wire.text("lo"), *call, *wire.end("tool_calls")]
@@ -103,6 +113,8 @@ async def test_anthropics_client(upstream: Upstream) -> None:
 
 
 async def test_anthropics_client_sees_the_error(upstream: Upstream) -> None:
+    import anthropic
+
     wire = AnthropicWire()
     upstream.on(wire.chat, wire.reply([*wire.begin(), wire.failure("overloaded")]))
     async with anthropic.AsyncAnthropic(base_url=upstream.url, api_key=KEY, max_retries=0) as client:
