@@ -29,7 +29,7 @@ from terrace.storage.migrate import migrate
 pytestmark = pytest.mark.faults
 
 SERVER = Path(__file__).with_name("analysis_server.py")
-PAGES, KILLS = 60, 8
+PAGES, KILLS = 40, 4
 
 
 async def elsewhere(context: Context) -> None:

@@ -21,7 +21,7 @@ from terrace.types import Scope
 
 pytestmark = pytest.mark.faults
 
-PEOPLE = 600
+PEOPLE = 2000
 CONCURRENCY = 50
 KILLED = ("worker", "server", "upstream") * 2
 KEPT = 2.0  # seconds: an answer this old when something is killed has been kept
@@ -38,12 +38,12 @@ async def furnish(data: Path) -> None:
 
     def people(session: Session, first: int) -> None:
         found = contacts.ensure_list(session, Scope(), "Clients")
-        for number in range(first, first + 200):
+        for number in range(first, first + 500):
             key = f"person{number}@example.org"
             row = contacts.add(session, Scope(), key, f"Person {number}", key, {})
             contacts.set_lists(session, Scope(), row.id, [found.id])
 
-    for first in range(0, PEOPLE, 200):
+    for first in range(0, PEOPLE, 500):
         await database.write(people, first)
     await database.close()
 
@@ -102,7 +102,7 @@ async def test_each_contact_has_one_message_whatever_is_killed(tmp_path: Path) -
     async def killing() -> None:
         nonlocal worker
         for victim in random.sample(KILLED, len(KILLED)):
-            upstream.most = len(upstream.answered) + CONCURRENCY  # in the middle it stays until something is killed
+            upstream.most = len(upstream.answered) + PEOPLE // 8  # there it stays until something is killed
             while len(upstream.answered) < upstream.most:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             kills.append(time.monotonic())

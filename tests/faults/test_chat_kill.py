@@ -27,8 +27,8 @@ pytestmark = pytest.mark.faults
 
 SCOPE = Scope("acme", "usr_ada")
 SERVER = Path(__file__).with_name("chat_server.py")
-QUESTIONS = 40
-KILLS = 6
+QUESTIONS = 24
+KILLS = 4
 
 Line = tuple[str, int, int, str, dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments while fifty files come in and are read: nothing lost, nothing twice, nothing left."""
+"""`kill -9` at random moments while thirty files come in and are read: nothing lost, nothing twice, nothing left."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 WORKER = Path(__file__).with_name("ingest_worker.py")
-FILES = 50
-ROUNDS = 12
+FILES = 30
+ROUNDS = 6
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]

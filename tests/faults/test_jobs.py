@@ -72,7 +72,7 @@ async def test_workers_killed_at_random_lose_nothing_and_count_nothing_twice(
     async with asyncio.timeout(150):
         while await left(database):
             await asyncio.sleep(random.uniform(0.05, 0.3))
-            if kills < 12:
+            if kills < 5:
                 victim = random.randrange(2)
                 await end(workers[victim])
                 kills += 1

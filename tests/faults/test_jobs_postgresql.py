@@ -144,7 +144,7 @@ async def test_workers_killed_at_random(jobs: LocalJobs, url: str, scope: Scope)
             await workers.add()
         while await left(jobs):
             await asyncio.sleep(random.uniform(0.02, 0.1))
-            if kills < 10:
+            if kills < 5:
                 await workers.kill_one()
                 kills += 1
     await nothing_lost_nothing_twice(jobs, scope, ids)

@@ -18,7 +18,7 @@ from terrace.storage.migrate import migrate
 from terrace.telemetry.ledger import Ledger
 
 WORKER = Path(__file__).with_name("ledger_worker.py")
-ROUNDS = 10
+ROUNDS = 6
 TOGETHER = 2  # processes on the same data
 RESERVED = 5000 * 2_500_000 + 5000 * 10_000_000
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
@@ -95,5 +95,5 @@ async def test_killed_while_calls_are_made(tmp_path: Path) -> None:
     assert calls == days
     assert calls[6] == certain + sum(rows[call][0] for call in doubtful if call in rows)
     assert sum(outcome == "lost" for _, outcome in rows.values()) > ROUNDS, "nothing was under way: it showed nothing"
-    assert len(rows) > 1000
+    assert len(rows) > 600
     assert not any((tmp_path / "usage").iterdir())

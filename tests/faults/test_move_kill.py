@@ -22,7 +22,7 @@ from terrace.storage import open_database
 from terrace.storage.migrate import UNFINISHED
 
 CHUNKS = 3000
-KILLS = 5
+KILLS = 3
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]

@@ -14,9 +14,9 @@ from tests.faults.slow_upstream import Upstream, upstream
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
-DOCUMENTS = 30
-QUESTIONS = 24
-KILLS = 5
+DOCUMENTS = 12
+QUESTIONS = 16
+KILLS = 3
 
 
 @pytest.fixture(autouse=True)

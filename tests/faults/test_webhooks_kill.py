@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 WORKER = Path(__file__).parent / "webhook_worker.py"
 EVENTS = 200
-KILLS = 8
+KILLS = 4
 
 
 @pytest.fixture
