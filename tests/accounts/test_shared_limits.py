@@ -258,6 +258,31 @@ async def test_redis_goes_and_comes_and_nothing_is_granted_twice(
             assert await booked(benches[0]) == 5000
 
 
+async def test_nobody_waits_for_those_who_have_nothing_to_say(tmp_path: Path, postgres_url: str) -> None:
+    """Where all meet changes twice; two of three have neither calls nor anything left of earlier ones."""
+    with redis_server() as server:
+        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
+            benches = await build(3)
+            busy, idle = benches[:1], benches[1:]
+
+            async def through_redis() -> bool:
+                return all(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
+
+            async def at_rest() -> bool:
+                return not any(bench.limits._sharing._live for bench in idle)  # type: ignore[attr-defined]
+
+            await until(through_redis)
+            await limit(benches, tokens_per_day=5000)
+            assert await spend(busy, 5) == 5
+            await until(at_rest)
+            server.kill()
+            assert await spend(busy, 5) == 5
+            await until(at_rest)
+            server.start()
+            await until(through_redis)
+            assert await spend(busy, 5) == 5
+
+
 async def test_what_is_kept_for_a_job_while_others_are_asked_counts_once(
     houses: Houses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

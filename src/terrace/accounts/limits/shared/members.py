@@ -19,9 +19,11 @@ SILENT = 10.0  # seconds without a beat, and it is dead
 
 Alive = Callable[[int], bool]
 
+# A beat that began before we came to an epoch may end after.
 PUT = text(
     "INSERT INTO limit_members (id, beat, alone, epoch) VALUES (:id, :beat, :alone, :epoch) "
-    "ON CONFLICT (id) DO UPDATE SET beat = excluded.beat, alone = excluded.alone, epoch = excluded.epoch"
+    "ON CONFLICT (id) DO UPDATE SET beat = excluded.beat, alone = excluded.alone, "
+    "epoch = CASE WHEN excluded.epoch > limit_members.epoch THEN excluded.epoch ELSE limit_members.epoch END"
 )
 
 

@@ -59,6 +59,7 @@ class Sharing:
         self._claimed: dict[str, dict[Key, int]] = {}
         self._asking: asyncio.Future[Lacking] | None = None  # the next trip
         self._under_way: asyncio.Future[Lacking] | None = None  # this one
+        self._moved = False  # all meet elsewhere now, and wait for us there
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -116,10 +117,11 @@ class Sharing:
                 self._gone.append(share.told[0])
 
     def again(self) -> None:
-        """Whoever we told what we hold is not asked any more: all is to be said anew."""
+        """Whoever we told what we hold is not asked any more: all is to be said anew, also that it is nothing."""
         for share in self._shares.values():
             share.told, share.keep = None, 0
         self._gone.clear()
+        self._moved = True
         self._news.set()
 
     # -- what calls need
@@ -299,10 +301,11 @@ class Sharing:
         claims, self._claims = self._claims, []
         releases, self._releases = self._releases, []
         gone, self._gone = self._gone, []
+        moved, self._moved = self._moved, False
         said = [line for _, line in lines] + [Line(key, 0, 0) for key in gone]
         failed: BaseException | None = None
         lacking: Lacking = {}
-        if said or parks or claims or releases:
+        if said or parks or claims or releases or moved:
             try:
                 reply = await self._store.trade(Trip(self.holder, said, parks, claims, releases))
                 lacking = self._hear(lines, reply)
@@ -316,6 +319,9 @@ class Sharing:
                 self._parks[:0], self._releases[:0], self._gone[:0] = parks, releases, gone
                 for share, _ in lines:
                     share.anew = True
+                if moved:
+                    self._moved = True
+                    self._news.set()
                 if not isinstance(error, TerraceError):
                     log.exception("the shares of limits could not be told")
                 await asyncio.sleep(PAUSE)
