@@ -16,7 +16,7 @@ from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
 from terrace.knowledge.index.postgres import allowing, counts, graphs, signs, vectors, words
 from terrace.knowledge.index.postgres.allowing import Allowed, Passing, allowed, broadly, listed, told
-from terrace.knowledge.index.postgres.kept import Kept
+from terrace.knowledge.index.postgres.kept import ENTRY, Kept
 from terrace.knowledge.index.postgres.signs import KeptSigns, Signs
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
@@ -321,14 +321,14 @@ async def test_signs_are_put_together_once_and_anew_when_something_changed(
 
 def test_what_was_asked_for_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [Signs(np.zeros(1, np.int64), np.full((6, 1), each, np.uint64)) for each in range(4)]
-    kept: Kept[int, Signs] = Kept(3 * made[0].bytes, seconds=9)
+    kept: Kept[int, Signs] = Kept(3 * (ENTRY + made[0].bytes), seconds=9)
     for key, each in enumerate(made[:3]):
         kept.keep(key, each)
     assert kept.get(0) is made[0]
     kept.keep(3, made[3])
     kept.keep(3, made[3])
     assert [kept.get(key) for key in range(4)] == [made[0], None, made[2], made[3]]
-    kept.keep(1, made[1]._replace(numbers=np.zeros(999, np.int64)))  # more than there is room for
+    kept.keep(1, made[1]._replace(numbers=np.zeros(9999, np.int64)))  # more than there is room for
     assert kept.get(1) is None
     later = time.monotonic() + 10
     monkeypatch.setattr(time, "monotonic", lambda: later)

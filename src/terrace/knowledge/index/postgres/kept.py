@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 KEPT_SECONDS = 600.0
+ENTRY = 2_000  # bytes, beside the value itself
 
 
 class Sized(Protocol):
@@ -37,16 +38,16 @@ class Kept(Generic[K, V]):
     def keep(self, key: K, value: V) -> None:
         with self._lock:
             self._take(key)
-            while self._kept and self._bytes + value.bytes > self._most:
+            while self._kept and self._bytes + ENTRY + value.bytes > self._most:
                 self._take(next(iter(self._kept)))
-            if value.bytes <= self._most:
+            if ENTRY + value.bytes <= self._most:
                 self._put(key, value, time.monotonic() + self._seconds)
 
     def _take(self, key: K) -> tuple[V, float] | None:
         found = self._kept.pop(key, None)
-        self._bytes -= 0 if found is None else found[0].bytes
+        self._bytes -= 0 if found is None else ENTRY + found[0].bytes
         return found
 
     def _put(self, key: K, value: V, until: float) -> None:
         self._kept[key] = value, until
-        self._bytes += value.bytes
+        self._bytes += ENTRY + value.bytes
