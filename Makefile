@@ -23,7 +23,7 @@ test-postgresql: .venv/installed-dev curl tesseract mariadb ## what the rooms ar
 	TERRACE_TEST_DATABASE=postgresql $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" $(ROOMS:%=tests/%) tests/web
 
 test-page: .venv/installed-dev browser ## a person's ways through the page, in a real browser
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not faults" tests/journeys
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not faults" tests/journeys
 
 test-faults: .venv/installed-dev browser nginx rabbitmq ## kills things for real; takes minutes
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m faults $$(grep -rl --include='test_*.py' 'mark\.faults' tests | sort)
