@@ -268,6 +268,10 @@ async def test_what_lets_most_through_is_listed_when_it_is_asked_for_again(
     assert [(await of()).unlisted for _ in range(3)] == [True, False, False]
     assert (await of()).within == first.within
     assert await here.find(scope, "whale", filter=most) == ["d1", "d2", "d3"]
+    monkeypatch.setattr(allowing, "LISTABLE", 2)
+    passing = Passing()
+    assert [(await of()).unlisted for _ in range(2)] == [False, False]
+    assert (await of()).within == first.within
 
 
 async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) -> None:

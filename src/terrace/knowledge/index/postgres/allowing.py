@@ -19,6 +19,7 @@ from terrace.types import Scope
 
 MANY = 10_000  # passages
 BROAD_SECONDS = 60.0  # that a filter is taken for one that lets most of them through
+LISTABLE = 200_000  # passages: to list the documents of more takes longer than it saves
 LONGEST = 128 * 1024  # bytes of a list that rows are told by: some 4,000 documents
 MOST_BYTES = 8 * 1024 * 1024  # of what is kept
 
@@ -114,7 +115,7 @@ def allowed(session: Session, scope: Scope, filter: Filter) -> tuple[Allowed, bo
 def broadly(scope: Scope, filter: Filter, passages: int) -> Allowed:
     conditions, parameters = _conditions(scope, filter)
     among = f"(document_id IN (SELECT id FROM documents WHERE {conditions})) IS TRUE"
-    return Allowed(among, parameters, passages, unlisted=True)
+    return Allowed(among, parameters, passages, unlisted=passages <= LISTABLE)
 
 
 def told(session: Session, scope: Scope, filter: Filter) -> Allowed:
