@@ -5,11 +5,11 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiobotocore.session import get_session
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from terrace.settings import S3
+from terrace.storage.blobs.s3 import session
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class S3Service:
             await client.create_bucket(Bucket=self.bucket)
 
     def _client(self) -> AbstractAsyncContextManager[Any]:
-        client: AbstractAsyncContextManager[Any] = get_session().create_client(
+        client: AbstractAsyncContextManager[Any] = session().create_client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 import pytest
-import typer
 import yaml
 
-from terrace.cli.app import app
+from terrace.cli.app import command
 from terrace.cli.config import NOT_SETTINGS
 from terrace.inference.measures import Measures
 from terrace.settings import Settings
@@ -115,10 +114,9 @@ def test_our_services_are_closed_and_take_their_time_to_stop(name: str, monkeypa
 
 @pytest.mark.parametrize("name", [name for name in OURS if name != "flower"])
 def test_commands_are_commands(name: str) -> None:
-    command = typer.main.get_command(app)
-    assert isinstance(command, click.Group) or hasattr(command, "resolve_command")
+    root = command()
     first, *rest = SERVICES[name]["command"]
-    found = command.get_command(click.Context(command), first)  # type: ignore[attr-defined]
+    found = root.get_command(click.Context(root), first)
     assert found is not None
     context = found.make_context(first, rest)
     if role := context.params.get("role"):

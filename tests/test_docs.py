@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from terrace import assembly
 from terrace.accounts.roles import PERMISSIONS, ROLES
-from terrace.cli.app import EXIT, app
+from terrace.cli.app import EXIT, command
 from terrace.settings import OIDC, Provider, Section, Settings
 from terrace.web.problems import STATUS
 
@@ -67,10 +67,8 @@ def test_the_table_of_roles_is_the_one_in_force() -> None:
 
 
 def test_every_command_is_told() -> None:
-    import typer.main
-
     text = (DOCS / "cli.md").read_text()
-    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+    for name in command().commands:
         assert f"`terrace {name}" in text
 
 
@@ -85,18 +83,16 @@ def named_commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_every_command_that_is_named_is_there() -> None:
-    import typer.main
-
-    def known(command: Any, words: list[str]) -> bool:
-        there = getattr(command, "commands", None)
+    def known(group: Any, words: list[str]) -> bool:
+        there = getattr(group, "commands", None)
         if not words or not there:  # what follows is an argument
             return True
-        return known(there[words[0]], words[1:]) if words[0] in there else command.invoke_without_command
+        return known(there[words[0]], words[1:]) if words[0] in there else group.invoke_without_command
 
-    root = typer.main.get_command(app)
+    root = command()
     named = list(named_commands())
     assert len(named) > 50
-    assert [(file, " ".join(words)) for file, words in named if words[0] not in root.commands] == []  # type: ignore[attr-defined]
+    assert [(file, " ".join(words)) for file, words in named if words[0] not in root.commands] == []
     assert [(file, " ".join(words)) for file, words in named if not known(root, words)] == []
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from terrace import assembly
-from terrace.cli.app import app
+from terrace.cli.app import EXIT
 from terrace.settings import Settings
+from tests.cli.conftest import invoke
 from tests.web.conftest import in_folder
 
 
@@ -135,6 +135,6 @@ async def test_whoever_was_let_in_is_answered(settings: Settings) -> None:
 
 
 def test_roles_are_refused_that_are_none() -> None:
-    result = CliRunner().invoke(app, ["serve", "--role", "butler"])
-    assert result.exit_code != 0
-    assert "role" in str(result.exception).lower()
+    refused = invoke({}, "serve", "--role", "butler")
+    assert refused.code == EXIT["invalid"]
+    assert "role" in refused.err.lower()

@@ -12,8 +12,7 @@ import pytest
 from tests.cli.stub import Stub, stub
 from typer.testing import CliRunner
 
-from terrace.cli.app import EXIT, app, run
-from terrace.errors import TerraceError
+from terrace.cli.app import run
 
 QUICK = {
     "TERRACE_PORT": "0",
@@ -80,29 +79,11 @@ def quickly(data: Path, tmp_path: Path) -> Run:
     def execute(
         *arguments: str, input: str | None = None, on: Path = data, **more: str
     ) -> "subprocess.CompletedProcess[str]":
-        given = environment(on, **more)
-        cleared = dict.fromkeys(name for name in os.environ if name not in given)
-        code: object = 0
-        with CliRunner().isolation(input, {**cleared, **given}) as (out, err, _), chdir(tmp_path), called(*arguments):
-            try:
-                run()
-            except SystemExit as ended:
-                code = ended.code or 0
-            sys.stderr.flush()
-            said = out.getvalue().decode(), err.getvalue().decode()
-        assert isinstance(code, int)
-        return subprocess.CompletedProcess(arguments, code, *said)
+        with chdir(tmp_path):
+            done = invoke(environment(on, **more), *arguments, input=input)
+        return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
 
     return execute
-
-
-@contextmanager
-def called(*arguments: str) -> Iterator[None]:
-    before, sys.argv = sys.argv, ["terrace", *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = before
 
 
 @pytest.fixture
@@ -122,13 +103,26 @@ class Done:
 
 def invoke(environment: dict[str, str], *arguments: str, input: str | None = None) -> Done:
     """A command in this process, which is quicker than one of its own."""
-    others = dict.fromkeys(name for name in os.environ if name.startswith("TERRACE_"))
-    done = CliRunner().invoke(app, arguments, input=input, env={**others, **environment})
-    if isinstance(done.exception, TerraceError):
-        return Done(EXIT[done.exception.kind], done.stdout, done.stderr + done.exception.message)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return Done(done.exit_code, done.stdout, done.stderr)
+    others = dict.fromkeys(name for name in os.environ if name not in environment)
+    with CliRunner().isolation(input, {**others, **environment}) as (out, err, _), called(*arguments):
+        code: object = 0
+        try:
+            run()
+        except SystemExit as ended:
+            code = ended.code or 0
+        sys.stderr.flush()
+        said = out.getvalue().decode(), err.getvalue().decode()
+    assert isinstance(code, int)
+    return Done(code, *said)
+
+
+@contextmanager
+def called(*arguments: str) -> Iterator[None]:
+    before, sys.argv = sys.argv, ["terrace", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @dataclass

@@ -228,7 +228,7 @@ class TestKeys:
         refused = here(*limited)
         assert (refused.code, refused.out) == (3, "")
         assert here.server.sent("DELETE /api/keys/key_1") == [None]
-        assert here("key", "create", "ci", "--limit", "money_per_dya=1").err.endswith("is money_per_day meant?")
+        assert here("key", "create", "ci", "--limit", "money_per_dya=1").err.endswith("is money_per_day meant?\n")
 
     def test_rotation_with_overlap_needs_no_question(self, here: Here) -> None:
         here.server.on("POST /api/keys/key_1/rotate", {"key": KEY, "secret": SECRET})

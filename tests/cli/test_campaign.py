@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tests.cli.conftest import invoke
 
-from terrace.cli.app import app
 from terrace.cli.campaign import dollars, read_template
 from terrace.errors import Invalid
 
-runner = CliRunner()
 ENVIRONMENT = {"TERRACE_MODELS__DISCOVER": "false", "TERRACE_KNOWLEDGE__EMBEDDING__MODEL": "none"}
 
 
@@ -25,15 +23,15 @@ def files(tmp_path: Path) -> tuple[str, str]:
 def test_the_same_files_make_one_campaign(files: tuple[str, str], tmp_path: Path) -> None:
     environment = {**ENVIRONMENT, "TERRACE_DATA": str(tmp_path / "data")}
     out = tmp_path / "out.jsonl"
-    looked = runner.invoke(app, ["campaign", "run", *files, "--preview"], env=environment)
-    assert looked.exit_code == 0, looked.output
-    assert "Dear Ada!" in looked.output
+    looked = invoke(environment, "campaign", "run", *files, "--preview")
+    assert looked.code == 0, looked
+    assert "Dear Ada!" in looked.out
     for _ in range(2):
-        done = runner.invoke(app, ["campaign", "run", *files, "--yes", "--json", "-o", str(out)], env=environment)
-        assert done.exit_code == 0, done.output
+        done = invoke(environment, "campaign", "run", *files, "--yes", "--json", "-o", str(out))
+        assert done.code == 0, done
         assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == ["Dear Ada!", "Dear Bob!"]
-    listed = runner.invoke(app, ["campaign", "list", "--json"], env=environment)
-    [campaign] = json.loads(listed.stdout)
+    listed = invoke(environment, "campaign", "list", "--json")
+    [campaign] = json.loads(listed.out)
     assert (campaign["state"], campaign["counts"]["done"]) == ("finished", 2)
 
 

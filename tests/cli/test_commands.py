@@ -11,10 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run, start
-from typer.testing import CliRunner
-
-from terrace.cli.app import app
+from tests.cli.conftest import Run, invoke, start
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -162,8 +159,8 @@ def test_help_is_quick_and_imports_no_server() -> None:
     code = "import sys, terrace.cli.app; print({'fastapi', 'sqlalchemy', 'numpy', 'keyring'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "set()\n"
-    shown = CliRunner().invoke(app, ["--help"])
-    assert shown.exit_code == 0
+    shown = invoke({}, "--help")
+    assert shown.code == 0
     commands = "serve worker ask chat ingest search jobs login logout whoami user key tenant limits usage doctor config"
     for command in f"{commands} models openapi".split():
-        assert f"  {command} " in shown.output
+        assert f"  {command} " in shown.out

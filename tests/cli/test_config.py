@@ -4,17 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import QUICK
-from typer.testing import CliRunner, Result
+from tests.cli.conftest import QUICK, Done, invoke
 
-from terrace.cli.app import app
-from terrace.errors import Invalid
+from terrace.cli.app import EXIT
 
 PROVIDER = "TERRACE_MODELS__PROVIDERS__MINE__"
 
 
-def config(command: str, data: Path, **given: str) -> Result:
-    return CliRunner().invoke(app, ["config", command], env={**QUICK, "TERRACE_DATA": str(data), **given})
+def config(command: str, data: Path, **given: str) -> Done:
+    return invoke({**QUICK, "TERRACE_DATA": str(data), **given}, "config", command)
 
 
 def test_secrets_are_hidden(tmp_path: Path) -> None:
@@ -27,18 +25,18 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
         "TERRACE_STORAGE__URL": "postgresql://me:s@swordfish@10.0.0.1/terrace",
     }
     shown = config("show", tmp_path, **secrets)
-    assert json.loads(shown.stdout)["models"]["providers"]["mine"]["kind"] == "openai"
-    assert "hush" not in shown.output
-    assert "swordfish" not in shown.output
+    assert json.loads(shown.out)["models"]["providers"]["mine"]["kind"] == "openai"
+    assert "hush" not in shown.out + shown.err
+    assert "swordfish" not in shown.out + shown.err
 
 
 def test_fine_settings(tmp_path: Path) -> None:
     checked = config(
         "check", tmp_path / "new", TERRACE_PROT="9000", TERRACE_SERVER="http://localhost:1", TERRACE_API_KEY="x"
     )
-    assert checked.exit_code == 0
-    assert "fine" in checked.stdout
-    told = [line for line in checked.stderr.splitlines() if "TERRACE_TEST_DATABASE" not in line]  # ours, not a mistake
+    assert checked.code == 0
+    assert "fine" in checked.out
+    told = [line for line in checked.err.splitlines() if "TERRACE_TEST_DATABASE" not in line]  # ours, not a mistake
     assert told == ["terrace: TERRACE_PROT is not a setting and changes nothing. Is TERRACE_PORT meant?"]
 
 
@@ -56,5 +54,5 @@ def test_fine_settings(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_named(tmp_path: Path, given: dict[str, str], says: str) -> None:
     checked = config("check", tmp_path, **given)
-    assert isinstance(checked.exception, Invalid)
-    assert says in checked.exception.message
+    assert checked.code == EXIT["invalid"]
+    assert says in checked.err

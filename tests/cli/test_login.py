@@ -75,7 +75,7 @@ def test_whoami_tells_no_secret(here: Here) -> None:
 
 def test_a_wrong_password_is_the_servers_to_tell(here: Here) -> None:
     failed = here("login", "--email", "ada@example.org", "--password-stdin", input="wrong\n")
-    assert (failed.code, failed.err) == (3, "The address or the password is wrong.")
+    assert (failed.code, failed.err) == (3, "terrace: The address or the password is wrong.\n")
     assert not list(here.logins.glob("*.json"))
 
 
@@ -125,7 +125,8 @@ def test_a_login_that_ended_says_what_to_do(here: Here) -> None:
     here.server.revoked = True
     failed = here("user", "list")
     assert failed.code == 3
-    assert failed.err == f"Your login at {here.server.url} has ended: run `terrace login --server {here.server.url}`."
+    told = f"Your login at {here.server.url} has ended: run `terrace login --server {here.server.url}`."
+    assert failed.err == f"terrace: {told}\n"
 
 
 class TestWhoWeAre:
@@ -175,7 +176,7 @@ class TestWhoWeAre:
         nobody = here("user", "list")
         assert (nobody.code, nobody.err) == (
             3,
-            f"{url} wants to know who you are: run `terrace login --server {url}` or set TERRACE_API_KEY.",
+            f"terrace: {url} wants to know who you are: run `terrace login --server {url}` or set TERRACE_API_KEY.\n",
         )
         wrong = here("user", "list", TERRACE_API_KEY=KEY)
         assert wrong.code == 3
@@ -396,7 +397,7 @@ def test_a_server_that_is_away_is_told(here: Here) -> None:
     here.log_in()
     here.server.on("POST /api/auth/refresh", problem(503, "unavailable", "The database is away."))
     failed = here("whoami")
-    assert (failed.code, failed.err) == (7, "The database is away.")
+    assert (failed.code, failed.err) == (7, "terrace: The database is away.\n")
 
 
 def test_the_password_is_not_sent_in_the_clear_unnoticed(here: Here) -> None:

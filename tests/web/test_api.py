@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from terrace import assembly
 from tests.web.conftest import Client
 
 
@@ -196,6 +197,20 @@ async def test_bad_input_gets_a_problem_document(
         assert answer.headers["content-type"] == "application/problem+json"
         assert problem["status"] == answer.status_code
         assert len(problem["detail"]) > 10
+
+
+async def test_a_cursor_that_no_list_gave_out_is_no_place_in_it(client: Client) -> None:
+    lists = [
+        path
+        for path, methods in assembly.openapi()["paths"].items()
+        if any(each["name"] == "cursor" for each in methods.get("get", {}).get("parameters", ()))
+    ]
+    assert len(lists) > 20
+    for path in lists:
+        for cursor in ("", "true", "Ó=D:", "doc_1' OR 1=1"):
+            answer = await client.get(re.sub(r"{\w+}", "none_1", path), params={"cursor": cursor})
+            told = answer.status_code, answer.json().get("code")
+            assert told == (422, "bad_cursor") or ("{" in path and told[0] == 404), (path, cursor, told)
 
 
 async def test_a_body_without_a_length_is_bounded_too(client: Client) -> None:

@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from terrace import assembly
 from terrace.settings import Settings
 
-EXAMPLES = 12
-PATHS = 4  # examples of operations that take nothing but their path: one wild name of a thing is like another
+EXAMPLES = 6
+PATHS = 2  # examples of operations that take nothing but their path: one wild name of a thing is like another
 # A schema can't say that a cursor must be one of ours, or that bytes must be a document that can be read.
 # Nobody has to log in here; test_roles.py calls each route without a login where one is needed.
 BEYOND_A_SCHEMA = [positive_data_acceptance, ignored_auth]

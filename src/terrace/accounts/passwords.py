@@ -8,7 +8,7 @@ import unicodedata
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import util
 from pathlib import Path
 from secrets import token_bytes
@@ -95,7 +95,7 @@ class Passwords:
 
     def _hash(self, password: str, own: frozenset[str]) -> str:
         folded = password.casefold()
-        if folded in own or len(set(folded)) < MIN_DISTINCT or folded in self._common:
+        if folded in own or len(set(folded)) < MIN_DISTINCT or folded in _commonest(self._min):
             raise Invalid(
                 "That password is easy to guess. Take several words, or let a password manager make one.",
                 code="password_common",
@@ -118,12 +118,9 @@ class Passwords:
 
         return PasswordHasher(PASSES, MEMORY, LANES, LENGTH, SALT)
 
-    @cached_property
-    def _common(self) -> frozenset[str]:
-        return commonest(self._min)
 
-
-def commonest(shortest: int) -> frozenset[str]:
+@cache
+def _commonest(shortest: int) -> frozenset[str]:
     """The passwords, words and names most in use, of `shortest` characters or more, in lower case."""
     found = util.find_spec("zxcvbn")
     if found is None or found.origin is None:

@@ -216,9 +216,12 @@ def _after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        return b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode().replace("\0", "")
+        name = b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode().replace("\0", "")
+        if not name:
+            raise ValueError("nobody has no name")
     except ValueError as error:
-        raise Invalid("That cursor is none that this list gave out.", code="bad_cursor") from error
+        raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor") from error
+    return name
 
 
 def _missing() -> Missing:

@@ -282,7 +282,7 @@ def _cursor(changed: float, last: Conversation) -> str:
 
 
 def _position(cursor: str | None) -> tuple[float, str] | None:
-    if not cursor:
+    if cursor is None:
         return None
     try:
         text = urlsafe_b64decode(cursor[:200] + "=" * (-len(cursor[:200]) % 4)).decode()

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -95,9 +96,15 @@ def root(
     pass
 
 
+@cache
+def command() -> Any:
+    """All of them: to put them together takes longer than most of them run."""
+    return typer.main.get_command(app)
+
+
 def run() -> None:
     try:
-        app()
+        command()()
     except TerraceError as error:
         complain(_sentence(error))
         sys.exit(EXIT[error.kind])

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -274,7 +275,6 @@ class S3Blobs(Reads):
 def _client(options: settings.S3) -> Any:
     try:
         from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
     except ImportError as error:
         raise Invalid(
             "Blobs in S3 need a package that is not there. Run: pip install 'terrace[s3]'", code="extra_missing"
@@ -291,7 +291,7 @@ def _client(options: settings.S3) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return get_session().create_client(
+    return session().create_client(
         "s3",
         endpoint_url=options.endpoint or None,
         region_name=options.region or None,
@@ -299,6 +299,23 @@ def _client(options: settings.S3) -> Any:
         aws_secret_access_key=options.secret_key.get_secret_value() or None,
         config=config,
     )
+
+
+def session() -> Any:
+    """A new one, with what others have read."""
+    from aiobotocore.session import get_session
+
+    made = get_session()
+    made.register_component("data_loader", _loader(made.get_config_variable("data_path")))
+    return made
+
+
+@cache
+def _loader(path: str | None) -> Any:
+    """Of what is known of the service's calls and addresses: some megabytes of JSON."""
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
 
 
 @contextmanager

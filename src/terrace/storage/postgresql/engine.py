@@ -10,9 +10,9 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import String, TypeDecorator
 
 from terrace.errors import Invalid, Unavailable
+from terrace.storage.statements import SHARED
 
 AT_ONCE = 100  # rows in one message
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
@@ -40,7 +40,7 @@ def parsed(url: str) -> URL:
             "In the password write %40 for @, %3A for :, %2F for / and %25 for %.",
             code="bad_setting",
         ) from error
-    return made.set(drivername="postgresql+psycopg")
+    return made.set(drivername="postgresql+terrace")
 
 
 def engine_for(url: str) -> Engine:
@@ -54,16 +54,15 @@ def engine_for(url: str) -> Engine:
             code="package_missing",
         ) from error
     given = {name: value for name, value in CONNECT.items() if name not in address.query}
-    engine = create_engine(
+    return create_engine(
         address,
         poolclass=NullPool,
         connect_args={**given, "autocommit": True, "prepare_threshold": None, "cursor_factory": _cursor()},
         use_native_hstore=False,
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
+        **SHARED,
     )
-    engine.dialect.ddl_compiler = _ddl()
-    return engine
 
 
 @cache
@@ -104,22 +103,3 @@ def _cursor() -> Any:
             return super().rowcount if self._changed is None else self._changed
 
     return OneMessage
-
-
-@cache
-def _ddl() -> Any:
-    from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
-
-    class DDL(PGDDLCompiler):
-        """Text is compared as bytes, as SQLite does it, whatever language the database was made with."""
-
-        def get_column_specification(self, column: Any, **kwargs: Any) -> str:
-            made: str = super().get_column_specification(column, **kwargs)  # type: ignore[no-untyped-call]
-            plain = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
-            if isinstance(plain, String) and plain.collation is None:
-                name = self.preparer.format_column(column)
-                kind = self.dialect.type_compiler_instance.process(column.type, type_expression=column)
-                return made.replace(f"{name} {kind}", f'{name} {kind} COLLATE "C"', 1)
-            return made
-
-    return DDL

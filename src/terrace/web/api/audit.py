@@ -6,7 +6,7 @@ from fastapi import Query
 
 from terrace.accounts.base import AuditEntry
 from terrace.web.access import Who, resource
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.services import House
 
 router = resource(prefix="/audit", tags=["audit"])
@@ -18,7 +18,7 @@ async def list_audit(
     who: Who,
     action: Annotated[str | None, Query(max_length=100, description="Such as key.created.")] = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
 ) -> Page[AuditEntry]:
     """Newest first."""
     items, following = await house.audit.list(who, limit=limit, cursor=cursor, action=action)

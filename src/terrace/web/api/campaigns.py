@@ -16,7 +16,7 @@ from terrace.web.access import Me, Who, resource
 from terrace.web.api.fields import Id, Name, Until
 from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.api.watching import while_admitted
 from terrace.web.services import House
 from terrace.web.stream import frame, mapped, position, respond
@@ -87,7 +87,7 @@ class Words(BaseModel):
 
 
 @router.get("")
-async def list_campaigns(house: House, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Page[Campaign]:
+async def list_campaigns(house: House, who: Who, limit: Limit = 50, cursor: IdCursor = None) -> Page[Campaign]:
     """Newest first."""
     items, following = await house.campaigns.list(who, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
@@ -199,7 +199,7 @@ async def list_messages(
     state: State = None,
     approved: Approved = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
 ) -> Page[Message]:
     """In the order of the contacts."""
     items, following = await house.campaigns.messages(

@@ -17,7 +17,7 @@ from terrace.types import Scope
 from terrace.web.access import Me, Who, resource
 from terrace.web.api.documents import UPLOAD_BYTES
 from terrace.web.api.fields import Id
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.services import House
 from terrace.web.uploads import Part, parts
 
@@ -111,7 +111,7 @@ async def list_contacts(
     list_id: ListWanted = None,
     q: Annotated[str, Query(max_length=200, description="Part of a key, name or e-mail address.")] = "",
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
 ) -> Page[Contact]:
     """Newest first."""
     items, following = await house.contacts.list(who, list_id=list_id, q=q, limit=limit, cursor=cursor)

@@ -11,7 +11,7 @@ from terrace.knowledge.base import Document, DocumentState
 from terrace.knowledge.views import BatchItem, StoredChunk, TextSlice
 from terrace.web.access import Who, resource
 from terrace.web.api.media import ELSEWHERE, elsewhere, produces
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, NumberCursor, Page
 from terrace.web.received import receive_batch, receive_one
 from terrace.web.services import House
 
@@ -116,7 +116,7 @@ async def list_documents(
     state: DocumentState | None = None,
     q: Annotated[str, Query(max_length=200, description="Part of a name or title.")] = "",
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
 ) -> Page[Document]:
     """Newest first."""
     items, following = await house.knowledge.list(
@@ -172,7 +172,7 @@ async def text(house: House, who: Who, document_id: str, start: Start = 0, end: 
 
 @router.get("/{document_id}/chunks")
 async def chunks(
-    house: House, who: Who, document_id: str, limit: Limit = 50, cursor: Cursor = None
+    house: House, who: Who, document_id: str, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[StoredChunk]:
     """The passages it was cut into, in the order of the text."""
     items, following = await house.knowledge.chunks(who, document_id, limit=limit, cursor=cursor)

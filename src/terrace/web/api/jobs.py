@@ -14,7 +14,7 @@ from terrace.jobs.base import Job, JobKind, State
 from terrace.web.access import Me, Who, resource
 from terrace.web.api.headers import IdempotencyKey
 from terrace.web.api.media import EVENTS, produces
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.api.watching import while_admitted
 from terrace.web.services import House, Services
 from terrace.web.stream import frame, job_stream, mapped, position, respond
@@ -46,7 +46,7 @@ async def list_jobs(
     parent_id: Annotated[str | None, Query(max_length=64)] = None,
     dead: bool | None = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
 ) -> Page[Job]:
     """Newest first: one's own and those all share, with the permission `jobs:all` everybody's.
 

@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 from terrace.accounts.base import Key
 from terrace.web.access import Me, resource
 from terrace.web.api.fields import Addresses, Id, Name, Patterns, Scopes, Until
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.services import House
 
 router = resource(prefix="/keys", tags=["keys"])
@@ -40,7 +40,7 @@ class NewSecret(BaseModel):
 
 
 @router.get("")
-async def list_keys(house: House, me: Me, all: bool = False, limit: Limit = 50, cursor: Cursor = None) -> Page[Key]:
+async def list_keys(house: House, me: Me, all: bool = False, limit: Limit = 50, cursor: IdCursor = None) -> Page[Key]:
     """One's own, newest first; with `all` and the permission `members` everybody's."""
     items, following = await house.keys.list(me, all=all, limit=limit, cursor=cursor)
     return Page(items=items, next=following)

@@ -5,7 +5,7 @@ from pydantic import BaseModel
 from terrace.accounts.base import Member
 from terrace.accounts.roles import Role
 from terrace.web.access import Me, Who, resource
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.api.users import named
 from terrace.web.services import House
 
@@ -17,7 +17,7 @@ class RoleChange(BaseModel):
 
 
 @router.get("")
-async def list_members(house: House, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Page[Member]:
+async def list_members(house: House, who: Who, limit: Limit = 50, cursor: IdCursor = None) -> Page[Member]:
     items, following = await house.people.members(who, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
 

@@ -9,7 +9,7 @@ from terrace.schedules.base import Run, Schedule
 from terrace.schedules.service import Preview
 from terrace.web.access import Me, Who, resource
 from terrace.web.api.fields import Name
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.services import House
 
 router = resource(prefix="/schedules", tags=["schedules"])
@@ -60,7 +60,7 @@ class ActionShown(BaseModel):
 
 
 @router.get("")
-async def list_schedules(house: House, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Page[Schedule]:
+async def list_schedules(house: House, who: Who, limit: Limit = 50, cursor: IdCursor = None) -> Page[Schedule]:
     """Newest first, each with its latest run."""
     items, following = await house.schedules.list(who, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
@@ -109,7 +109,7 @@ async def run_schedule(house: House, me: Me, schedule_id: str) -> Run:
 
 
 @router.get("/{schedule_id}/runs")
-async def list_runs(house: House, who: Who, schedule_id: str, limit: Limit = 50, cursor: Cursor = None) -> Page[Run]:
+async def list_runs(house: House, who: Who, schedule_id: str, limit: Limit = 50, cursor: IdCursor = None) -> Page[Run]:
     """Newest first."""
     items, following = await house.schedules.runs(who, schedule_id, limit=limit, cursor=cursor)
     return Page(items=items, next=following)

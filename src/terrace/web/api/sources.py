@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from terrace.knowledge.sources.base import Item, Kind, NewSource, Options, Outcome, Source
 from terrace.web.access import Who, resource
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import HashCursor, IdCursor, Limit, Page
 from terrace.web.api.schedules import Cron, Every, Zone
 from terrace.web.services import House
 
@@ -77,7 +77,7 @@ class StartedRun(BaseModel):
 
 
 @router.get("")
-async def list_sources(house: House, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Page[Source]:
+async def list_sources(house: House, who: Who, limit: Limit = 50, cursor: IdCursor = None) -> Page[Source]:
     """Newest first, each with the report of its last run."""
     items, following = await house.sources.list(who, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
@@ -124,7 +124,7 @@ async def run_source(house: House, who: Who, source_id: str, body: SourceRun | N
 
 @router.get("/{source_id}/items")
 async def source_items(
-    house: House, who: Who, source_id: str, outcome: Outcome | None = None, limit: Limit = 50, cursor: Cursor = None
+    house: House, who: Who, source_id: str, outcome: Outcome | None = None, limit: Limit = 50, cursor: HashCursor = None
 ) -> Page[Item]:
     """Each file, page or entry: what became of it at the last look, and why."""
     items, following = await house.sources.items(who, source_id, outcome=outcome, limit=limit, cursor=cursor)

@@ -13,7 +13,7 @@ from terrace.campaigns.templates.service import StoredTemplate, TemplateVersion
 from terrace.types import Scope
 from terrace.web.access import Who, resource
 from terrace.web.api.fields import Name
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, NumberCursor, Page
 from terrace.web.services import House, Services
 
 router = resource(prefix="/templates", tags=["campaigns"])
@@ -65,7 +65,7 @@ class Checked(BaseModel):
 
 
 @router.get("")
-async def list_templates(house: House, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Page[StoredTemplate]:
+async def list_templates(house: House, who: Who, limit: Limit = 50, cursor: IdCursor = None) -> Page[StoredTemplate]:
     """Newest first, each at its newest version."""
     items, following = await house.templates.list(who, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
@@ -103,7 +103,7 @@ async def delete_template(house: House, who: Who, template_id: str) -> None:
 
 @router.get("/{template_id}/versions")
 async def list_versions(
-    house: House, who: Who, template_id: str, limit: Limit = 50, cursor: Cursor = None
+    house: House, who: Who, template_id: str, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[TemplateVersion]:
     """Newest first."""
     items, following = await house.templates.versions(who, template_id, limit=limit, cursor=cursor)

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from terrace.web.access import Me, Who, resource
-from terrace.web.api.pages import Cursor, Limit, Page
+from terrace.web.api.pages import IdCursor, Limit, Page
 from terrace.web.services import House
 from terrace.webhooks.base import Delivery, DeliveryDetail, DeliveryState, Endpoint
 from terrace.webhooks.events import EVENTS, FAMILIES
@@ -62,7 +62,7 @@ class EventTypes(BaseModel):
 
 
 @router.get("")
-async def list_webhooks(house: House, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Page[Endpoint]:
+async def list_webhooks(house: House, who: Who, limit: Limit = 50, cursor: IdCursor = None) -> Page[Endpoint]:
     """Newest first."""
     items, following = await house.webhooks.list(who, limit=limit, cursor=cursor)
     return Page(items=items, next=following)
@@ -118,7 +118,7 @@ async def list_deliveries(
     webhook_id: str,
     state: DeliveryState | None = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
 ) -> Page[Delivery]:
     """The log, newest first."""
     items, following = await house.webhooks.deliveries(who, webhook_id, state=state, limit=limit, cursor=cursor)
