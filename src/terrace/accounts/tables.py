@@ -16,7 +16,7 @@ class TenantRow(SQLModel, table=True):
     id: str = Field(primary_key=True)  # `default`, or tnt_...
     name: str
     name_key: str = Field(unique=True)  # case-folded
-    models: list[str] = Field(default_factory=list, sa_column=_list())
+    models: list[str] = Field(default=[], sa_column=_list())
     created_at: float
     disabled_at: float | None = None
 
@@ -115,9 +115,9 @@ class KeyRow(SQLModel, table=True):
     tenant_id: str = Field(foreign_key="tenants.id")
     user_id: str | None = None  # whose it is; None: made at the terminal
     name: str
-    scopes: list[str] = Field(default_factory=list, sa_column=_list())
-    models: list[str] = Field(default_factory=list, sa_column=_list())
-    addresses: list[str] = Field(default_factory=list, sa_column=_list())
+    scopes: list[str] = Field(default=[], sa_column=_list())
+    models: list[str] = Field(default=[], sa_column=_list())
+    addresses: list[str] = Field(default=[], sa_column=_list())
     secret_hash: str
     hint: str
     previous_hash: str | None = None  # good until previous_until, after a rotation
@@ -147,7 +147,7 @@ class GuessRow(SQLModel, table=True):
     __table_args__ = (Index("ix_guesses_latest", "latest"),)
 
     key: str = Field(primary_key=True)  # a hash of what was guessed at
-    failures: list[float] = Field(default_factory=list, sa_column=_list())
+    failures: list[float] = Field(default=[], sa_column=_list())
     latest: float = 0.0
     beyond: int = 0
 
@@ -165,5 +165,5 @@ class AuditRow(SQLModel, table=True):
     key_id: str | None = None
     action: str
     subject: str
-    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    detail: dict[str, Any] = Field(default={}, sa_column=Column(JSON, nullable=False))
     address: str = ""

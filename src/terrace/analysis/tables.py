@@ -43,7 +43,7 @@ class AnalysisRow(SQLModel, table=True):
     way: str | None = None
     why: str = ""
     model: str | None = None
-    warnings: list[str] = Field(default_factory=list, sa_column=_json(nullable=False))  # about the file as a whole
+    warnings: list[str] = Field(default=[], sa_column=_json(nullable=False))  # about the file as a whole
     result: dict[str, Any] | None = Field(default=None, sa_column=_json())
     usage: dict[str, Any] | None = Field(default=None, sa_column=_json())
     cost: float | None = None

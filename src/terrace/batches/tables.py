@@ -45,7 +45,7 @@ class BatchRow(SQLModel, table=True):
     status: str
     labels: dict[str, str] | None = Field(default=None, sa_column=Column("metadata", JSON(none_as_null=True)))
     model: str | None = None
-    errors: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    errors: list[dict[str, Any]] = Field(default=[], sa_column=Column(JSON, nullable=False))
     total: int = 0
     completed: int = 0
     failed: int = 0
@@ -56,7 +56,7 @@ class BatchRow(SQLModel, table=True):
     error_file_id: str | None = None
     output_seconds: int | None = None  # how long those files are kept
     job_id: str | None = None
-    reached: dict[str, float] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    reached: dict[str, float] = Field(default={}, sa_column=Column(JSON, nullable=False))
     created_at: float
     expires_at: float
 

@@ -47,7 +47,7 @@ class DocumentRow(SQLModel, table=True):
     pages: int | None = None
     chunk_count: int = 0
     characters: int = 0
-    warnings: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    warnings: list[str] = Field(default=[], sa_column=Column(JSON, nullable=False))
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     job_id: str | None = None  # the one job that may write this document: its fence
     user_id: str | None = None  # who uploaded it
@@ -96,7 +96,7 @@ class ChunkRow(SQLModel, table=True):
     start_char: int
     end_char: int
     page: int | None = None
-    headings: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    headings: list[str] = Field(default=[], sa_column=Column(JSON, nullable=False))
     title: str = ""
     text: str = Field(sa_column=Column(Text, nullable=False))
     text_sha256: str  # of title, headings and text: an unchanged chunk keeps its vector

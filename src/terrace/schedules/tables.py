@@ -21,7 +21,7 @@ class ScheduleRow(SQLModel, table=True):
     name: str
     name_key: str  # case-folded
     action: str
-    payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    payload: dict[str, Any] = Field(default={}, sa_column=Column(JSON, nullable=False))
     cron: str | None = None
     every: int | None = None
     timezone: str

@@ -22,7 +22,7 @@ class EndpointRow(SQLModel, table=True):
     tenant_id: str
     url: str = Field(sa_column=_text())
     description: str
-    events: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    events: list[str] = Field(default=[], sa_column=Column(JSON, nullable=False))
     enabled: bool
     disabled_reason: str | None = Field(None, sa_column=_text(nullable=True))
     failing_since: float | None = None

@@ -27,7 +27,7 @@ class CachedAnswerRow(SQLModel, table=True):
     vector: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     embedder: str | None = None
     response: str = Field(sa_column=Column(Text, nullable=False))
-    sources: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    sources: list[dict[str, Any]] = Field(default=[], sa_column=Column(JSON, nullable=False))
     model: str
     input_tokens: int
     output_tokens: int

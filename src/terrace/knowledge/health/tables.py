@@ -27,7 +27,7 @@ class ReportRow(SQLModel, table=True):
     id: str = Field(primary_key=True)  # rep_...
     tenant_id: str
     checked_at: float
-    counts: dict[str, int] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    counts: dict[str, int] = Field(default={}, sa_column=Column(JSON, nullable=False))
     report: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 

@@ -17,13 +17,13 @@ class SourceRow(SQLModel, table=True):
     name: str
     location: str = Field(sa_column=Column(Text, nullable=False))  # a folder's real path, or an address
     collection: str
-    tags: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    tags: list[str] = Field(default=[], sa_column=Column(JSON, nullable=False))
+    options: dict[str, Any] = Field(default={}, sa_column=Column(JSON, nullable=False))
     watch: bool = False
     schedule_id: str | None = None  # made together with it
     job_id: str | None = None  # the run that may write its items: the fence
     fingerprint: str | None = None  # of the folder as the last whole run saw it
-    validators: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # of a feed
+    validators: dict[str, Any] = Field(default={}, sa_column=Column(JSON, nullable=False))  # of a feed
     report: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     ran_at: float | None = None
     created_at: float

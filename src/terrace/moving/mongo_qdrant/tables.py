@@ -18,7 +18,7 @@ class ImportRow(SQLModel, table=True):
     fit: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     report: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     generation_id: str | None = None  # one that it made
-    collections: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # ids it made
+    collections: list[str] = Field(default=[], sa_column=Column(JSON, nullable=False))  # ids it made
     created_at: float
     updated_at: float
 
@@ -37,4 +37,4 @@ class ImportedRow(SQLModel, table=True):
     chunks: int = 0
     vectors: int = 0
     note: str = Field(default="", sa_column=Column(Text, nullable=False))
-    details: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # its metadata there
+    details: dict[str, Any] = Field(default={}, sa_column=Column(JSON, nullable=False))  # its metadata there
