@@ -6,20 +6,21 @@ import os
 import sqlite3
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.moving.conftest import Installation, pieces, quiet, settings_of, sums
+from tests.moving.conftest import Installation, pieces, quiet, ready, settings_of, sums
 from tests.moving.test_databases import search
 from tests.postgres import Postgres
 
 from terrace import assembly
 from terrace.accounts.secret import Secret, load_secret
 from terrace.errors import Conflict, Invalid, TerraceError
+from terrace.knowledge.base import Filter
 from terrace.moving.backup import DATABASE, MANIFEST, Backing, Backup
 from terrace.moving.databases import DatabaseMove
 from terrace.moving.manifest import SIGNATURE, encode, signed
@@ -27,6 +28,7 @@ from terrace.moving.places import Place, open_side, place
 from terrace.moving.restore import Restored, Restoring, look_through
 from terrace.settings import Settings
 from terrace.storage import FolderBlobs, open_blobs
+from terrace.storage.blobs.base import Blob
 from terrace.types import Scope
 
 
@@ -106,6 +108,56 @@ async def test_it_is_taken_while_writes_go_on(installation: Installation, tmp_pa
         for each in documents:
             _, stream = await house.knowledge.original(Scope(), each.id)
             assert b"".join([piece async for piece in stream])
+
+
+class Meanwhile(FolderBlobs):
+    """Something happens after each listing but for the first, which is of what there was."""
+
+    def __init__(self, root: Path, *happens: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(root)
+        self._happens = list(happens)
+
+    async def list(self, prefix: str = "") -> AsyncGenerator[Blob, None]:
+        async for each in super().list(prefix):
+            yield each
+        if self._happens:
+            await self._happens.pop(0)()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_what_came_and_went_while_it_was_taken_is_left_out(
+    installation: Installation, empty: Place, tmp_path: Path, kind: str
+) -> None:
+    """And what has lost its file long since is not: its text is all there is."""
+    settings = installation.settings
+    if kind == "postgresql":
+        await restore(settings_of(tmp_path / "two", url=empty.address), (await back_up(settings, tmp_path / "1")).path)
+        settings = settings_of(tmp_path / "two", url=empty.address)
+    async with assembly.assemble(settings) as house:
+        await house.jobs.start()
+        before, _ = await house.knowledge.list(Scope(), limit=200)
+        bare = before[0].id
+        (settings.data / "blobs" / "default" / "documents" / bare / "original").unlink()
+        came: list[str] = []
+
+        async def comes() -> None:
+            document, _ = await house.knowledge.upload(Scope(), "meanwhile.txt", pieces(b"Ropes rot."))
+            await ready(house, Scope(), document.id)
+            came.append(document.id)
+
+        async def goes() -> None:
+            await house.knowledge.delete(Scope(), came[0])
+
+        blobs = Meanwhile(settings.data / "blobs", comes, goes)
+        key = load_secret(settings.accounts, settings.data)
+        made = await Backing(place(settings.database_url), blobs, key, None, quiet).write(tmp_path / "terrace.tar")
+    there = settings_of(tmp_path / "new")
+    await restore(there, made.path, key)
+    async with assembly.assemble(there) as house:
+        documents, _ = await house.knowledge.list(Scope(), limit=200)
+        assert {each.id for each in documents} == {each.id for each in before}
+        assert (await house.knowledge.text(Scope(), bare)).text
+        assert not await house.index.search(Scope(), "rot", None, model=None, k=1, filter=Filter())
 
 
 async def test_a_damaged_backup_is_found_out_before_anything_is_written(

@@ -1,7 +1,8 @@
 """A backup of a running installation: one tar file with the database as SQLite, every file, and a signed manifest.
 
-The database is one moment's. Files are taken before it and, those that are new or changed, again after it: whatever the
-database refers to was there at that moment, and is in the backup.
+The database is one moment's. Files are taken before it and, those that are new or changed, again after it: whatever
+the database refers to was there at that moment, and is in the backup. Documents that came after the first time and went
+before the second are left out.
 """
 
 import asyncio
@@ -21,8 +22,9 @@ from terrace import __version__
 from terrace.accounts.secret import Secret
 from terrace.errors import Conflict, Missing, Unavailable
 from terrace.moving.databases import checked_schema
+from terrace.moving.departed import lacking, leave_out
 from terrace.moving.manifest import Manifest, encode, signed
-from terrace.moving.places import Place, open_side
+from terrace.moving.places import Place, open_index, open_side
 from terrace.moving.sides.failing import guarded
 from terrace.moving.sums import Sum, Told, sums_of
 from terrace.moving.syncing import Syncing
@@ -101,11 +103,13 @@ class Backing:
             self._entries[SECRET] = await asyncio.to_thread(_add_bytes, archive, SECRET, content)
         await self._add_files(archive)
         copy = folder / DATABASE
-        tables = await asyncio.to_thread(guarded, self._copy_database, copy)
+        await asyncio.to_thread(guarded, self._copy_database, copy)
+        await self._add_files(archive)
+        await self._leave_out(Place(f"sqlite:///{copy}", "sqlite"))
+        tables = await asyncio.to_thread(guarded, self._summed, copy)
         self._told("database written", 0, 1)
         self._entries[DATABASE] = await asyncio.to_thread(_add_file, archive, DATABASE, copy)
         copy.unlink()
-        await self._add_files(archive)
         return tables
 
     async def _add_files(self, archive: tarfile.TarFile) -> None:
@@ -122,7 +126,13 @@ class Backing:
             self._modified[blob.key] = blob.modified_at
             self._told("files written", done, len(listed))
 
-    def _copy_database(self, copy: Path) -> dict[str, Sum]:
+    async def _leave_out(self, copy: Place) -> None:
+        files = {name.removeprefix(FILES) for name in self._entries}
+        if documents := await asyncio.to_thread(guarded, lacking, copy, files):
+            async with open_index(copy) as (_, index):
+                await asyncio.to_thread(guarded, leave_out, copy, self._database, index, documents)
+
+    def _copy_database(self, copy: Path) -> None:
         """One moment's, as a SQLite file; reads and writes go on."""
         with closing(open_side(self._database)) as source, source.snapshot():
             checked_schema(source, self._database)
@@ -133,6 +143,8 @@ class Backing:
         else:
             self._copy_rows(copy)
         os.chmod(copy, 0o600)
+
+    def _summed(self, copy: Path) -> dict[str, Sum]:
         with closing(open_side(Place(f"sqlite:///{copy}", "sqlite"))) as side:
             sums = sums_of(side, side.tables(), self._told, "summed")
         with closing(sqlite3.connect(copy)) as there:
