@@ -21,7 +21,7 @@ sys.dont_write_bytecode = False
 
 # A busy machine makes any example slow now and then; how quick things are is what benchmarks are for.
 # CI judges each change by the same examples; everywhere else new ones are tried each time.
-settings.register_profile("terrace", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("terrace", deadline=None, derandomize="CI" in os.environ, max_examples=50)
 settings.load_profile("terrace")
 
 
