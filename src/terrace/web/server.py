@@ -48,11 +48,9 @@ def url_of(listener: socket.socket, host: str) -> str:
 
 
 def _spare_the_collector() -> None:
-    """What was made until now lives as long as the process; walking it again and again costs 20 us a request. Of
-    several servers in one process only the first comes alone: what the others find may be left over from one before."""
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+    """What was made until now lives as long as the process; walking it again and again costs 20 us a request."""
+    gc.collect()
+    gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
