@@ -6,6 +6,7 @@ upgrade the page names other addresses.
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def mount(app: FastAPI, *, docs: bool) -> None:
         app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]))
 
 
+@cache
 def fingerprint(folder: Path) -> str:
     """A sum of what the files hold and are called: 16 hexadecimal digits."""
     total = hashlib.sha256()

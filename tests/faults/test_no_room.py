@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.faults.running import Terrace, end_all
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")]
 
 TEXT = b"The quay is seven metres deep. "
 BIG = TEXT * 80_000
