@@ -97,13 +97,24 @@ def as_owner(work: W) -> W:
     return every_tenant(work)
 
 
-def says(work: Callable[..., Any], what: str) -> bool:
-    """Whether `work`, or what it is a partial of, is decorated with `what`."""
+def with_settings(settings: str) -> Callable[[W], W]:
+    """PostgreSQL's settings (`SET LOCAL ...; SET LOCAL ...`) for this work's transaction, in the message that begins
+    it. On SQLite they change nothing."""
+
+    def decorate(work: W) -> W:
+        work.__terrace_settings__ = settings  # type: ignore[attr-defined]
+        return work
+
+    return decorate
+
+
+def says(work: Callable[..., Any], what: str) -> Any:
+    """What `work`, or what it is a partial of, is decorated with as `what`: False, where it is not."""
     while not hasattr(work, f"__terrace_{what}__"):
         if not isinstance(work, partial):
             return False
         work = work.func
-    return True
+    return getattr(work, f"__terrace_{what}__")
 
 
 def driver_of(session: Session) -> Any:

@@ -100,7 +100,8 @@ class PostgreSQLDatabase:
         if self._closed:
             raise Unavailable("The database is closed: the server is shutting down.")
         tenant = tenant_of(run, args, kwargs) if self._row_security else EVERY_TENANT
-        beginning = _Beginning(isolation, tenant, self._row_security and not says(run, "as_owner"))
+        walled = self._row_security and not says(run, "as_owner")
+        beginning = _Beginning(isolation, tenant, walled, says(run, "settings") or "")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         work = Work(lambda session: run(session, *args, **kwargs), future, loop)
@@ -254,6 +255,7 @@ class _Beginning:
     isolation: Isolation
     tenant: str
     walled: bool
+    settings: str
 
     @property
     def writes(self) -> bool:
@@ -261,4 +263,5 @@ class _Beginning:
 
     def statement(self, role: str) -> str:
         tenant = self.tenant.replace("'", "''")
-        return f"BEGIN ISOLATION LEVEL {self.isolation}; {LIMITS}; {role}SET LOCAL terrace.tenant = '{tenant}'"
+        begin = f"BEGIN ISOLATION LEVEL {self.isolation}; {LIMITS}; {role}SET LOCAL terrace.tenant = '{tenant}'"
+        return f"{begin}; {self.settings}" if self.settings else begin

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session
 
 from terrace.knowledge.base import Filter
-from terrace.knowledge.index.postgres.asking import SETTINGS, ask
+from terrace.knowledge.index.postgres.asking import ask
 from terrace.knowledge.index.postgres.kept import Kept
 from terrace.knowledge.naming import key
 from terrace.types import Scope
@@ -48,11 +48,11 @@ class Passing:
         self._kept: Kept[tuple[str, tuple[Filter, str]], Allowed] = Kept(MOST_BYTES)
         self._broad: Kept[tuple[str, Filter], Allowed] = Kept(MOST_BYTES, BROAD_SECONDS)
 
-    def of(self, session: Session, scope: Scope, filter: Filter) -> Allowed | None:
-        """None: whatever there is."""
+    def of(self, session: Session, scope: Scope, filter: Filter, state_: str = "") -> Allowed | None:
+        """None: whatever there is. `state_`: what `state` says, where somebody has asked already."""
         if filter == Filter():
             return None
-        of = filter, state(session, scope, filter)
+        of = filter, state_ or state(session, scope, filter)
         known = self._kept.get((scope.tenant, of))
         if known is not None and not known.unlisted:
             return known
@@ -74,15 +74,18 @@ class Passing:
 
 def state(session: Session, scope: Scope, filter: Filter) -> str:
     """Another one after each change of what a search may find (`terrace.knowledge.store.changed`)."""
+    [(found,)] = ask(session, *asking_state(scope, filter))
+    return str(found)
+
+
+def asking_state(scope: Scope, filter: Filter) -> tuple[str, tuple[Any, ...]]:
+    """What has to be asked: one text."""
     named, parameters = _named(filter.collections) if filter.collections else ("true", ())
-    [(found,)] = ask(
-        session,
+    return (
         "SELECT coalesce(sum(hashtextextended(id || ' ' || name_key, version)), 0)::text FROM collections "
         f"WHERE tenant_id = %s AND {named}",
         (scope.tenant, *parameters),
-        SETTINGS,
     )
-    return str(found)
 
 
 def listed(documents: str, passages: int) -> Allowed:

@@ -4,11 +4,11 @@ A write appends to `word_changes`, so that writers never wait for each other; `f
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from terrace.knowledge.index.postgres.asking import SETTINGS, array, ask
+from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.storage.database import own_locks
 from terrace.types import Scope
 
@@ -49,11 +49,16 @@ def change(session: Session, scope: Scope, chunks: int, tokens: int, holding: Ma
 
 
 def of(session: Session, scope: Scope, words: Sequence[int]) -> Counts:
-    """The settings of a search hold from here on."""
-    if not words:
-        return Counts(0, 0, {})
+    return read(words, ask(session, *asking(scope, words)))
+
+
+def asking(scope: Scope, words: Sequence[int]) -> tuple[str, tuple[str, ...]]:
+    """What has to be asked, for `read` to have the rows of."""
     tenant, asked = scope.tenant, array(words)
-    rows = ask(session, _OF, (tenant, tenant, tenant, asked, tenant, asked), SETTINGS)
+    return _OF, (tenant, tenant, tenant, asked, tenant, asked)
+
+
+def read(words: Sequence[int], rows: Sequence[tuple[Any, ...]]) -> Counts:
     [(chunks, tokens)] = [row[1:] for row in rows if row[0] is None]
     holding = dict.fromkeys(words, 0)
     for word, holds, _ in rows:

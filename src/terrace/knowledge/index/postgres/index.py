@@ -17,10 +17,11 @@ from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
-from terrace.knowledge.index.postgres.allowing import NOTHING, Passing
+from terrace.knowledge.index.postgres.allowing import NOTHING, Passing, asking_state
+from terrace.knowledge.index.postgres.asking import SETTINGS, ask_together
 from terrace.knowledge.index.postgres.kept import Kept
 from terrace.knowledge.index.postgres.signs import MOST_BYTES, KeptSigns
-from terrace.storage.database import Database, after_commit
+from terrace.storage.database import Database, after_commit, driver_of, with_settings
 from terrace.types import Scope
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class PostgresIndex:
             return _fused([], await near, k)
         return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, filter, meaning), near), k)
 
+    @with_settings(SETTINGS)
     def _by_words(
         self,
         session: Session,
@@ -114,11 +116,18 @@ class PostgresIndex:
         filter: Filter,
         meaning: tuple[str, Any] | None = None,
     ) -> list[words.Found]:
-        among = self._passing.of(session, scope, filter)
+        count = max(k, TEXT_CANDIDATES)
+        if filter == Filter():
+            return words.search(session, scope, query, count, None, meaning)
+        asked = words.asked_for(scope, query)
+        numbers = words.numbers_of(asked)
+        [(state,)], rows = ask_together(session, asking_state(scope, filter), counts.asking(scope, numbers))
+        among = self._passing.of(session, scope, filter, state)
         if among is not None and among.within == NOTHING:
             return []
-        return words.search(session, scope, query, max(k, TEXT_CANDIDATES), among, meaning)
+        return words.best(session, scope, asked, counts.read(numbers, rows), count, among, meaning)
 
+    @with_settings(SETTINGS)
     def _by_meaning(
         self, session: Session, scope: Scope, model: str, vector: Any, count: int, filter: Filter
     ) -> vectors.Cosines:
@@ -141,6 +150,7 @@ class PostgresIndex:
     def search_exactly(
         self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
     ) -> list[list[Scored]]:
+        driver_of(session).execute(SETTINGS)
         found = []
         for place, query in enumerate(queries):
             meaning = None if vectors_ is None or model is None else (model, vectors_[place])

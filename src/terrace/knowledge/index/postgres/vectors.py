@@ -17,7 +17,7 @@ from sqlmodel import Session
 from terrace.errors import Invalid
 from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed, narrowed
-from terrace.knowledge.index.postgres.asking import SETTINGS, array, ask
+from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.postgres.signs import KeptSigns, likest
 from terrace.knowledge.index.tables import halves_text
@@ -164,7 +164,7 @@ def _by_graph(
     # Only this very expression is what the graph is over.
     vector, iterative = f"vector::halfvec({len(query)})", "off" if among is None else "relaxed_order"
     settings = (
-        f"{SETTINGS}; SET LOCAL enable_sort = off; SET LOCAL hnsw.ef_search = {breadth}; "
+        f"SET LOCAL enable_sort = off; SET LOCAL hnsw.ef_search = {breadth}; "
         f"SET LOCAL hnsw.iterative_scan = {iterative}; SET LOCAL hnsw.max_scan_tuples = 100000"
     )
     if among is None:
@@ -193,7 +193,7 @@ def _by_signs(
 def _looked_through(
     session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None
 ) -> Cosines:
-    return _cosines(session, *_ordered(scope, model, query, count, "vector", among), SETTINGS)
+    return _cosines(session, *_ordered(scope, model, query, count, "vector", among))
 
 
 def _ordered(

@@ -115,6 +115,18 @@ def take(session: Session, scope: Scope, condition: str, *parameters: Any) -> No
         counts.change(session, scope, -len(gone), -sum(length for length, _ in gone), holding)
 
 
+def asked_for(scope: Scope, query: str) -> list[Asked]:
+    return [
+        Asked(_number(scope.tenant, word), _number(scope.tenant, word, champion=True), times)
+        for word, times in stems(content_words(query)[:MAX_TERMS]).items()
+    ]
+
+
+def numbers_of(asked: Sequence[Asked]) -> list[int]:
+    """Of the lists whose lengths a search has to know."""
+    return [number for each in asked for number in each[:2]]
+
+
 def search(
     session: Session,
     scope: Scope,
@@ -129,11 +141,23 @@ def search(
 
     `exact`: every chunk that has a word of the query is scored, however many there are.
     """
-    asked = [
-        Asked(_number(scope.tenant, word), _number(scope.tenant, word, champion=True), times)
-        for word, times in stems(content_words(query)[:MAX_TERMS]).items()
-    ]
-    known = counts.of(session, scope, [number for each in asked for number in each[:2]])
+    asked = asked_for(scope, query)
+    known = counts.of(session, scope, numbers_of(asked))
+    return best(session, scope, asked, known, k, among, meaning, exact=exact)
+
+
+def best(
+    session: Session,
+    scope: Scope,
+    asked: Sequence[Asked],
+    known: Counts,
+    k: int,
+    among: Allowed | None,
+    meaning: tuple[str, Any] | None,
+    *,
+    exact: bool = False,
+) -> list[Found]:
+    """As `search`, where it is known how many chunks hold what is asked for."""
     asked = [each for each in asked if known.holding[each.word] > 0]
     if not asked:
         return []
@@ -143,7 +167,7 @@ def search(
     # What an older version wrote, and nobody can tell yet, comes first.
     rough = f"ORDER BY (impacts <#> '{_sparse(weights)}') / (1 + norm) NULLS FIRST LIMIT {k}"
     first = "" if exact else rough
-    best = (
+    scored = (
         f"SELECT number, score FROM (SELECT number, {score} AS score FROM (SELECT number, words, times, norm FROM ("
         "SELECT number, document_id, words, times, impacts, %s + %s * length AS norm FROM chunk_words "
         f"WHERE tenant = %s AND {condition} OFFSET 0) c WHERE {passes} {first} OFFSET 0) r OFFSET 0) s "
@@ -153,7 +177,7 @@ def search(
     cosine, vectors, asks = ("NULL", "", ()) if meaning is None else _cosines(scope, *meaning)
     rows = ask(
         session,
-        f"SELECT best.number, score, {cosine} FROM ({best}) best {vectors} ORDER BY score DESC, best.number",
+        f"SELECT best.number, score, {cosine} FROM ({scored}) best {vectors} ORDER BY score DESC, best.number",
         (*asks[:1], *norm, scope.tenant, *parameters, *asks[1:]),
     )
     return [Found(*row) for row in rows]
