@@ -40,6 +40,8 @@ LIMITS = "SET LOCAL lock_timeout = '25s'; SET LOCAL idle_in_transaction_session_
 # Would the wall between tenants not hold the role we connected as? And is there the role that it holds?
 WHO = f"SELECT ({MAY_WALK_THROUGH}), EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}')"
 
+INERROR = 3  # libpq: a statement of the transaction failed
+
 Isolation = Literal["SERIALIZABLE", "READ COMMITTED", "REPEATABLE READ READ ONLY"]
 
 
@@ -168,8 +170,9 @@ class PostgreSQLDatabase:
             if beginning.writes:
                 session.flush()
                 work.callbacks = callbacks(session)
-            session.expunge_all()
-            if driver.info.transaction_status == driver.info.transaction_status.INERROR:
+            if session.in_transaction():  # else nothing was loaded: only the driver was asked
+                session.expunge_all()
+            if driver.pgconn.transaction_status == INERROR:
                 raise RuntimeError("a statement failed, and the work went on: only a savepoint allows that")
             if beginning.writes:
                 committing = True
@@ -186,7 +189,8 @@ class PostgreSQLDatabase:
                 raise _Stale from error
             raise
         finally:
-            session.close()
+            if session.in_transaction():
+                session.close()
 
     def _mine(self) -> Connection:
         """This thread's own connection. While the database is away one thread knocks, the others are told."""

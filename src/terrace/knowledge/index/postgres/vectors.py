@@ -20,7 +20,6 @@ from terrace.knowledge.index.postgres.allowing import Allowed, narrowed
 from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.knowledge.index.postgres.graphs import graph_name
 from terrace.knowledge.index.postgres.signs import KeptSigns, likest
-from terrace.knowledge.index.tables import halves_text
 from terrace.types import Scope
 
 CANDIDATES = 100
@@ -74,7 +73,7 @@ def add(session: Session, scope: Scope, model: str, chunk_ids: Sequence[str], ve
         (scope.tenant, list(chunk_ids)),
     )
     places = {chunk_id: place for place, chunk_id in enumerate(chunk_ids)}
-    rows = [(number, document_id, _text(vectors[places[chunk_id]])) for chunk_id, number, document_id in found]
+    rows = [(number, document_id, text_of(vectors[places[chunk_id]])) for chunk_id, number, document_id in found]
     if rows:
         numbers, documents, texts = (list(column) for column in zip(*rows, strict=True))
         run(
@@ -187,7 +186,7 @@ def _by_signs(
         "SELECT number, vector <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s::bigint[]) ORDER BY distance LIMIT {count}"
     )
-    return _cosines(session, near, (halves_text(query), scope.tenant, model, array(alike))) if alike else {}
+    return _cosines(session, near, (text_of(query), scope.tenant, model, array(alike))) if alike else {}
 
 
 def _looked_through(
@@ -205,7 +204,7 @@ def _ordered(
         f"SELECT number, document_id, {vector} <#> %s::halfvec AS distance FROM chunk_vectors "
         f"WHERE tenant_id = %s AND model = %s AND vector_dims(vector) = {len(query)} {condition} "
         f"ORDER BY distance LIMIT {count}",
-        (halves_text(query), scope.tenant, model, *parameters),
+        (text_of(query), scope.tenant, model, *parameters),
     )
 
 
@@ -236,10 +235,10 @@ def count(session: Session, scope: Scope) -> int:
     return int(found.scalar_one())
 
 
-def _text(vector: Any) -> str:
-    """Of little-endian halves, as pgvector reads them."""
+def text_of(vector: Any) -> str:
+    """As pgvector reads it, to the precision of halves."""
     texts = _texts()
-    return "[" + ",".join([texts[half] for half in vector.view("<u2").tolist()]) + "]"
+    return "[" + ",".join([texts[half] for half in vector.astype("<f2", copy=False).view("<u2").tolist()]) + "]"
 
 
 @cache

@@ -30,7 +30,7 @@ from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
-from terrace.knowledge.index.tables import halves_text
+from terrace.knowledge.index.postgres.vectors import text_of
 from terrace.knowledge.index.words import MAX_TERMS, content_words
 from terrace.storage.database import driver_of
 from terrace.types import Scope
@@ -189,7 +189,7 @@ def _cosines(scope: Scope, model: str, vector: Any) -> tuple[str, str, tuple[str
         "-(v.vector <#> %s::halfvec)",
         "LEFT JOIN chunk_vectors v ON v.tenant_id = %s AND v.model = %s AND v.number = best.number "
         f"AND vector_dims(v.vector) = {len(vector)}",
-        (halves_text(vector), scope.tenant, model),
+        (text_of(vector), scope.tenant, model),
     )
 
 
