@@ -12,12 +12,13 @@ from terrace.web.rules import SHORT, Rule
 
 
 class Call(NamedTuple):
-    """A route: `GET`, `/api/documents/{document_id}`, what it needs, and the names in its path."""
+    """A route: `GET`, `/api/documents/{document_id}`, what it needs, and the names in its path and its query."""
 
     method: str
     path: str
     rule: Rule
     names: tuple[str, ...]
+    query: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -39,7 +40,8 @@ def every() -> list[Call]:
     for route in app._api(docs=False, max_body=0).routes:
         if isinstance(route, APIRoute):
             [method] = route.methods
-            found.append(Call(method, route.path, rule_of(route), tuple(re.findall(r"\{(\w+)", route.path))))
+            query = tuple(each.alias for each in route.dependant.query_params)
+            found.append(Call(method, route.path, rule_of(route), tuple(re.findall(r"\{(\w+)", route.path)), query))
     return found
 
 

@@ -225,7 +225,7 @@ async def test_lists_hold_nothing_of_another_tenant(world: World) -> None:
         if status not in expected or found:
             wrong.append((str(route), status, found))
     assert wrong == []
-    own = (await call(acme.owner, Call("GET", "/api/conversations", "anyone", ()), {}))[1]
+    own = (await call(acme.owner, Call("GET", "/api/conversations", "anyone", (), ()), {}))[1]
     assert "AcmeMark" in own  # the marks would show
 
 
