@@ -185,6 +185,7 @@ class PostgreSQLDatabase:
             with errors.unless_away():  # where the connection is gone there is nothing to roll back
                 session.rollback()  # what was added is new again, should it be added again
                 driver.rollback()
+            session.close()
             if not committing and (driver.closed or errors.is_away(error)):
                 raise _Stale from error
             raise
