@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.journeys.conftest import Server
 from tests.journeys.test_app import PHONE, accessible, accessible_and_fitting, answer, ask
@@ -207,6 +207,8 @@ def test_from_registration_to_a_limit_and_what_it_cost(house: Server, tortoise: 
         members = owner.get("/api/members").json()["items"]
         bob = next(each["user"]["id"] for each in members if each["user"]["name"] == BOB.name)
         owner.put(f"/api/limits/user:{bob}", json={"requests_per_minute": 1}).raise_for_status()
+    late: list[Route] = []
+    page.route("**/api/documents?limit=5", lambda route: late.append(route), times=1)
     page.goto(house.url)
     ask(page, "Is there room for me?")
     told = page.get_by_role("alert")
@@ -214,6 +216,9 @@ def test_from_registration_to_a_limit_and_what_it_cost(house: Server, tortoise: 
     expect(told.or_(answered_now).first).to_be_visible()
     if not told.count():  # the one that was free
         ask(page, "And for one more?")
+    expect(told).to_be_visible()
+    with page.expect_response("**/api/documents?limit=5"):
+        late[0].continue_()  # for the welcome, which has come too late
     expect(told).to_contain_text("requests a minute")
     expect(told).to_contain_text("an administrator")
     expect(told).to_contain_text(re.compile(r"room again in \d+ second"))

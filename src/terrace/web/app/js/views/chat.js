@@ -124,23 +124,25 @@ class Chat {
       return;
     }
     if (matchMedia("(hover: hover)").matches) this.composer.focus();
-    const draw = async () => {
-      const [found, talks, answer] = await Promise.all([
-        api.documents({ limit: 5 }, this.signal),
-        api.conversations({ limit: 1 }, this.signal),
-        models().catch(() => null),
-      ]);
-      if (this.conversation || this.signal.aborted) return;
-      const first = !found.items.length || !talks.items.length;
-      fill(
-        this.messages,
-        first
-          ? firstRun({ documents: found.items.length, answering: answer, focus: () => this.composer.focus() })
-          : ideas({ documents: found.items, write: (text) => this.composer.write(text) }),
-      );
-    };
-    onUploaded(() => draw().catch(() => {}), this.signal);
-    await draw();
+    onUploaded(() => this.greet().catch(() => {}), this.signal);
+    await this.greet();
+  }
+
+  // What stands where there is no conversation yet; whoever asks before it is here keeps the place.
+  async greet() {
+    const [found, talks, answer] = await Promise.all([
+      api.documents({ limit: 5 }, this.signal),
+      api.conversations({ limit: 1 }, this.signal),
+      models().catch(() => null),
+    ]);
+    if (this.conversation || this.#sending || this.unsent.elements.length || this.signal.aborted) return;
+    const first = !found.items.length || !talks.items.length;
+    fill(
+      this.messages,
+      first
+        ? firstRun({ documents: found.items.length, answering: answer, focus: () => this.composer.focus() })
+        : ideas({ documents: found.items, write: (text) => this.composer.write(text) }),
+    );
   }
 
   async load(id) {
@@ -307,6 +309,7 @@ class Chat {
     } catch (error) {
       if (this.signal.aborted) return true;
       fill(this.messages, before);
+      if (!this.conversation && !before.length) this.greet().catch(() => {});
       this.composer.setBusy(false);
       if (error.limit && !extra.parent_id) return this.refuse(text, options, error.limit);
       toast(error.message, { error: true });
@@ -327,7 +330,7 @@ class Chat {
       this.composer.write(text);
       if (this.conversation) return;
       this.entitle("");
-      this.welcome();
+      this.greet().catch(() => {});
     };
     this.messages.append(...this.unsent.show(text, limit, { again, edit, signal: this.signal }));
     this.toEnd();
