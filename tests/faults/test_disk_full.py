@@ -52,14 +52,14 @@ def end_the_log(server: Postgres) -> None:
 
 def look_after(server: Postgres) -> None:
     """As whatever runs it would: started again, if it gave up."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         with suppress(psycopg.OperationalError), server.connection():
             return
         if not (server.data / "postmaster.pid").exists():
             server.start()
         time.sleep(0.1)
-    raise AssertionError("it does not come back")
+    raise AssertionError(f"it does not come back: {(server.data / 'log').read_text()[-3000:]}")
 
 
 async def the_disk_is_full(server: Postgres, tmp_path: Path) -> None:
