@@ -111,7 +111,7 @@ async def test_it_is_taken_while_writes_go_on(installation: Installation, tmp_pa
 
 
 class Meanwhile(FolderBlobs):
-    """Something happens after each listing but for the first, which is of what there was."""
+    """After each listing something happens, before any of what was listed is read."""
 
     def __init__(self, root: Path, *happens: Callable[[], Awaitable[None]]) -> None:
         super().__init__(root)
