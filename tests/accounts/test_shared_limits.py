@@ -2,26 +2,32 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlmodel import Session
 from tests.accounts.limits_house import ACME, ADA, Bench, demand, done, people, shared, unused
 from tests.redis_server import RedisServer, redis_server
 
-from terrace.accounts.limits.shared.base import Line, Park, Reply, Trip
+from terrace.accounts.limits.shared import database
+from terrace.accounts.limits.shared.base import Key, Line, Park, Reply, Trip
+from terrace.accounts.limits.shared.booking import Booking
 from terrace.accounts.limits.shared.database import DatabaseStore, bury
 from terrace.errors import Limited
 from terrace.storage import Database, SQLiteDatabase
+from terrace.storage.database import own_locks
 from terrace.storage.postgresql import PostgreSQLDatabase
 from terrace.types import moment, now
 
 pytestmark = pytest.mark.faults
 
 Houses = Callable[[int], Awaitable[list[Bench]]]
-DAY_KEY = ("acme", f"tenant|tokens_per_day|{moment(now()).date()}")
+TODAY = now()
+DAY_KEY = ("acme", f"tenant|tokens_per_day|{moment(TODAY).date()}")
 PLACES = ["file", "database", "redis"]
 
 
@@ -328,6 +334,60 @@ async def test_what_is_booked_while_more_is_asked_for_does_not_count_twice(
 
     monkeypatch.setattr(store, "trade", books_first)
     assert await spend(benches[:1], 2) == 1
+
+
+async def test_who_booked_knows_of_all_that_was_booked_before(postgres_url: str) -> None:
+    """Two book at the same time, and neither sees what the other adds: the one whose sum comes second waits for the
+    first, and then has it in its own. Redis knows what is booked from these sums only."""
+    added, go_on = threading.Event(), threading.Event()
+
+    @own_locks
+    def makes(session: Session) -> None:
+        database.pools(session, [DAY_KEY], at=0.0)
+
+    @own_locks
+    def books_slowly(session: Session) -> dict[Key, int]:
+        latest = database.add(session, {DAY_KEY: 500}, holder=1)
+        added.set()
+        go_on.wait(30)
+        return latest
+
+    @own_locks
+    def books(session: Session) -> dict[Key, int]:
+        return database.add(session, {DAY_KEY: 300}, holder=2)
+
+    async def waits() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+        return bool(await third.read(lambda session: session.execute(text(waiting)).scalar_one()))
+
+    async with AsyncExitStack() as stack:
+        first, second, third = (PostgreSQLDatabase(postgres_url, connections=1) for _ in range(3))
+        for each in (first, second, third):
+            stack.push_async_callback(each.close)
+        await first.write(makes)
+        one = asyncio.create_task(first.write(books_slowly))
+        await asyncio.to_thread(added.wait, 30)
+        two = asyncio.create_task(second.write(books))
+        try:
+            await until(waits)
+        finally:
+            go_on.set()
+        assert (await one, await two) == ({DAY_KEY: 500}, {DAY_KEY: 800})
+
+
+async def test_what_is_booked_for_a_dead_process_meanwhile_takes_nothing_from_what_we_booked(
+    any_database: Database,
+) -> None:
+    heard: list[dict[Key, int]] = []
+    booking = Booking(lambda days, latest: heard.append(latest))
+    booking.shared = True
+    days = {("acme", int(TODAY // 86_400), "", "", "gpt"): [1, 0, 0, 500, 0, 0, 0]}
+    await any_database.write(own_locks(lambda session: database.pools(session, [DAY_KEY], at=0.0)))
+    await any_database.write(own_locks(lambda session: booking.booking(session, 1, days)))
+    await any_database.write(own_locks(lambda session: booking.booking(session, 2, {})))
+    await any_database.write(own_locks(lambda session: booking.buried(session, 2)))
+    booking.booked(1, days)
+    assert heard == [{DAY_KEY: 500}]
 
 
 async def test_a_hold_lapses_and_a_lost_answer_is_put_right(any_database: Database) -> None:

@@ -69,7 +69,7 @@ class Follower(Protocol):
     def buried(self, session: Session, journal: int) -> None:
         """All that a dead process left is booked."""
 
-    def booked(self, days: Days) -> None:
+    def booked(self, journal: int, days: Days) -> None:
         """It is durable. On the event loop, in the very turn in which the calls leave our journal."""
 
 
@@ -184,7 +184,7 @@ class Ledger:
         del self._ended[: len(booked)]
         journal.free(booked)
         if self._follower is not None:
-            self._follower.booked(batch.days)
+            self._follower.booked(batch.journal, batch.days)
         return len(booked)
 
     async def quietly(self, work: Callable[[Days], None]) -> None:

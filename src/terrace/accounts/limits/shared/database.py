@@ -154,11 +154,10 @@ def pools(session: Session, wanted: Collection[Key], at: float) -> dict[Key, tup
 def add(session: Session, amounts: Mapping[Key, int], holder: int) -> dict[Key, int]:
     """What was booked just now leaves its holder's share, in the transaction that books it; what is booked now of the
     limits that there are."""
-    known = {key: booked for some in _pieces(sorted(amounts)) for key, booked in _existing(session, some)}
-    ordered = sorted(known)
-    _each(session, ADD, [_at(key, amount=amounts[key]) for key in ordered])
-    _each(session, LESS, [_at(key, amount=amounts[key], holder=holder) for key in ordered])
-    return {key: booked + amounts[key] for key, booked in known.items()}
+    known = sorted(booked_of(session, sorted(amounts)))
+    _each(session, ADD, [_at(key, amount=amounts[key]) for key in known])
+    _each(session, LESS, [_at(key, amount=amounts[key], holder=holder) for key in known])
+    return booked_of(session, known)  # read only now: others may have added until ours was, and nobody can any more
 
 
 def bury(session: Session, holder: int, *, booked: bool, until: float) -> None:
