@@ -289,6 +289,34 @@ async def test_nobody_waits_for_those_who_have_nothing_to_say(tmp_path: Path, po
             assert await spend(busy, 5) == 5
 
 
+async def test_what_was_booked_by_those_who_have_nothing_to_say_counts(tmp_path: Path, postgres_url: str) -> None:
+    """Who books last knows all that is booked, and who asks first in the new Redis does not."""
+    with redis_server() as server:
+        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
+            benches = await build(2)
+
+            async def through_redis() -> bool:
+                return all(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
+
+            async def alone() -> bool:
+                return not any(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
+
+            async def at_rest() -> bool:
+                return not any(bench.limits._sharing._live for bench in benches)  # type: ignore[attr-defined]
+
+            await until(through_redis)
+            await limit(benches, tokens_per_day=5000)
+            for bench in benches:
+                assert await spend([bench], 5) == 5
+                await bench.ledger.flush()
+            await until(at_rest)
+            server.kill()
+            await until(alone)
+            server.start()
+            await until(through_redis)
+            assert await spend(benches[:1], 60) == 40
+
+
 async def test_what_is_kept_for_a_job_while_others_are_asked_counts_once(
     houses: Houses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,13 +157,12 @@ class Meeting:
     async def _arrive(self, lines: Iterable[Line]) -> None:
         """Say what we hold where all meet now, and then that we have."""
         epoch, store = self._epoch, self._store
-        said = Trip(self._me, [replace(line, least=0, wish=0, slack=0) for line in lines])
         try:
             if isinstance(store, RedisStore):
-                await store.join()
+                await store.join(self._me, lines)
             else:
                 await self._database.write(_clear, self._me)
-            await store.trade(said)
+                await store.trade(Trip(self._me, [replace(line, least=0, wish=0, slack=0) for line in lines]))
         except Lost as lost:
             await self._fall(lost)
             raise Moved from lost

@@ -5,7 +5,7 @@ the database, where all say again what they hold.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -101,19 +101,24 @@ class RedisStore:
         self._connection = connection
         self._run = run
 
-    async def join(self) -> None:
-        """Begin to use it. Raises Lost when it is another server than the one where all met."""
+    async def join(self, holder: int, lines: Iterable[Line]) -> None:
+        """Begin to use it, and say what we hold. What is booked is nothing to say: who was the last to book may hold
+        nothing any more. Raises Lost when it is another server than the one where all met."""
         if await self._connection.run() != self._run.partition(":")[0]:
             raise Lost("started anew")
         await self._connection.learn()
+        await self.keep(holder, {line.key: line.held for line in lines}, {}, whole=True)
 
     async def trade(self, trip: Trip) -> Reply:
+        """Of a limit that is new here, what is booked is read from the ledger. All have joined by then: so whatever
+        they have booked, and hold no more, is in it."""
         booked: dict[Key, int] = {}
         while True:
             said = {
                 "run": self._run,
                 "holder": str(trip.holder),
-                "lines": [_line(line, booked) for line in trip.lines],
+                "booked": _pairs(booked),
+                "lines": [_line(line) for line in trip.lines],
                 "claims": list(trip.claims),
                 "releases": list(trip.releases),
                 "parks": [
@@ -172,10 +177,9 @@ def _booked(session: Any, wanted: Sequence[Key]) -> tuple[dict[Key, int], dict[K
     return booked, tables.recently(session, wanted, at)
 
 
-def _line(line: Line, booked: Mapping[Key, int]) -> dict[str, str]:
-    known = max(line.booked, booked.get(line.key, -1))
+def _line(line: Line) -> dict[str, str]:
     numbers = {"value": line.value, "held": line.held, "idle": line.idle, "least": line.least, "wish": line.wish,
-               "slack": line.slack, "booked": known}  # fmt: skip
+               "slack": line.slack, "booked": line.booked}  # fmt: skip
     return {"key": SEPARATOR.join(line.key), **{name: str(number) for name, number in numbers.items()}}
 
 

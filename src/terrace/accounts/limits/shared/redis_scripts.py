@@ -54,11 +54,10 @@ TRADE = (
     + """
 local trip = cjson.decode(ARGV[1])
 if redis.call('GET', P .. 'run') ~= trip.run then return cjson.encode({state = 'lost'}) end
+for _, pair in ipairs(trip.booked) do booked(pair[1], pair[2]) end
 local missing = {}
 for _, line in ipairs(trip.lines) do
-  if line.booked == '-1' and redis.call('HEXISTS', P .. 'booked', line.key) == 0 then
-    missing[#missing + 1] = line.key
-  end
+  if redis.call('HEXISTS', P .. 'booked', line.key) == 0 then missing[#missing + 1] = line.key end
 end
 if #missing > 0 then return cjson.encode({state = 'missing', keys = missing}) end
 local at, me = clock(), trip.holder
@@ -126,7 +125,9 @@ KEEP = (
 local told = cjson.decode(ARGV[1])
 if redis.call('GET', P .. 'run') ~= told.run then return cjson.encode({state = 'lost'}) end
 if told.whole then drop(told.holder) end
-for _, pair in ipairs(told.booked) do booked(pair[1], pair[2]) end
+for _, pair in ipairs(told.booked) do
+  if redis.call('HEXISTS', P .. 'booked', pair[1]) == 1 then booked(pair[1], pair[2]) end
+end
 for _, pair in ipairs(told.keep) do
   put(told.holder, pair[1], pair[2], '0')
   redis.call('SADD', P .. 'members', told.holder)
