@@ -12,7 +12,7 @@ from tests.contracts.test_index import EMBEDDER, MODEL, Shelf, stored_on
 
 from terrace.knowledge.base import Scored
 from terrace.knowledge.index.postgres import tokens
-from terrace.knowledge.index.postgres.tokens import bags
+from terrace.knowledge.index.postgres.tokens import tokens_of
 from terrace.types import Scope
 
 WORDS = [
@@ -77,12 +77,11 @@ async def found(shelf: Shelf, scope: Scope, asked: list[str], vectors: Any) -> l
 def test_a_text_cut_into_pieces_has_the_words_that_the_tokenizer_finds_in_the_whole(
     passages: list[tuple[str, str, str]],
 ) -> None:
-    told = tokens._told
-    for passage, bag in zip(passages, bags(passages), strict=True):
-        whole = [told([column])[column] for column in passage]
-        assert bag.length == sum(map(len, whole))
-        assert bag.times == {
-            word: sum(words.count(word) * times for words, times in zip(whole, (4, 3, 2), strict=True))
-            for words in whole
-            for word in words
-        }
+    told, found = tokens._told, tokens_of(passages)
+    words = [found.vocabulary[word] for word in found.words]
+    assert sorted(zip(found.passages.tolist(), words, found.weights.tolist(), strict=True)) == sorted(
+        (place, word, weight)
+        for place, passage in enumerate(passages)
+        for column, weight in zip(passage, (4, 3, 2), strict=True)
+        for word in told([column])[column]
+    )

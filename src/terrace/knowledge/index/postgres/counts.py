@@ -43,8 +43,9 @@ class Counts(NamedTuple):
 def change(session: Session, scope: Scope, chunks: int, tokens: int, holding: Mapping[int, int]) -> None:
     """So many more (or fewer) chunks, tokens, and chunks that hold each word."""
     session.connection().exec_driver_sql(
-        "INSERT INTO word_changes (tenant_id, chunks, tokens, words, counts) VALUES (%s, %s, %s, %s, %s)",
-        (scope.tenant, chunks, tokens, list(holding), list(holding.values())),
+        "INSERT INTO word_changes (tenant_id, chunks, tokens, words, counts) "
+        "VALUES (%s, %s, %s, %s::bigint[], %s::bigint[])",
+        (scope.tenant, chunks, tokens, array(holding), array(holding.values())),
     )
 
 

@@ -10,6 +10,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 from terrace.knowledge.index.fulltext import TOKENIZER
 
@@ -28,35 +30,48 @@ _local = threading.local()
 _remembered: dict[str, Words] = {}
 
 
-@dataclass(slots=True)
-class Bag:
-    """The words of one passage. `times`: how often it has each, in halves, title and headings weighing more."""
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The words of passages, one passage after the other. The arrays are int64 and as long as there are words."""
 
-    length: int  # in tokens, unweighted
-    times: dict[str, int]
+    vocabulary: list[str]
+    passages: Any  # whose each is
+    words: Any  # places in the vocabulary
+    weights: Any  # in halves: title and headings weigh more
 
 
-def bags(passages: Sequence[tuple[str, str, str]]) -> list[Bag]:
+def tokens_of(passages: Sequence[tuple[str, str, str]]) -> Tokens:
     """Of (title, headings, text) each."""
-    cut = [[column.translate(CUTS).split() for column in passage] for passage in passages]
-    known = _known({piece for columns in cut for pieces in columns for piece in pieces})
-    return [_bag(columns, known) for columns in cut]
+    import numpy as np
+
+    columns = [_cut(column) for passage in passages for column in passage]
+    flat = list(chain.from_iterable(columns))
+    places = {piece: place for place, piece in enumerate(dict.fromkeys(flat))}
+    known = _known(places)
+    vocabulary: dict[str, int] = {}
+    meant = [[vocabulary.setdefault(word, len(vocabulary)) for word in known[piece]] for piece in places]
+    sizes = np.array([len(each) for each in meant], np.int64)
+    pieces = np.fromiter(map(places.__getitem__, flat), np.int64, len(flat))
+    many = sizes[pieces]  # words of each piece: nearly always one
+    begins = np.cumsum(many) - many
+    within = np.arange(many.sum()) - np.repeat(begins, many)
+    words = np.fromiter(chain.from_iterable(meant), np.int64)[
+        np.repeat((np.cumsum(sizes) - sizes)[pieces], many) + within
+    ]
+    column = np.repeat(np.repeat(np.arange(len(columns)), [len(each) for each in columns]), many)
+    passage, kind = np.divmod(column, len(TIMES))
+    return Tokens(list(vocabulary), passage, words, np.array([*TIMES.values()])[kind])
 
 
 def stems(words: Sequence[str]) -> Counter[str]:
     """How often each stem is asked for: two words may have one."""
-    bag = bags([("", "", " ".join(words))])[0]
-    return Counter({word: times // TIMES["text"] for word, times in bag.times.items()})
+    pieces = _cut(" ".join(words))
+    known = _known(dict.fromkeys(pieces))
+    return Counter(word for piece in pieces for word in known[piece])
 
 
-def _bag(columns: Sequence[Sequence[str]], known: dict[str, Words]) -> Bag:
-    length, times = 0, dict[str, int]()
-    for pieces, weight in zip(columns, TIMES.values(), strict=True):
-        for piece in pieces:
-            for word in known[piece]:
-                length += 1
-                times[word] = times.get(word, 0) + weight
-    return Bag(length, times)
+def _cut(text: str) -> list[str]:
+    return text.translate(CUTS).split()
 
 
 def _known(pieces: Iterable[str]) -> dict[str, Words]:

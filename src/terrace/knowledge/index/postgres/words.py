@@ -16,8 +16,6 @@ commonest words bring in their champions only. All words count in the scores.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from hashlib import blake2b
 from math import log
 from typing import Any, NamedTuple
 
@@ -29,19 +27,16 @@ from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.knowledge.index.postgres.counts import Counts
-from terrace.knowledge.index.postgres.tokens import TIMES, Bag, bags, stems
+from terrace.knowledge.index.postgres.rows import COLUMNS, K1, PLACES, B, number_of, rows_of
+from terrace.knowledge.index.postgres.tokens import stems
 from terrace.knowledge.index.postgres.vectors import text_of
 from terrace.knowledge.index.words import MAX_TERMS, content_words
 from terrace.storage.database import driver_of
 from terrace.types import Scope
 
-K1, B = 1.2, 0.75  # as in FTS5
 RARE = 1e-6  # what a word weighs that half of all chunks hold, or more
 MOST_ROWS = 2500  # fetched for one question
 MOST_LISTED = 6000  # where a filter leaves a third of them or less
-CHAMPION = 0.7  # of the most that a word can weigh in a chunk
-USUAL_LENGTH = 150  # tokens, for telling champions: the real average changes all the time
-MOST_TIMES = 255
 
 # Of one word, where the row has it: its idf and k1 + 1, then the byte at its place, which is its frequency in halves.
 # The numbers of a row ascend, so that the place is found by halving; `array_position` would walk through all of them.
@@ -49,9 +44,6 @@ _WEIGHT = (
     "CASE words[width_bucket('{word}'::bigint, words)] WHEN '{word}' "
     "THEN '{weight}'::float8 / (1 + 2 * norm / get_byte(times, width_bucket('{word}'::bigint, words) - 1)) ELSE 0 END"
 )
-
-COLUMNS = "number, tenant, document_id, length, words, times, impacts"
-PLACES = 2**29  # of words in `impacts`: what their numbers leave, divided by so many
 
 _NO_CHUNK = "NOT EXISTS (SELECT FROM chunks c WHERE c.number = chunk_words.number)"
 _NO_TEXT = "NOT EXISTS (SELECT FROM chunk_words w WHERE w.number = chunks.number)"
@@ -87,16 +79,10 @@ def put(
     """`places`: (chunk number, document) of each; `passages`: (title, headings, text)."""
     if not places:
         return
-    found, numbers = bags(passages), _Numbers(scope.tenant)
-    holding: Counter[int] = Counter()
-    with driver_of(session).cursor() as cursor, cursor.copy(f"COPY chunk_words ({COLUMNS}) FROM STDIN") as copy:
-        for (number, document_id), bag in zip(places, found, strict=True):
-            lists = numbers.lists(bag)
-            order = sorted(lists)
-            holding.update(order)
-            times = bytes([lists[each] for each in order])
-            copy.write_row((number, scope.tenant, document_id, bag.length, array(order), times, _impacts(lists)))
-    counts.change(session, scope, len(found), sum(bag.length for bag in found), holding)
+    rows = rows_of(scope.tenant, places, passages)
+    with driver_of(session).cursor() as cursor, cursor.copy(f"COPY chunk_words ({COLUMNS}) FROM STDIN BINARY") as copy:
+        copy.write(rows.copied)
+    counts.change(session, scope, len(places), rows.tokens, rows.holding)
 
 
 def remove(session: Session, scope: Scope, document_id: str) -> None:
@@ -117,7 +103,7 @@ def take(session: Session, scope: Scope, condition: str, *parameters: Any) -> No
 
 def asked_for(scope: Scope, query: str) -> list[Asked]:
     return [
-        Asked(_number(scope.tenant, word), _number(scope.tenant, word, champion=True), times)
+        Asked(number_of(scope.tenant, word), number_of(scope.tenant, word, champion=True), times)
         for word, times in stems(content_words(query)[:MAX_TERMS]).items()
     ]
 
@@ -258,11 +244,6 @@ def _idf(known: Counts, word: int) -> float:
     return max(RARE, log(max(RARE, known.chunks - holding + 0.5) / (holding + 0.5)))
 
 
-def _impacts(lists: Mapping[int, int]) -> str:
-    """Of (number, times in halves) each; exact for a word that stands once in the text."""
-    return _sparse({word: times * (K1 + 1) / (times + TIMES["text"] * K1) for word, times in lists.items() if times})
-
-
 def _sparse(values: Mapping[int, float]) -> str:
     """As pgvector reads a sparse vector. Of two words in one place, which hardly ever are, the greater counts."""
     placed: dict[int, float] = {}
@@ -270,38 +251,3 @@ def _sparse(values: Mapping[int, float]) -> str:
         place = word % PLACES + 1
         placed[place] = max(value, placed.get(place, 0.0))
     return "{" + ",".join([f"{place}:{value:.4g}" for place, value in placed.items()]) + f"}}/{PLACES}"
-
-
-class _Numbers:
-    """The numbers of a tenant's words, each made once."""
-
-    def __init__(self, tenant: str) -> None:
-        self._tenant = tenant
-        self._made: dict[str, tuple[int, int]] = {}
-
-    def lists(self, bag: Bag) -> dict[int, int]:
-        """How often it has each word, up to what a byte can say; 0 for the lists that it is a champion in."""
-        least = _least_of_champions(bag.length)
-        found = {}
-        for word, times in bag.times.items():
-            number, champion = self._made.get(word) or self._make(word)
-            found[number] = times if times < MOST_TIMES else MOST_TIMES
-            if times >= least:
-                found[champion] = 0
-        return found
-
-    def _make(self, word: str) -> tuple[int, int]:
-        made = self._made[word] = _number(self._tenant, word), _number(self._tenant, word, champion=True)
-        return made
-
-
-def _least_of_champions(length: int) -> float:
-    """How often, in halves, a word must stand in a chunk of so many tokens."""
-    norm = K1 * (1 - B + B * length / USUAL_LENGTH)
-    return TIMES["text"] * norm * CHAMPION / (1 - CHAMPION)
-
-
-@lru_cache(maxsize=50_000)
-def _number(tenant: str, word: str, *, champion: bool = False) -> int:
-    told = f"{tenant}\0{word}\0" if champion else f"{tenant}\0{word}"
-    return int.from_bytes(blake2b(told.encode(), digest_size=8).digest(), "big", signed=True)
