@@ -317,6 +317,31 @@ async def test_what_was_booked_by_those_who_have_nothing_to_say_counts(tmp_path:
             assert await spend(benches[:1], 60) == 40
 
 
+async def test_what_was_used_of_the_minute_counts_once_where_all_meet_next(tmp_path: Path, postgres_url: str) -> None:
+    """Whoever used it says so there, and the ledger knows these calls too."""
+    with redis_server() as server:
+        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
+            benches = await build(2)
+
+            async def through_redis() -> bool:
+                return all(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
+
+            async def alone() -> bool:
+                return not any(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
+
+            await until(through_redis)
+            await limit(benches, tokens_per_minute=1000)
+            assert await spend(benches, 6) == 6
+            for bench in benches:
+                await bench.ledger.flush()
+            server.kill()
+            await until(alone)
+            assert await spend(benches, 2) == 2
+            server.start()
+            await until(through_redis)
+            assert await spend(benches, 4) == 2
+
+
 async def test_what_is_kept_for_a_job_while_others_are_asked_counts_once(
     houses: Houses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """The usage ledger in the database. Functions of a session: they run inside `Database.read` or `write`."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -51,7 +51,7 @@ SPENT = (
     "SELECT COALESCE(SUM(input_tokens + output_tokens), 0) AS tokens, COALESCE(SUM(cost), 0) AS cost FROM usage_days "
     "WHERE tenant_id = :tenant AND day BETWEEN :first AND :last"
 )
-RECENT = text("SELECT body FROM usage_pages WHERE id >= :since ORDER BY id")
+RECENT = text("SELECT journal, body FROM usage_pages WHERE id >= :since ORDER BY id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +201,11 @@ def spent(
     return int(row.tokens), int(row.cost)
 
 
-def recent(session: Session, since: float) -> list[Recent]:
+def recent(session: Session, since: float, but: Container[int] = ()) -> list[Recent]:
+    """`but` what these journals booked."""
     found = []
-    for page in session.execute(RECENT, {"since": id_at(since)}).scalars():
-        for call in records.unpack(page):
+    for page in session.execute(RECENT, {"since": id_at(since)}):
+        for call in records.unpack(page.body) if page.journal not in but else ():
             names, started, _, _, read, _, written, _ = records.numbers(call)
             if started >= since:
                 tenant, user, key, *_ = records.apart(names)

@@ -3,6 +3,7 @@
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -16,6 +17,7 @@ from terrace.storage.database import own_locks
 from terrace.telemetry import store as ledger
 from terrace.types import now
 
+SILENT = 10.0  # seconds without a beat, and a process is dead
 WANTED_SECONDS = 1.0  # for so long nobody gets slack where somebody goes short
 NOBODY = 0
 
@@ -61,6 +63,7 @@ END_HOLDS = _many("DELETE FROM limit_holds WHERE job_id IN :jobs", "jobs")
 HELD = _many("SELECT tenant_id, key, holder, held FROM limit_shares WHERE holder IN :holders", "holders")
 DROP = _many("DELETE FROM limit_shares WHERE holder IN :holders", "holders")
 HOLD = text("INSERT INTO limit_holds (job_id, tenant_id, holder, until) VALUES (:job, :tenant, :holder, :until)")
+ALIVE = text("SELECT id FROM limit_members WHERE beat >= :since")
 ADD = text("UPDATE limit_pools SET booked = booked + :amount WHERE tenant_id = :tenant AND key = :key ")
 LESS = text(
     "UPDATE limit_shares SET held = CASE WHEN held > :amount THEN held - :amount ELSE 0 END "
@@ -73,6 +76,10 @@ class DatabaseStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def join(self, holder: int, lines: Sequence[Line]) -> None:
+        """Say what we hold, and that we hold nothing else."""
+        await self._database.write(join, holder, lines)
 
     async def trade(self, trip: Trip) -> Reply:
         return await self._database.write(trade, trip)
@@ -97,7 +104,15 @@ def lock(session: Session, tenants: Collection[str], *, shared: bool = False) ->
 
 
 @own_locks
-def trade(session: Session, trip: Trip) -> Reply:
+def join(session: Session, holder: int, lines: Sequence[Line]) -> None:
+    lock(session, {line.key[0] for line in lines})
+    session.execute(DROP, {"holders": [holder]})
+    trade(session, Trip(holder, [replace(line, least=0, wish=0, slack=0) for line in lines]), moved=True)
+
+
+@own_locks
+def trade(session: Session, trip: Trip, *, moved: bool = False) -> Reply:
+    """`moved`: we have just come here, as all the others do."""
     at = moment(session)
     jobs = [*trip.claims, *trip.releases]
     known = {row.job_id: row.tenant_id for row in session.execute(JOBS, {"jobs": jobs})} if jobs else {}
@@ -106,7 +121,7 @@ def trade(session: Session, trip: Trip) -> Reply:
     claimed = _end_holds(session, trip, known)
     for park in trip.parks:
         _park(session, park, at)
-    found = _lines(session, trip, at) if trip.lines else {}
+    found = _lines(session, trip, at, moved=moved) if trip.lines else {}
     gained = [(key, amount) for amounts in claimed.values() for key, amount in amounts.items()]
     _each(session, MORE, [_at(key, holder=trip.holder, amount=amount) for key, amount in gained])
     return Reply(found, claimed)
@@ -140,14 +155,15 @@ def booked_of(session: Session, wanted: Sequence[Key]) -> dict[Key, int]:
     return {key: booked for some in _pieces(wanted) for key, booked in _existing(session, some)}
 
 
-def pools(session: Session, wanted: Collection[Key], at: float) -> dict[Key, tuple[int, bool]]:
-    """What is booked of each, and whether somebody goes short of it. The tenants must be locked."""
+def pools(session: Session, wanted: Collection[Key], at: float, *, moved: bool = False) -> dict[Key, tuple[int, bool]]:
+    """What is booked of each, and whether somebody goes short of it. The tenants must be locked. Of what is new here
+    the last minute counts too, as in `recently`."""
     where = _where(wanted)
     found = {(row.tenant_id, row.key): (int(row.booked), row.wanted > at) for row in session.execute(POOLS, where)}
     missing = [key for key in wanted if key not in found]
     made = {key: _booked(session, key) for key in missing}
     _each(session, MAKE, [_at(key, booked=booked, ends=ends) for key, (booked, ends) in made.items()])
-    _ghosts(session, recently(session, missing, at).items(), at + MINUTE)
+    _ghosts(session, recently(session, missing, at, moved=moved).items(), at + MINUTE)
     return found | {key: (booked, False) for key, (booked, _) in made.items()}
 
 
@@ -171,9 +187,9 @@ def bury(session: Session, holder: int, *, booked: bool, until: float) -> None:
     _ghosts(session, minutes, until)
 
 
-def _lines(session: Session, trip: Trip, at: float) -> dict[Key, Found]:
+def _lines(session: Session, trip: Trip, at: float, *, moved: bool) -> dict[Key, Found]:
     wanted = [line.key for line in trip.lines]
-    booked = pools(session, wanted, at)
+    booked = pools(session, wanted, at, moved=moved)
     where = {**_where(wanted), "me": trip.holder, "at": at}
     others = {(row.tenant_id, row.key): (int(row.held), int(row.idle)) for row in session.execute(OTHERS, where)}
     found, short = {}, []
@@ -246,12 +262,14 @@ def _booked(session: Session, key: Key) -> tuple[int, float]:
     return (tokens if limit == "tokens_per_day" else cost), ends
 
 
-def recently(session: Session, wanted: Sequence[Key], at: float) -> dict[Key, int]:
-    """What came in the last minute of limits that are new."""
+def recently(session: Session, wanted: Sequence[Key], at: float, *, moved: bool) -> dict[Key, int]:
+    """What came in the last minute. Where all have `moved`, those who are there say themselves what they used of it;
+    of a limit that is new they don't know."""
     minutes = [key for key in wanted if keys.named(key[1])[1].endswith("minute")]
     if not minutes:
         return {}
-    calls = ledger.recent(session, at - MINUTE)
+    there = set(session.execute(ALIVE, {"since": at - SILENT}).scalars()) if moved else set[int]()
+    calls = ledger.recent(session, at - MINUTE, but=there)
     return {key: amount for key in minutes if (amount := sum(keys.part(key, call) for call in calls))}
 
 

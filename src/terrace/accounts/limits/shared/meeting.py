@@ -8,14 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from sqlalchemy import text
 from sqlmodel import Session
 
 from terrace import settings
 from terrace.accounts.limits.shared import database, members
-from terrace.accounts.limits.shared.base import Key, Line, Moved, Reply, Store, Trip
+from terrace.accounts.limits.shared.base import Key, Line, Moved, Reply, Trip
 from terrace.accounts.limits.shared.database import DatabaseStore
 from terrace.accounts.limits.shared.redis import Connection, Lost, RedisStore
 from terrace.errors import Unavailable
@@ -51,7 +50,7 @@ class Meeting:
         self._epoch = 0  # the one there is
         self._run = ""  # of Redis; empty: in the database
         self._last = ""  # where we met in Redis last
-        self._store: Store = DatabaseStore(database)
+        self._store: DatabaseStore | RedisStore = DatabaseStore(database)
         self._open = False
         self._away: tuple[float, str] | None = None
         self._fell = 0.0
@@ -154,15 +153,11 @@ class Meeting:
         await self._database.write(_move, self._epoch, "database", "")
         await self.notice()
 
-    async def _arrive(self, lines: Iterable[Line]) -> None:
+    async def _arrive(self, lines: Sequence[Line]) -> None:
         """Say what we hold where all meet now, and then that we have."""
         epoch, store = self._epoch, self._store
         try:
-            if isinstance(store, RedisStore):
-                await store.join(self._me, lines)
-            else:
-                await self._database.write(_clear, self._me)
-                await store.trade(Trip(self._me, [replace(line, least=0, wish=0, slack=0) for line in lines]))
+            await store.join(self._me, lines)
         except Lost as lost:
             await self._fall(lost)
             raise Moved from lost
@@ -252,11 +247,6 @@ def _move(session: Session, epoch: int, place: str, run: str) -> bool:
     """False when others have moved already."""
     moved = session.connection().execute(MOVE, {"epoch": epoch, "place": place, "run": run})
     return moved.rowcount == 1
-
-
-@own_locks
-def _clear(session: Session, me: int) -> None:
-    session.execute(database.DROP, {"holders": [me]})
 
 
 @own_locks

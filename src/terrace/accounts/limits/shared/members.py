@@ -11,11 +11,11 @@ from sqlmodel import Session, col, select
 
 from terrace.accounts.limits.meters import MINUTE
 from terrace.accounts.limits.shared import database
+from terrace.accounts.limits.shared.database import SILENT
 from terrace.accounts.limits.shared.tables import LimitHoldRow, LimitMemberRow, LimitPoolRow, LimitShareRow
 from terrace.storage.database import own_locks
 
 BEAT = 2.0  # seconds
-SILENT = 10.0  # seconds without a beat, and it is dead
 
 Alive = Callable[[int], bool]
 

@@ -128,7 +128,10 @@ class RedisStore:
             answer = await self._told(TRADE, said)
             if answer["state"] == "ok":
                 return _reply(answer)
-            known, recent = await self._database.write(_booked, [_key(name) for name in answer["keys"]])
+            told = {True: answer["told"], False: answer["new"]}
+            known, recent = await self._database.write(
+                _booked, {moved: [_key(name) for name in names] for moved, names in told.items() if names}
+            )
             if recent:
                 await self.keep(trip.holder, {}, recent, whole=False)
             booked |= known
@@ -169,12 +172,17 @@ class RedisStore:
 
 
 @own_locks
-def _booked(session: Any, wanted: Sequence[Key]) -> tuple[dict[Key, int], dict[Key, int]]:
-    """From the ledger, for limits that Redis doesn't know yet: what is booked, and what came in the last minute."""
-    tables.lock(session, {tenant for tenant, _ in wanted})
+def _booked(session: Any, wanted: Mapping[bool, Sequence[Key]]) -> tuple[dict[Key, int], dict[Key, int]]:
+    """From the ledger, for limits that Redis doesn't know yet: what is booked, and what came in the last minute, of
+    those that moved here with their holders and of new ones."""
+    tables.lock(session, {tenant for keys in wanted.values() for tenant, _ in keys})
     at = tables.moment(session)
-    booked = {key: booked for key, (booked, _) in tables.pools(session, wanted, at).items()}
-    return booked, tables.recently(session, wanted, at)
+    booked: dict[Key, int] = {}
+    recent: dict[Key, int] = {}
+    for moved, keys in wanted.items():
+        booked |= {key: booked for key, (booked, _) in tables.pools(session, keys, at, moved=moved).items()}
+        recent |= tables.recently(session, keys, at, moved=moved)
+    return booked, recent
 
 
 def _line(line: Line) -> dict[str, str]:

@@ -55,11 +55,14 @@ TRADE = (
 local trip = cjson.decode(ARGV[1])
 if redis.call('GET', P .. 'run') ~= trip.run then return cjson.encode({state = 'lost'}) end
 for _, pair in ipairs(trip.booked) do booked(pair[1], pair[2]) end
-local missing = {}
+local told, new = {}, {}
 for _, line in ipairs(trip.lines) do
-  if redis.call('HEXISTS', P .. 'booked', line.key) == 0 then missing[#missing + 1] = line.key end
+  if redis.call('HEXISTS', P .. 'booked', line.key) == 0 then
+    local which = num(redis.call('HGET', P .. 'sum', line.key)) > 0 and told or new
+    which[#which + 1] = line.key
+  end
 end
-if #missing > 0 then return cjson.encode({state = 'missing', keys = missing}) end
+if #told + #new > 0 then return cjson.encode({state = 'missing', told = told, new = new}) end
 local at, me = clock(), trip.holder
 local lapsed = redis.call('ZRANGEBYSCORE', P .. 'lapses', '-inf', text(at), 'LIMIT', 0, 100)
 for _, holder in ipairs(lapsed) do drop(holder) end

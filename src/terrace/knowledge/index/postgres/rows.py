@@ -21,7 +21,7 @@ MOST_TIMES = 255  # in halves
 PLACES = 2**29  # of words in `impacts`: what their numbers leave, divided by so many
 
 COLUMNS = "number, tenant, document_id, length, words, times, impacts"
-HEAD, END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"  # of what COPY takes in binary
+HEAD, END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"  # what COPY takes in binary stands between
 BIGINT = 20  # PostgreSQL's number of the type
 
 _NUMBER = Struct(">hiq")  # how many columns; the first of them
@@ -31,7 +31,7 @@ _SPARSE = Struct(">iiii")
 
 
 class Rows(NamedTuple):
-    copied: bytes
+    copied: bytes  # between HEAD and END
     tokens: int
     holding: dict[int, int]  # number of a word -> how many of the passages hold it
 
@@ -60,9 +60,7 @@ def rows_of(tenant: str, places: Sequence[tuple[int, str]], passages: Sequence[t
     lists = _lists(tenant, tokens, lengths)
     numbers, holding = np.unique(lists.numbers, return_counts=True)
     rows = _written(tenant, places, lengths.tolist(), lists)
-    return Rows(
-        b"".join((HEAD, *rows, END)), int(lengths.sum()), dict(zip(numbers.tolist(), holding.tolist(), strict=True))
-    )
+    return Rows(b"".join(rows), int(lengths.sum()), dict(zip(numbers.tolist(), holding.tolist(), strict=True)))
 
 
 def _lists(tenant: str, tokens: Tokens, lengths: Any) -> _Lists:

@@ -27,7 +27,7 @@ from terrace.knowledge.index.postgres import counts
 from terrace.knowledge.index.postgres.allowing import Allowed
 from terrace.knowledge.index.postgres.asking import array, ask
 from terrace.knowledge.index.postgres.counts import Counts
-from terrace.knowledge.index.postgres.rows import COLUMNS, K1, PLACES, B, number_of, rows_of
+from terrace.knowledge.index.postgres.rows import COLUMNS, END, HEAD, K1, PLACES, B, number_of, rows_of
 from terrace.knowledge.index.postgres.tokens import stems
 from terrace.knowledge.index.postgres.vectors import text_of
 from terrace.knowledge.index.words import MAX_TERMS, content_words
@@ -35,6 +35,7 @@ from terrace.storage.database import driver_of
 from terrace.types import Scope
 
 RARE = 1e-6  # what a word weighs that half of all chunks hold, or more
+AT_ONCE = 1000  # passages whose words are in memory; a document may have a hundred times as many
 MOST_ROWS = 2500  # fetched for one question
 MOST_LISTED = 6000  # where a filter leaves a third of them or less
 
@@ -79,10 +80,17 @@ def put(
     """`places`: (chunk number, document) of each; `passages`: (title, headings, text)."""
     if not places:
         return
-    rows = rows_of(scope.tenant, places, passages)
+    holding: Counter[int] = Counter()
+    tokens = 0
     with driver_of(session).cursor() as cursor, cursor.copy(f"COPY chunk_words ({COLUMNS}) FROM STDIN BINARY") as copy:
-        copy.write(rows.copied)
-    counts.change(session, scope, len(places), rows.tokens, rows.holding)
+        copy.write(HEAD)
+        for at in range(0, len(places), AT_ONCE):
+            rows = rows_of(scope.tenant, places[at : at + AT_ONCE], passages[at : at + AT_ONCE])
+            copy.write(rows.copied)
+            holding.update(rows.holding)
+            tokens += rows.tokens
+        copy.write(END)
+    counts.change(session, scope, len(places), tokens, holding)
 
 
 def remove(session: Session, scope: Scope, document_id: str) -> None:
