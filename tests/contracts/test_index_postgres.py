@@ -16,8 +16,11 @@ from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
 from terrace.knowledge.index.postgres import allowing, counts, graphs, signs, vectors, words
 from terrace.knowledge.index.postgres.allowing import Allowed, Passing, allowed, broadly, listed, told
+from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.kept import ENTRY, Kept
+from terrace.knowledge.index.postgres.rows import number_of
 from terrace.knowledge.index.postgres.signs import KeptSigns, Signs
+from terrace.knowledge.index.postgres.tokens import stems
 from terrace.knowledge.index.postgres.vectors import Space
 from terrace.knowledge.index.postgres.words import Asked
 from terrace.storage.postgresql.migrating import migrate_once
@@ -465,6 +468,40 @@ async def test_what_an_older_version_wrote_is_told_apart_as_well(here: Shelf, sc
 
     await here.database.write(forget, scope)
     assert await here.find(scope, "whale", k=1, meaning=False) == ["d"]
+
+
+async def test_each_row_holds_its_words_and_nothing_else_however_many_are_written_at_once(
+    here: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against what is told of each word by itself: a word weighs 4 halves in the title and 2 in the text."""
+    monkeypatch.setattr(words, "AT_ONCE", 4)
+    texts = [passage(RNG.randint(1, 60)) for _ in range(8)] + ["", "--- !", "whale " * 300, "ice"]
+    await here.put(scope, "d", texts, title="Whales")
+
+    def kept(session: Session) -> list[tuple[int, list[int], bytes]]:
+        found = session.connection().exec_driver_sql("SELECT length, words, times FROM chunk_words ORDER BY number")
+        return [(length, list(words), bytes(times)) for length, words, times in found]
+
+    rows = await here.database.read(kept)
+    for text, (length, numbers, times) in zip(texts, rows, strict=True):
+        each = Counter(word for piece in text.split() for word in stems([piece]).elements())
+        weighed = Counter({word: 2 * count for word, count in each.items()}) + Counter({"whale": 4})
+        assert length == each.total() + 1
+        assert numbers == sorted(set(numbers))
+        told = dict(zip(numbers, times, strict=True))
+        assert {number: count for number, count in told.items() if count} == {
+            number_of(scope.tenant, word): min(255, count) for word, count in weighed.items()
+        }
+        champions = {number_of(scope.tenant, word, champion=True) for word in weighed}
+        assert {number for number, count in told.items() if not count} <= champions
+    assert number_of(scope.tenant, "whale", champion=True) in rows[-2][1]
+
+    def counted(session: Session) -> Counts:
+        return counts.of(session, scope, [number_of(scope.tenant, "whale"), number_of(scope.tenant, "ic")])
+
+    known = await here.database.read(counted)
+    assert (known.chunks, known.tokens) == (len(texts), sum(length for length, *_ in rows))
+    assert [*known.holding.values()] == [len(texts), sum("ice" in text.split() for text in texts)]
 
 
 async def test_a_word_said_a_thousand_times_counts_as_often_as_can_be_kept(here: Shelf, scope: Scope) -> None:

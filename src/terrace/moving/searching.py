@@ -117,8 +117,8 @@ def _search(moment: Moment, tenant: str, model: str | None, probes: Sequence[Pro
 
 
 def _probe(side: Side, tenant: str, number: int) -> Probe:
-    number, chunk_id, text = side.run(
-        "SELECT number, id, text FROM chunks WHERE tenant_id = ? AND number >= ? ORDER BY number LIMIT 1",
+    number, chunk_id, text = side.run(  # by its number: an index of the tenant's would bring all it has to be sorted
+        "SELECT number, id, text FROM chunks WHERE tenant_id || '' = ? AND number >= ? ORDER BY number LIMIT 1",
         (tenant, number),
     )[0]
     table = next(each for each in side.tables() if each.name == "chunk_vectors")
