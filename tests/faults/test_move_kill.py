@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from benchmarks.moving import make
+from benchmarks.moving import made_up, make
 from tests.postgres import Postgres
 
 from terrace.errors import Conflict, Missing
@@ -70,7 +70,7 @@ async def is_refused(where: Place, data: Path) -> None:
 @pytest.mark.parametrize("way", ["to postgresql", "to sqlite"])
 async def test_a_move_killed_at_any_moment_goes_on(way: str, empty: Place, tmp_path: Path) -> None:
     chance = random.Random(SEED)
-    await make(tmp_path / "source.db", CHUNKS)
+    await make(tmp_path / "source.db", made_up(CHUNKS))
     source = place(f"sqlite:///{tmp_path / 'source.db'}")
     before = sums(source)
     there = empty if way == "to postgresql" else place(f"sqlite:///{tmp_path / 'there.db'}")
@@ -90,7 +90,7 @@ async def test_a_backup_and_a_restore_killed_at_any_moment(tmp_path: Path) -> No
     chance = random.Random(SEED)
     data = tmp_path / "data"
     data.mkdir()
-    await make(data / "terrace.db", CHUNKS)
+    await make(data / "terrace.db", made_up(CHUNKS))
     for number in range(200):
         path = data / "blobs" / "acme" / f"file_{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
