@@ -1,5 +1,5 @@
 """Rows of `chunk_words` as COPY takes them, of many passages at once and in arrays: one after the other they would take
-five times as long.
+three times as long.
 
 A key of a word is made of its passage, its number's rank and how often it stands there; so one sort of integers puts
 the words of each passage in order.
