@@ -67,12 +67,12 @@ def _lists(tenant: str, tokens: Tokens, lengths: Any) -> _Lists:
     """By ascending numbers within a passage."""
     import numpy as np
 
-    known, most = len(tokens.vocabulary), max(TIMES.values())
-    each = np.sort((tokens.passages * known + tokens.words) * (most + 1) + tokens.weights)
-    pair, weight = np.divmod(each, most + 1)
-    first = np.flatnonzero(np.diff(pair, prepend=-1))
-    times = np.add.reduceat(weight, first)
-    passage, word = np.divmod(pair[first], max(1, known))
+    known, steps = len(tokens.vocabulary), max(TIMES.values()) + 1
+    key = np.sort((tokens.passages * known + tokens.words) * steps + tokens.weights)
+    said, weights = np.divmod(key, steps)
+    first = np.flatnonzero(np.diff(said, prepend=-1))
+    times = np.add.reduceat(weights, first)
+    passage, word = np.divmod(said[first], max(1, known))  # each word of a passage once
 
     weighty = times >= _least_of_champions(lengths)[passage]
     champions = np.unique(word[weighty])

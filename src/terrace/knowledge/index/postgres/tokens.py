@@ -53,11 +53,9 @@ def tokens_of(passages: Sequence[tuple[str, str, str]]) -> Tokens:
     sizes = np.array([len(each) for each in meant], np.int64)
     pieces = np.fromiter(map(places.__getitem__, flat), np.int64, len(flat))
     many = sizes[pieces]  # words of each piece: nearly always one
-    begins = np.cumsum(many) - many
-    within = np.arange(many.sum()) - np.repeat(begins, many)
-    words = np.fromiter(chain.from_iterable(meant), np.int64)[
-        np.repeat((np.cumsum(sizes) - sizes)[pieces], many) + within
-    ]
+    first = (np.cumsum(sizes) - sizes)[pieces]
+    further = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+    words = np.fromiter(chain.from_iterable(meant), np.int64)[np.repeat(first, many) + further]
     column = np.repeat(np.repeat(np.arange(len(columns)), [len(each) for each in columns]), many)
     passage, kind = np.divmod(column, len(TIMES))
     return Tokens(list(vocabulary), passage, words, np.array([*TIMES.values()])[kind])
