@@ -26,6 +26,7 @@ from terrace.types import moment, now
 pytestmark = pytest.mark.faults
 
 Houses = Callable[[int], Awaitable[list[Bench]]]
+Mortal = tuple[RedisServer, Houses]
 TODAY = now()
 DAY_KEY = ("acme", f"tenant|tokens_per_day|{moment(TODAY).date()}")
 PLACES = ["file", "database", "redis"]
@@ -75,11 +76,46 @@ async def houses(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield build
 
 
+@pytest.fixture
+async def mortal(tmp_path: Path, postgres_url: str) -> AsyncIterator[Mortal]:
+    """Processes that meet in a Redis which a test may kill."""
+    with redis_server() as server:
+        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
+            yield server, build
+
+
 async def until(true: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
     """There is no event for what another process notices."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def in_redis(benches: list[Bench]) -> None:
+    """Until all meet there."""
+
+    async def true() -> bool:
+        return all(bench.limits.state == "ok: through Redis" for bench in benches)  # type: ignore[attr-defined]
+
+    await until(true)
+
+
+async def without_redis(benches: list[Bench]) -> None:
+    """Until all know that it is away."""
+
+    async def true() -> bool:
+        return all("Redis is away since" in bench.limits.state for bench in benches)  # type: ignore[attr-defined]
+
+    await until(true)
+
+
+async def at_rest(benches: list[Bench]) -> None:
+    """Until these have nothing, and all know."""
+
+    async def true() -> bool:
+        return not any(bench.limits._sharing._live for bench in benches)  # type: ignore[attr-defined]
+
+    await until(true)
 
 
 async def limit(benches: list[Bench], **values: float | None) -> None:
@@ -237,109 +273,72 @@ async def test_a_changed_limit_holds_everywhere_within_seconds(houses: Houses) -
     assert await spend(benches, 10) == 10
 
 
-async def test_redis_goes_and_comes_and_nothing_is_granted_twice(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str
-) -> None:
-    with redis_server() as server:
-        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
-            benches = await build(3)
-
-            async def through_redis() -> bool:
-                return [bench.limits.state for bench in benches] == ["ok: through Redis"] * 3  # type: ignore[attr-defined]
-
-            async def alone() -> bool:
-                return all("Redis is away since" in bench.limits.state for bench in benches)  # type: ignore[attr-defined]
-
-            await until(through_redis)
-            await limit(benches, tokens_per_day=5000)
-            assert await spend(benches, 15) == 15
-            server.kill()
-            assert await spend(benches, 15, seconds=0.5) == 15
-            await until(alone)
-            server.start()
-            await until(through_redis)
-            assert await spend(benches, 60) == 20
-            for bench in benches:
-                await bench.ledger.flush()
-            assert await booked(benches[0]) == 5000
+async def test_redis_goes_and_comes_and_nothing_is_granted_twice(mortal: Mortal) -> None:
+    redis, build = mortal
+    benches = await build(3)
+    await in_redis(benches)
+    await limit(benches, tokens_per_day=5000)
+    assert await spend(benches, 15) == 15
+    redis.kill()
+    assert await spend(benches, 15, seconds=0.5) == 15
+    await without_redis(benches)
+    redis.start()
+    await in_redis(benches)
+    assert await spend(benches, 60) == 20
+    for bench in benches:
+        await bench.ledger.flush()
+    assert await booked(benches[0]) == 5000
 
 
-async def test_nobody_waits_for_those_who_have_nothing_to_say(tmp_path: Path, postgres_url: str) -> None:
+async def test_nobody_waits_for_those_who_have_nothing_to_say(mortal: Mortal) -> None:
     """Where all meet changes twice; two of three have neither calls nor anything left of earlier ones."""
-    with redis_server() as server:
-        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
-            benches = await build(3)
-            busy, idle = benches[:1], benches[1:]
-
-            async def through_redis() -> bool:
-                return all(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
-
-            async def at_rest() -> bool:
-                return not any(bench.limits._sharing._live for bench in idle)  # type: ignore[attr-defined]
-
-            await until(through_redis)
-            await limit(benches, tokens_per_day=5000)
-            assert await spend(busy, 5) == 5
-            await until(at_rest)
-            server.kill()
-            assert await spend(busy, 5) == 5
-            await until(at_rest)
-            server.start()
-            await until(through_redis)
-            assert await spend(busy, 5) == 5
+    redis, build = mortal
+    benches = await build(3)
+    busy, idle = benches[:1], benches[1:]
+    await in_redis(benches)
+    await limit(benches, tokens_per_day=5000)
+    assert await spend(busy, 5) == 5
+    await at_rest(idle)
+    redis.kill()
+    assert await spend(busy, 5) == 5
+    await at_rest(idle)
+    redis.start()
+    await in_redis(benches)
+    assert await spend(busy, 5) == 5
 
 
-async def test_what_was_booked_by_those_who_have_nothing_to_say_counts(tmp_path: Path, postgres_url: str) -> None:
+async def test_what_was_booked_by_those_who_have_nothing_to_say_counts(mortal: Mortal) -> None:
     """Who books last knows all that is booked, and who asks first in the new Redis does not."""
-    with redis_server() as server:
-        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
-            benches = await build(2)
-
-            async def through_redis() -> bool:
-                return all(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
-
-            async def alone() -> bool:
-                return not any(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
-
-            async def at_rest() -> bool:
-                return not any(bench.limits._sharing._live for bench in benches)  # type: ignore[attr-defined]
-
-            await until(through_redis)
-            await limit(benches, tokens_per_day=5000)
-            for bench in benches:
-                assert await spend([bench], 5) == 5
-                await bench.ledger.flush()
-            await until(at_rest)
-            server.kill()
-            await until(alone)
-            server.start()
-            await until(through_redis)
-            assert await spend(benches[:1], 60) == 40
+    redis, build = mortal
+    benches = await build(2)
+    await in_redis(benches)
+    await limit(benches, tokens_per_day=5000)
+    for bench in benches:
+        assert await spend([bench], 5) == 5
+        await bench.ledger.flush()
+    await at_rest(benches)
+    redis.kill()
+    await without_redis(benches)
+    redis.start()
+    await in_redis(benches)
+    assert await spend(benches[:1], 60) == 40
 
 
-async def test_what_was_used_of_the_minute_counts_once_where_all_meet_next(tmp_path: Path, postgres_url: str) -> None:
+async def test_what_was_used_of_the_minute_counts_once_where_all_meet_next(mortal: Mortal) -> None:
     """Whoever used it says so there, and the ledger knows these calls too."""
-    with redis_server() as server:
-        async with town(lambda: PostgreSQLDatabase(postgres_url, connections=2), tmp_path, server.url) as build:
-            benches = await build(2)
-
-            async def through_redis() -> bool:
-                return all(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
-
-            async def alone() -> bool:
-                return not any(bench.limits.through_redis for bench in benches)  # type: ignore[attr-defined]
-
-            await until(through_redis)
-            await limit(benches, tokens_per_minute=1000)
-            assert await spend(benches, 6) == 6
-            for bench in benches:
-                await bench.ledger.flush()
-            server.kill()
-            await until(alone)
-            assert await spend(benches, 2) == 2
-            server.start()
-            await until(through_redis)
-            assert await spend(benches, 4) == 2
+    redis, build = mortal
+    benches = await build(2)
+    await in_redis(benches)
+    await limit(benches, tokens_per_minute=1000)
+    assert await spend(benches, 6) == 6
+    for bench in benches:
+        await bench.ledger.flush()
+    redis.kill()
+    await without_redis(benches)
+    assert await spend(benches, 2) == 2
+    redis.start()
+    await in_redis(benches)
+    assert await spend(benches, 4) == 2
 
 
 async def test_what_is_kept_for_a_job_while_others_are_asked_counts_once(
