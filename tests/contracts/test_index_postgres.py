@@ -15,7 +15,7 @@ from tests.contracts.test_index import EMBEDDER, Shelf, stored_on
 from terrace.errors import TerraceError
 from terrace.knowledge.base import Filter, Scored
 from terrace.knowledge.index.postgres import allowing, counts, graphs, signs, vectors, words
-from terrace.knowledge.index.postgres.allowing import Allowed, Passing, allowed, broadly, listed, told
+from terrace.knowledge.index.postgres.allowing import Allowed, Passing, allowed, broadly, listed, mapped
 from terrace.knowledge.index.postgres.counts import Counts
 from terrace.knowledge.index.postgres.kept import ENTRY, Kept
 from terrace.knowledge.index.postgres.rows import number_of
@@ -171,7 +171,7 @@ async def test_a_filter_over_a_graph_finds_what_a_look_at_all_finds(
 
 
 @pytest.mark.parametrize("most", [Filter(tags=("most",)), Filter(documents=("doc_acme_d1", "doc_acme_d2"))])
-async def test_what_passes_is_the_same_listed_or_told_of_each(
+async def test_what_passes_is_the_same_listed_looked_up_or_mapped(
     here: Shelf, scope: Scope, other: Scope, most: Filter
 ) -> None:
     for number in range(6):
@@ -181,15 +181,16 @@ async def test_what_passes_is_the_same_listed_or_told_of_each(
         here.database.read,
         {"doc_acme_d1", "doc_acme_d2"} | {f"doc_acme_d{number}" for number in (3, 4, 5) if most.tags},
     )
-    among, broad = await read(allowed, scope, most)
-    assert (among.passages, broad) == (4 * len(passing), False)
-    by_list = await read(told, scope, most)
-    assert by_list.passages == among.passages
-    assert (" NOT IN " in by_list.within) == bool(most.tags), "the shorter of two lists"
+    among, is_broad = await read(allowed, scope, most)
+    assert (among.passages, is_broad) == (4 * len(passing), False)
+    broad = broadly(scope, most, among.passages)
+    by_map = await read(mapped, scope, most, broad)
+    assert by_map.passages == among.passages
+    assert (by_map.within, by_map.passes == broad.passes) == (broad.within, False)
     [question] = await EMBEDDER.embed(["whale on the river"], query=True)
     known = Space(graph=False, chunks=24)
     for passages in (among.passages, 20_000):  # and as if they were many: in each way that there is to search
-        ways = [each._replace(passages=passages) for each in (broadly(scope, most, 1), by_list, among)]
+        ways = [each._replace(passages=passages) for each in (broad, by_map, among)]
         by_words = [await read(words.search, scope, "whale on the river", 30, each) for each in ways]
         near = [await read(vectors.nearest, scope, "hash-64/fp32", question, 30, known, Kept(0), each) for each in ways]
         whose = await read(documents_of)
@@ -215,7 +216,7 @@ async def test_what_passes_is_looked_up_once_and_anew_when_something_changed(
         """Which pass, and how often somebody had to look."""
         found = await here.database.read(passing.of, whose, filter)
         assert found is not None
-        names = {each.split("_")[2] for each in found.parameters[0].strip("{}").split(",")} if found.passages else set()
+        names = {each.split("_")[2] for each in found.within[1][0].strip("{}").split(",")} if found.passages else set()
         assert found.passages == len(names)
         return names, len(looked)
 
@@ -244,12 +245,13 @@ def rename(session: Session, collection: str, name: str) -> None:
     )
 
 
-async def test_what_lets_most_through_is_listed_when_it_is_asked_for_again(
-    here: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+async def test_what_lets_most_through_is_mapped_when_it_is_asked_for_again(
+    here: Shelf, scope: Scope, other: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(allowing, "MANY", 2)
     for number in range(4):
-        await here.put(scope, f"d{number}", "A whale.", tags=("most",) if number else ())
+        await here.put(scope, f"d{number}", ["A whale.", "A river."], tags=("most",) if number else ())
+        await here.put(other, f"d{number}", ["A whale.", "A river."], tags=("most",))
     await here.database.write(counts.fold, scope)
     passing, most = Passing(), Filter(tags=("most",))
 
@@ -258,23 +260,65 @@ async def test_what_lets_most_through_is_listed_when_it_is_asked_for_again(
         assert found is not None
         return found
 
-    first, second = await of(), await of()
-    assert (first.unlisted, first.passages, second.unlisted, second.passages) == (True, 3, False, 3)
-    assert second.parameters == ("{doc_acme_d0}",)
-    assert await of() is second
+    async def map_if_asked() -> Filter | None:
+        again = passing.asked_again(scope)
+        if again is not None:
+            await here.database.read(passing.map, scope, again)
+        return again
+
+    first = await of()
+    assert (first.unmapped, first.passages, await map_if_asked()) == (True, 6, None)
+    assert await of() == first
+    assert (await map_if_asked(), await map_if_asked()) == (most, None)
+    second = await of()
+    assert (second.unmapped, second.passages, second.passes != first.passes) == (False, 6, True)
+    assert (await of(), await map_if_asked()) == (second, None)
     await here.put(scope, "d4", "Bread.")
     with monkeypatch.context() as known:  # for a while, that they are many
         known.setattr(allowing, "allowed", None)
-        assert ((await of()).unlisted, (await of()).parameters) == (True, ("{doc_acme_d0,doc_acme_d4}",))
-    monkeypatch.setattr(allowing, "LONGEST", 9)
-    await here.take(scope, "d4")
-    assert [(await of()).unlisted for _ in range(3)] == [True, False, False]
-    assert (await of()).within == first.within
-    assert await here.find(scope, "whale", filter=most) == ["d1", "d2", "d3"]
-    monkeypatch.setattr(allowing, "LISTABLE", 2)
+        assert (await of()).unmapped
+    monkeypatch.setattr(allowing, "LARGEST", 1)
+    await of()
+    assert await map_if_asked() == most
+    assert (await of(), await map_if_asked()) == (first._replace(of=(await of()).of, unmapped=False), None), "too far"
+    monkeypatch.setattr(allowing, "MAPPABLE", 2)
     passing = Passing()
-    assert [(await of()).unlisted for _ in range(2)] == [False, False]
-    assert (await of()).within == first.within
+    assert [(await of()).unmapped for _ in range(2)] == [False, False]
+
+
+async def test_searches_find_the_same_once_there_is_a_map(
+    here: Shelf, scope: Scope, other: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowing, "MANY", 2)
+    monkeypatch.setattr(words, "MOST_ROWS", 2)  # else all that passes is fetched
+    made: list[Allowed] = []
+    make = allowing.mapped
+    monkeypatch.setattr(allowing, "mapped", lambda *given: made.append(make(*given)) or made[-1])  # type: ignore[func-returns-value]
+    most = Filter(tags=("most",))
+
+    async def found() -> set[str]:
+        """By each way to search, three times: once, again, and with the map that this is worth."""
+        names = []
+        for _ in range(3):
+            for query, meaning in (("whale", True), ("whale", False), ("", True)):
+                names.append(frozenset(await here.find(scope, query, filter=most, k=100, meaning=meaning)))
+            await here.index.settled()  # type: ignore[attr-defined]
+        assert len(set(names)) == 1
+        return set(names[0])
+
+    for number in range(8):
+        await here.put(scope, f"d{number}", "A whale.", tags=("most",) if number else ())
+        await here.put(other, f"d{number}", "A whale.", tags=("most",))
+    await here.database.write(counts.fold, scope)
+    assert await found() == {"d1", "d2", "d3", "d4", "d5", "d6", "d7"}
+    assert [each.passages for each in made] == [7]
+    await here.take(scope, "d1")
+    await here.put(scope, "d8", "A whale.", tags=("most",))
+    await here.put(scope, "d9", "A whale.")
+    assert await found() == {"d2", "d3", "d4", "d5", "d6", "d7", "d8"}
+    assert [each.passages for each in made] == [7, 7]
+    assert await found() == {"d2", "d3", "d4", "d5", "d6", "d7", "d8"}
+    assert len(made) == 2
 
 
 async def test_what_passes_may_have_no_vectors_yet(here: Shelf, scope: Scope) -> None:

@@ -97,6 +97,8 @@ class PostgresIndex:
         server has a process for each, and whoever asks waits for the slower one instead of both."""
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
+        if (again := self._passing.asked_again(scope)) is not None:
+            self._beside("map", scope, partial(self._mapped, filter=again))
         read = self._database.read
         if vector is None or model is None:
             return _fused(await read(self._by_words, scope, query, k, filter), None, k)
@@ -123,7 +125,7 @@ class PostgresIndex:
         numbers = words.numbers_of(asked)
         [(state,)], rows = ask_together(session, asking_state(scope, filter), counts.asking(scope, numbers))
         among = self._passing.of(session, scope, filter, state)
-        if among is not None and among.within == NOTHING:
+        if among is not None and among.within == NOTHING.within:
             return []
         return words.best(session, scope, asked, counts.read(numbers, rows), count, among, meaning)
 
@@ -132,7 +134,7 @@ class PostgresIndex:
         self, session: Session, scope: Scope, model: str, vector: Any, count: int, filter: Filter
     ) -> vectors.Cosines:
         among = self._passing.of(session, scope, filter)
-        if among is not None and among.within == NOTHING:
+        if among is not None and among.within == NOTHING.within:
             return {}
         known = self._space(session, scope, model, len(vector))
         return vectors.nearest(session, scope, model, vector, count, known, self._signs, among) if known else {}
@@ -198,6 +200,9 @@ class PostgresIndex:
         self._tended.add(scope.tenant)
         self._untended.pop(scope.tenant, None)
         await _tried("its graphs were not tended", self._database.write(graphs.tend, scope))
+
+    async def _mapped(self, scope: Scope, filter: Filter) -> None:
+        await _tried("what a filter lets through was not mapped", self._database.read(self._passing.map, scope, filter))
 
     async def _rest(self, tenant: str) -> None:
         """Until a load of vectors is over: a graph made of all of them costs a third of one that grows with each."""

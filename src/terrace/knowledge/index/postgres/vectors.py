@@ -172,8 +172,8 @@ def _by_graph(
     likely = min(most, ceil(LIKELY * breadth * among.passages / max(known.chunks, among.passages)))
     return _cosines(
         session,
-        f"SELECT number, distance FROM ({brought}) brought WHERE {among.within} LIMIT {likely}",
-        (*parameters, *among.parameters),
+        f"SELECT number, distance FROM ({brought}) brought WHERE {among.passes[0]} LIMIT {likely}",
+        (*parameters, *among.passes[1]),
         settings,
     )
 

@@ -221,16 +221,17 @@ def _candidates(
     longer to go through than it takes to fetch what does not pass.
     """
     if among is not None and among.passages <= MOST_ROWS:
-        return among.within, "true", [*among.parameters]
+        return among.within[0], "true", [*among.within[1]]
     few = among is not None and 3 * among.passages <= known.chunks
     most = MOST_LISTED if few else MOST_ROWS
     lists = [each.word for each in asked] if exact else _lists(asked, known.holding, k, most)
-    listed = "words && %s::bigint[]"
+    # In a query of its own the planner doesn't look into it, and always takes it for short enough to be of use.
+    listed = "words && (SELECT %s::bigint[])"
     if among is None:
         return listed, "true", [array(lists)]
     if few:
-        return f"{listed} AND {among.within}", "true", [array(lists), *among.parameters]
-    return listed, among.within, [array(lists), *among.parameters]
+        return f"{listed} AND {among.within[0]}", "true", [array(lists), *among.within[1]]
+    return listed, among.passes[0], [array(lists), *among.passes[1]]
 
 
 def _lists(asked: Sequence[Asked], holding: dict[int, int], k: int, most: int) -> list[int]:
