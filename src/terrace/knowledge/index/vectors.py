@@ -80,9 +80,11 @@ def cosines(session: Session, scope: Scope, model: str, query: Any, column: str,
     """
     from terrace.knowledge.index.bits import dots
 
+    # By an id the row itself is found; with the tenant and model SQLite would look for it in an index of all three.
+    of = "+tenant_id = ? AND +model = ?" if column == "id" else "tenant_id = ? AND model = ?"
     rows = session.connection().exec_driver_sql(
         "SELECT number, vector FROM chunk_vectors "
-        f"WHERE tenant_id = ? AND model = ? AND {column} IN (SELECT value FROM json_each(?)) AND length(vector) = ?",
+        f"WHERE {of} AND {column} IN (SELECT value FROM json_each(?)) AND length(vector) = ?",
         (scope.tenant, model, json.dumps(values), 2 * len(query)),
     ).all()  # fmt: skip
     if not rows:
