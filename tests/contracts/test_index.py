@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from sqlmodel import Session, select
 
 from terrace.knowledge import store
@@ -297,6 +298,31 @@ async def test_idle_tenants_leave_memory_and_come_back(stored: Shelf, scope: Sco
         assert await shelf.find(scope, "whalish") == ["whales"]
         assert await shelf.find(other, "breadly") == ["bread"]
         assert index.resident == 1
+
+
+@pytest.mark.parametrize("stored", ["sqlite"], indirect=True)
+async def test_words_are_looked_for_once_however_many_passages_a_filter_lets_through(
+    stored: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    ask = Connection.exec_driver_sql
+
+    def heard(self: Connection, statement: str, parameters: Any = None) -> Any:
+        asked.append((statement, parameters))
+        return ask(self, statement, parameters)
+
+    await stored.put(scope, "whales", [WHALES, BREAD])
+    monkeypatch.setattr(Connection, "exec_driver_sql", heard)
+    assert await stored.find(scope, "whale", filter=Filter(documents=("doc_acme_whales",)), meaning=False) == ["whales"]
+    [(statement, parameters)] = [each for each in asked if "MATCH" in each[0]]
+
+    def plan(session: Session) -> list[str]:
+        return [row[3] for row in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+    [words] = [step for step in await stored.database.read(plan) if "chunk_text_" in step]
+    how, by = words.split(" INDEX ")[1].split(":")
+    assert "=" not in by, "once for each row"
+    assert not int(how) & 32, "ranked and sorted before anything is left out"
 
 
 async def test_unchanged_text_finds_its_vector_again(stored: Shelf, scope: Scope, other: Scope) -> None:

@@ -16,7 +16,8 @@ def allowed_documents(session: Session, scope: Scope, filter: Filter) -> set[str
     case counts neither in names nor in tags."""
     if filter == Filter():
         return None
-    return set(session.execute(select(DocumentRow.id).where(*passing(scope, filter))).scalars())  # type: ignore[call-overload]
+    found = select(col(DocumentRow.id)).where(*passing(scope, filter))
+    return set(session.connection().execute(found).scalars())  # as entities thousands of ids would take twice as long
 
 
 def passing(scope: Scope, filter: Filter) -> list[ColumnElement[bool]]:
