@@ -174,7 +174,7 @@ def best(
         f"SELECT best.number, score, {cosine} FROM ({scored}) best {vectors} ORDER BY score DESC, best.number",
         (*asks[:1], *norm, scope.tenant, *parameters, *asks[1:]),
     )
-    return [Found(*row) for row in rows]
+    return list(map(Found._make, rows))
 
 
 def _cosines(scope: Scope, model: str, vector: Any) -> tuple[str, str, tuple[str, ...]]:
