@@ -20,7 +20,8 @@ def ask(session: Session, statement: str, parameters: Sequence[Any], settings: s
     if settings:
         found = driver_of(session).cursor().together((settings, None), (statement, parameters))
     else:
-        found = driver_of(session).execute(statement, parameters, binary=True)  # hundreds of numbers
+        # As text, hundreds of numbers would be written and read digit by digit.
+        found = driver_of(session).execute(statement, parameters, binary=True)
     rows: list[tuple[Any, ...]] = found.fetchall()
     return rows
 
