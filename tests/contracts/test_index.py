@@ -260,6 +260,7 @@ async def test_collections_by_name_and_tags(stored: Shelf, scope: Scope) -> None
     await stored.put(scope, "bread", BREAD, collection="Kitchen", tags=("food",))
     assert await stored.find(scope, "whale", filter=Filter(collections=("kitchen",))) == ["bread"]
     assert await stored.find(scope, "bread", filter=Filter(tags=("sea", "land"))) == ["whales"]
+    assert await stored.find(scope, "whale", filter=Filter(collections=(" KITCHEN",))) == ["bread"]
     assert await stored.find(scope, "bread", filter=Filter(tags=(" SEA",))) == ["whales"]
     assert await stored.find(scope, "bread", filter=Filter(collections=("kitchen",), tags=("sea",))) == []
 

@@ -112,7 +112,7 @@ async def test_a_very_long_query_is_cut(search: Search, scope: Scope) -> None:
 
 
 async def test_an_unknown_collection_is_named(search: Search, scope: Scope, other: Scope) -> None:
-    assert len((await search.search(scope, "leave", filter=Filter(collections=("HANDBOOK",)))).hits) == 1
+    assert len((await search.search(scope, "leave", filter=Filter(collections=("HANDBOOK ",)))).hits) == 1
     assert len((await search.search(scope, "leave", filter=Filter(collections=("col_1",)))).hits) == 1
     with pytest.raises(Missing, match="nowhere"):
         await search.search(scope, "leave", filter=Filter(collections=("nowhere",)))

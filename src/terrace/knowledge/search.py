@@ -14,6 +14,8 @@ from sqlmodel import Session, col
 from terrace.errors import Invalid, Missing, TerraceError
 from terrace.knowledge.base import Filter, Hit, Index, Scored
 from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder, present
+from terrace.knowledge.index.filters import called
+from terrace.knowledge.naming import key
 from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow
 from terrace.storage.database import Database
 from terrace.types import Scope
@@ -92,10 +94,11 @@ class Search:
         """
         started = time.perf_counter()
         query = _bounded(query, k)
-        if filter.collections:
-            await self._database.read(_check_collections, scope, filter.collections)
         embedder = present(self._embedder)  # one for the whole search: the next may have another
-        vector = None if mode == "text" else await _vector(embedder, scope, query, must=mode == "vector")
+        vector, _ = await asyncio.gather(
+            _nothing() if mode == "text" else _vector(embedder, scope, query, must=mode == "vector"),
+            self._database.read(_check_collections, scope, filter.collections) if filter.collections else _nothing(),
+        )
         model = None if vector is None else embedder.name
         words = "" if mode == "vector" else query
         found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
@@ -104,6 +107,10 @@ class Search:
         self._asked(scope, query)
         took = (time.perf_counter() - started) * 1000
         return SearchResult(hits, "text" if vector is None else mode, round(took, 2), model)
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _vector(embedder: StatefulEmbedder, scope: Scope, query: str, *, must: bool) -> Any | None:
@@ -136,20 +143,16 @@ def _bounded(query: str, k: int) -> str:
 
 
 def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> None:
-    rows = session.execute(
-        select(CollectionRow.id, CollectionRow.name_key).where(  # type: ignore[call-overload]
-            CollectionRow.tenant_id == scope.tenant
-        )
-    ).all()
-    known = {value for row in rows for value in row}
+    found = select(col(CollectionRow.id), col(CollectionRow.name_key)).where(*called(scope, names))
+    known = {value for row in session.connection().execute(found) for value in row}
     for name in names:
-        if name not in known and name.casefold() not in known:
+        if name not in known and key(name) not in known:
             raise Missing(f"There is no collection {name!r}.", code="collection_missing")
 
 
 def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
     """In the order found; chunks deleted meanwhile are left out."""
-    rows = session.execute(_FOUND, {"tenant": scope.tenant, "numbers": [each.number for each in found]})
+    rows = session.connection().execute(_FOUND, {"tenant": scope.tenant, "numbers": [each.number for each in found]})
     known = {row.number: row for row in rows}
     return [_hit(known[each.number], each) for each in found if each.number in known]
 

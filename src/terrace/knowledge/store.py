@@ -11,6 +11,7 @@ from terrace.accounts.limits.base import Subject
 from terrace.errors import Conflict, Invalid, Missing
 from terrace.jobs.base import Jobs
 from terrace.knowledge.base import Document, Index, Page, Span
+from terrace.knowledge.index.filters import called
 from terrace.knowledge.naming import collection_name, key
 from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow, PageRow, TagRow, TrashRow
 from terrace.knowledge.views import DEFAULT_COLLECTION, Collection, StoredChunk, Tag
@@ -104,10 +105,8 @@ def changed(session: Session, scope: Scope, *collection_ids: str) -> None:
 
 def versions(session: Session, scope: Scope, names: Sequence[str] = ()) -> list[tuple[str, int]]:
     """(id, version) of these collections (by id or name), of all without names, in the order of their ids."""
-    query = select(CollectionRow.id, CollectionRow.version).where(CollectionRow.tenant_id == scope.tenant)
-    if names:
-        keys = [key(name) for name in names]
-        query = query.where(or_(col(CollectionRow.id).in_(names), col(CollectionRow.name_key).in_(keys)))
+    these = called(scope, names) if names else (col(CollectionRow.tenant_id) == scope.tenant,)
+    query = select(CollectionRow.id, CollectionRow.version).where(*these)
     return [(id, version) for id, version in session.exec(query.order_by(col(CollectionRow.id)))]
 
 

@@ -1,6 +1,6 @@
 """A filter becomes the documents it allows."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, select
 from sqlmodel import Session, col
@@ -26,7 +26,8 @@ def passing(scope: Scope, filter: Filter) -> list[ColumnElement[bool]]:
     if filter.documents:
         conditions.append(col(DocumentRow.id).in_(filter.documents))
     if filter.collections:
-        conditions.append(col(DocumentRow.collection_id).in_(collection_ids(scope, filter)))
+        named = select(col(CollectionRow.id)).where(*called(scope, filter.collections))
+        conditions.append(col(DocumentRow.collection_id).in_(named))
     if filter.tags:
         tagged = select(TagRow.document_id).where(  # type: ignore[call-overload]
             TagRow.tenant_id == scope.tenant,
@@ -36,10 +37,10 @@ def passing(scope: Scope, filter: Filter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def collection_ids(scope: Scope, filter: Filter) -> Any:
-    """A query of the ids of the filter's collections."""
-    keys = [name.casefold() for name in filter.collections]
-    return select(CollectionRow.id).where(  # type: ignore[call-overload]
-        CollectionRow.tenant_id == scope.tenant,
-        CollectionRow.id.in_(filter.collections) | CollectionRow.name_key.in_(keys),  # type: ignore[attr-defined]
+def called(scope: Scope, collections: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    """Conditions of the tenant's collections that go by one of these ids or names."""
+    keys = [key(name) for name in collections]
+    return (
+        col(CollectionRow.tenant_id) == scope.tenant,
+        col(CollectionRow.id).in_(collections) | col(CollectionRow.name_key).in_(keys),
     )

@@ -179,4 +179,4 @@ def _conditions(scope: Scope, filter: Filter) -> tuple[str, tuple[Any, ...]]:
 
 def _named(collections: Sequence[str]) -> tuple[str, tuple[list[str], list[str]]]:
     """By their ids or their names."""
-    return "(id = ANY(%s) OR name_key = ANY(%s))", (list(collections), [name.casefold() for name in collections])
+    return "(id = ANY(%s) OR name_key = ANY(%s))", (list(collections), [key(name) for name in collections])
