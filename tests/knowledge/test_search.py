@@ -1,6 +1,7 @@
 """Search as doors call it: bounds, modes, and what a hit tells."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -8,16 +9,18 @@ import pytest
 from sqlmodel import Session
 
 from terrace.errors import Invalid, Missing, Unavailable
-from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Span
+from terrace.knowledge.base import Chunk, Filter, Hit, Index, IndexedChunk, Scored, Span
 from terrace.knowledge.embedding.absent import AbsentEmbedder
 from terrace.knowledge.embedding.base import EmbeddingAbsent
 from terrace.knowledge.embedding.hashing import HashEmbedder
+from terrace.knowledge.hits import document_url, hits_of
 from terrace.knowledge.index import open_index
 from terrace.knowledge.index.fusion import fuse
 from terrace.knowledge.index.words import content_words, match_expression
-from terrace.knowledge.search import Search, document_url
+from terrace.knowledge.search import Search
 from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow
 from terrace.storage import Database
+from terrace.storage.database import driver_of
 from terrace.types import Scope
 
 EMBEDDER = HashEmbedder()
@@ -64,6 +67,7 @@ def search(database: Database, index: Index) -> Search:
     return Search(database, index, EMBEDDER)
 
 
+@pytest.mark.both
 async def test_a_hit_tells_where_it_stands(search: Search, scope: Scope) -> None:
     result = await search.search(scope, "parental leave")
     assert (result.mode, result.embedding) == ("hybrid", "hash-64/fp32")
@@ -90,8 +94,39 @@ async def test_modes(search: Search, scope: Scope) -> None:
     assert (await search.search(scope, "zzz", mode="text")).hits == []
 
 
-async def test_another_tenant_finds_nothing(search: Search, other: Scope) -> None:
+@pytest.mark.both
+async def test_another_tenant_finds_nothing(search: Search, database: Database, scope: Scope, other: Scope) -> None:
     assert (await search.search(other, "parental leave")).hits == []
+    assert [len(await database.read(hits_of, whose, [Scored(1, 1.0)])) for whose in (scope, other)] == [1, 0]
+
+
+async def test_passages_are_read_by_their_numbers(search: Search, database: Database, scope: Scope) -> None:
+    """And not all that the tenant has, of which SQLite knows nothing yet: nobody ran ANALYZE."""
+    more = """
+        INSERT INTO chunks
+            (id, tenant_id, document_id, ordinal, start_char, end_char, headings, title, text, text_sha256)
+        SELECT 'chk_more_' || value, tenant_id, document_id, value, 0, 1, headings, title, '.', value
+        FROM chunks, json_each(?)
+    """
+
+    def write(session: Session) -> None:
+        session.connection().exec_driver_sql(more, (json.dumps([*range(1, 2000)]),))
+
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    def read(session: Session) -> list[Hit]:
+        driver_of(session).set_progress_handler(step, 1)
+        found = hits_of(session, scope, [Scored(1, 1.0)])
+        driver_of(session).set_progress_handler(None, 1)
+        return found
+
+    await database.write(write)
+    assert [hit.chunk_id for hit in await database.read(read)] == ["chk_1"]
+    assert 0 < steps < 2000
 
 
 @pytest.mark.parametrize("query", ["", "  \n", "\0"])
@@ -111,6 +146,7 @@ async def test_a_very_long_query_is_cut(search: Search, scope: Scope) -> None:
     assert len(result.hits) == 1
 
 
+@pytest.mark.both
 async def test_an_unknown_collection_is_named(search: Search, scope: Scope, other: Scope) -> None:
     assert len((await search.search(scope, "leave", filter=Filter(collections=("HANDBOOK ",)))).hits) == 1
     assert len((await search.search(scope, "leave", filter=Filter(collections=("col_1",)))).hits) == 1

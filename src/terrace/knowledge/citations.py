@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from terrace.knowledge.base import Hit, Page, Span
 from terrace.knowledge.evidence import Passage, inside_quotation, is_quotation, quotations
+from terrace.knowledge.hits import document_url
 from terrace.knowledge.marks import CONTEXT_CHARS, MarkScanner
-from terrace.knowledge.search import document_url
 from terrace.knowledge.sentences import sentence_spans
 from terrace.types import JSONObject
 

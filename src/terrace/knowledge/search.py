@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import select
 from sqlmodel import Session, col
 
 from terrace.errors import Invalid, Missing, TerraceError
-from terrace.knowledge.base import Filter, Hit, Index, Scored
+from terrace.knowledge.base import Filter, Hit, Index
 from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder, present
+from terrace.knowledge.hits import hits_of
 from terrace.knowledge.index.filters import called
 from terrace.knowledge.naming import key
-from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow
+from terrace.knowledge.tables import CollectionRow
 from terrace.storage.database import Database
 from terrace.types import Scope
 
@@ -27,30 +27,6 @@ Mode = Literal["hybrid", "text", "vector"]
 MAX_QUERY_CHARS = 4000  # more is cut: nobody's question is longer, and a model reads only its first words
 MAX_K = 100
 EMBED_SECONDS = 5.0  # a hybrid search waits no longer for its meaning (a model being fetched, say)
-
-
-# Put together once, which takes longer than to ask it.
-_FOUND: Any = (
-    select(
-        col(ChunkRow.number),
-        col(ChunkRow.id),
-        col(ChunkRow.document_id),
-        col(ChunkRow.title),
-        col(ChunkRow.text),
-        col(ChunkRow.page),
-        col(ChunkRow.headings),
-        col(ChunkRow.start_char),
-        col(ChunkRow.end_char),
-        col(DocumentRow.name).label("document_name"),
-        col(DocumentRow.source_url),
-        col(CollectionRow.name).label("collection"),
-    )
-    .join(DocumentRow, col(DocumentRow.id) == ChunkRow.document_id)
-    .join(CollectionRow, col(CollectionRow.id) == DocumentRow.collection_id)
-    .where(
-        col(ChunkRow.tenant_id) == bindparam("tenant"), col(ChunkRow.number).in_(bindparam("numbers", expanding=True))
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +78,7 @@ class Search:
         model = None if vector is None else embedder.name
         words = "" if mode == "vector" else query
         found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
-        hits = await self._database.read(_hits, scope, found)
+        hits = await self._database.read(hits_of, scope, found)
         self._found(scope, {hit.document_id for hit in hits})
         self._asked(scope, query)
         took = (time.perf_counter() - started) * 1000
@@ -127,12 +103,6 @@ async def _vector(embedder: StatefulEmbedder, scope: Scope, query: str, *, must:
     return None
 
 
-def document_url(document_id: str, start: int, end: int, page: int | None = None) -> str:
-    """Opens the page or text with the span marked."""
-    where = f"page={page}&" if page is not None else ""
-    return f"/documents/{quote(document_id, safe='')}?{where}start={start}&end={end}"
-
-
 def _bounded(query: str, k: int) -> str:
     query = query.replace("\0", " ").strip()[:MAX_QUERY_CHARS]
     if not query:
@@ -148,30 +118,3 @@ def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> 
     for name in names:
         if name not in known and key(name) not in known:
             raise Missing(f"There is no collection {name!r}.", code="collection_missing")
-
-
-def _hits(session: Session, scope: Scope, found: Sequence[Scored]) -> list[Hit]:
-    """In the order found; chunks deleted meanwhile are left out."""
-    rows = session.connection().execute(_FOUND, {"tenant": scope.tenant, "numbers": [each.number for each in found]})
-    known = {row.number: row for row in rows}
-    return [_hit(known[each.number], each) for each in found if each.number in known]
-
-
-def _hit(row: Row[Any], scored: Scored) -> Hit:
-    return Hit(
-        chunk_id=row.id,
-        document_id=row.document_id,
-        document_name=row.document_name,
-        title=row.title,
-        collection=row.collection,
-        text=row.text,
-        score=scored.score,
-        text_score=scored.text_score,
-        vector_score=scored.vector_score,
-        page=row.page,
-        headings=tuple(row.headings),
-        start=row.start_char,
-        end=row.end_char,
-        url=document_url(row.document_id, row.start_char, row.end_char, row.page),
-        source_url=row.source_url,
-    )
