@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip
 JOBS ?= 3
 TARGET ?= terrace
 # What the images hold, in the versions that are tested.
-IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --generate-hashes --no-header -c requirements/dev.lock
+IMAGE := --python-version 3.11 --universal --extra postgres --extra redis --extra celery --extra s3 --extra mysql --extra mongo --extra qdrant --generate-hashes --no-header -c requirements/dev.lock
 
 .PHONY: airflow image nginx run test test-postgresql test-page test-faults lint fmt bench docs schema lock clean browser chromium curl tesseract mariadb pgbouncer rabbitmq
 

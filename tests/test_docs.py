@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from terrace import assembly
@@ -103,6 +105,14 @@ def test_every_dependency_has_its_reason() -> None:
     text = (DOCS / "dependencies.md").read_text()
     for requirement in project["dependencies"]:
         assert re.split(r"[\[>=<;]", requirement)[0] in text
+
+
+def test_every_extra_can_be_had() -> None:
+    """In the version that is tested."""
+    asked = [Requirement(each) for each in metadata.requires("terrace") or () if "extra ==" in each]
+    asked = [each for each in asked if each.name != "terrace"]
+    assert len(asked) > 8
+    assert [str(each) for each in asked if metadata.version(each.name) not in each.specifier] == []
 
 
 @pytest.mark.parametrize(

@@ -114,11 +114,12 @@ async def test_without_eyes_a_page_is_read_by_its_text(room: Room) -> None:
     assert (await room.analyses.page_image(room.scope, done.id, 1))[1] == "image/png"
 
 
-async def test_without_eyes_a_picture_is_read_by_ocr(room: Room) -> None:
+@pytest.mark.parametrize("options", [settings.Analysis(ocr="tesseract"), settings.Analysis(ocr="rapidocr")])
+async def test_without_eyes_a_picture_is_read_by_ocr(room: Room, options: settings.Analysis) -> None:
     room.models.blind = True
     done = await room.analyse("scan.png", as_bytes(scanned("Seven lighthouses"), "PNG"))
     assert (done.state, done.way) == ("succeeded", "ocr"), done.error
-    assert done.why.endswith("The pictures were read by tesseract.")
+    assert done.why.endswith(f"The pictures were read by {options.ocr}.")
     assert "Seven lighthouses" in room.models.asked[0].text
 
 

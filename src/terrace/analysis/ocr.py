@@ -16,7 +16,7 @@ Program = Literal["tesseract", "rapidocr"]
 
 ADVICE = (
     "Connect a model that reads images, or install an OCR program (tesseract, on Debian `apt-get install "
-    "tesseract-ocr`; or `pip install rapidocr`)."
+    "tesseract-ocr`; or `pip install 'terrace[ocr]'`)."
 )
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TESSDATA_PREFIX")
 
@@ -73,6 +73,6 @@ def _rapidocr(image: bytes) -> str:
 
 @lru_cache(maxsize=1)
 def _engine() -> Any:
-    from rapidocr import RapidOCR  # type: ignore[import-not-found,unused-ignore]
+    from rapidocr import RapidOCR
 
-    return RapidOCR()
+    return RapidOCR(params={"Global.log_level": "error"})  # it would tell of each blank page
