@@ -14,6 +14,7 @@ import yaml
 from terrace.cli.app import command
 from terrace.cli.config import NOT_SETTINGS
 from terrace.inference.measures import Measures
+from terrace.models.discovery import candidates
 from terrace.settings import Settings
 from terrace.telemetry.metrics import Metrics
 from tests.test_docs import variables
@@ -32,6 +33,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 KEYS = {
     "image", "build", "restart", "read_only", "tmpfs", "cap_drop", "security_opt", "volumes", "stop_grace_period",
     "depends_on", "command", "environment", "profiles", "ports", "healthcheck", "user", "shm_size", "secrets",
+    "env_file",
 }  # fmt: skip
 OURS = [name for name, service in SERVICES.items() if "terrace" in service["image"]]
 FILLED = {"POSTGRES_PASSWORD": "p" * 32, "INFERENCE_KEY": "k" * 32, "GRAFANA_PASSWORD": "g", "METRICS_KEY": "m"}
@@ -77,6 +79,9 @@ def test_services_use_what_is_declared(name: str) -> None:
             assert source in COMPOSE["volumes"]
     for secret in service.get("secrets", []):
         assert COMPOSE["secrets"][secret]["environment"] in EXAMPLE
+        assert not service.get("read_only"), "Compose writes a secret of the environment into the container's root"
+    for file in service.get("env_file", []):
+        assert (FOLDER / f"{file['path']}.example").exists()
 
 
 def test_every_volume_and_secret_is_used() -> None:
@@ -91,6 +96,15 @@ def test_what_must_be_filled_in_is_in_the_example() -> None:
     assert {name for name in demanded if EXAMPLE[name]} == set(), "no secret has a default"
     named = {name for text in strings(COMPOSE) for name in re.findall(r"\$\{(\w+)", text)}
     assert EXAMPLE.keys() - {"METRICS_KEY"} <= named
+    first = (FOLDER / "env.example").read_text().split("\n\n")[1]
+    assert set(re.findall(r"^(\w+)=", first, re.MULTILINE)) == demanded, "whatever is started, Compose asks for it"
+
+
+def test_keys_of_providers_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {**SERVICES["api"]["environment"], "OPENAI_API_KEY": "sk-1"}
+    for key, value in given.items():
+        monkeypatch.setenv(key, filled(value))
+    assert "openai" in [each.name for each in candidates(Settings.load().models, given)]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -141,7 +155,7 @@ def test_only_the_door_is_open_and_only_on_this_machine() -> None:
 def test_nginx_is_believed_and_nobody_else() -> None:
     subnet = COMPOSE["networks"]["default"]["ipam"]["config"][0]["subnet"]
     for name in ("api", "worker", "scheduler"):
-        assert json.loads(SERVICES[name]["environment"]["TERRACE_WEB__TRUSTED_PROXIES"]) == [subnet]
+        assert json.loads(filled(SERVICES[name]["environment"]["TERRACE_WEB__TRUSTED_PROXIES"])) == [subnet]
 
 
 # What Compose, Airflow's DAGs, the command line and the tests themselves read.

@@ -5,7 +5,8 @@
 #
 # Takes docker where it is; else buildah with chroot isolation, which needs root but neither a daemon nor namespaces.
 # BASE names the image to start from. Without one, buildah starts from a Debian made by debootstrap, so that no registry
-# is needed. FLAGS go to the build, such as `--volume /etc/ssl/certs:/etc/ssl/certs:ro` behind a proxy of one's own.
+# is needed. FLAGS go to the build, such as buildah's
+# `--volume /etc/ssl/certs:/etc/ssl/certs:ro` behind a proxy of one's own.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -27,7 +28,7 @@ base() {
 }
 
 if [ -z "${ENGINE:-}" ]; then
-    ENGINE=buildah
+    ENGINE=$(command -v buildah >/dev/null && echo buildah || echo none)
     docker info >/dev/null 2>&1 && ENGINE=docker  # its command may be here without its daemon
 fi
 case $ENGINE in

@@ -13,6 +13,7 @@
 `web` maps kinds to problem details (RFC 9457), `cli` to exit codes, `jobs` to retry or not.
 """
 
+import sys
 from typing import ClassVar, Literal
 
 Kind = Literal[
@@ -94,3 +95,9 @@ BY_KIND: dict[str, type[TerraceError]] = {
     each.kind: each for each in (Invalid, Unauthenticated, Denied, Missing, Conflict, Limited, Unavailable, Internal)
 }
 """For those who read an error that was written down, such as a job's."""
+
+
+def bring(extra: str) -> str:
+    """What to run for an extra that is not installed. With this very Python, which knows whose Terrace is meant:
+    another one would fetch a package of that name that is not ours."""
+    return f"{sys.executable} -m pip install 'terrace[{extra}]'"

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import dag
 from terrace_airflow.operators import CheckQuality
 
-# What is never right; the other findings (docs/airflow.md) are a matter of taste.
+# What is never right; the other findings (docs/schedules.md) are a matter of taste.
 BOUNDS = {"document_stuck": 0, "document_hollow": 0, "blob_missing": 0, "text_missing": 0, "vectors_odd": 0}
 
 

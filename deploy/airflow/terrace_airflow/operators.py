@@ -211,8 +211,7 @@ class DropRetiredGenerations(TerraceOperator):
         retired = sorted(
             (each for each in every if each["state"] == "retired"), key=lambda each: each["switched_at"] or ""
         )
-        gone = retired[: len(retired) - self.keep] if self.keep else retired
-        for each in gone:
+        for each in retired[: max(0, len(retired) - self.keep)]:
             self.hook.call("DELETE", f"/api/index/generations/{each['id']}")
             self._gone.append(each["key"])
         return []  # nothing to wait for
@@ -224,7 +223,7 @@ class DropRetiredGenerations(TerraceOperator):
 class CheckQuality(TerraceOperator):
     """Have Terrace look through its corpus. Returns `{finding: count}`; fails when one is above its bound.
 
-    `bounds` is such as `{"unembedded": 0, "duplicate": 100}`; a finding that is not named may be of any number.
+    `bounds` is such as `{"vectors_missing": 0}`, a kind of docs/schedules.md; the others may be of any number.
     """
 
     template_fields = ("bounds",)

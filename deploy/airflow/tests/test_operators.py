@@ -146,6 +146,7 @@ def test_the_latest_retired_generation_is_kept(terrace: Any) -> None:
     terrace.answer("DELETE", "/api/index/generations/gen_1", (204, None))
     terrace.answer("DELETE", "/api/index/generations/gen_2", (204, None))
     assert DropRetiredGenerations(task_id="make_room").execute({}) == ["m#1", "m#2"]
+    assert DropRetiredGenerations(task_id="keep_more", keep=4).execute({}) == []
 
 
 def test_quality_beyond_its_bounds_fails(terrace: Any) -> None:

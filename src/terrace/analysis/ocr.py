@@ -16,7 +16,7 @@ Program = Literal["tesseract", "rapidocr"]
 
 ADVICE = (
     "Connect a model that reads images, or install an OCR program (tesseract, on Debian `apt-get install "
-    "tesseract-ocr`; or `pip install 'terrace[ocr]'`)."
+    "tesseract-ocr`; or `pip install 'terrace[ocr]'` in Terrace's environment)."
 )
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TESSDATA_PREFIX")
 

@@ -127,7 +127,10 @@ def worker(host: Host = None, port: WorkerPort = None, engine: Engine = None) ->
     assembly.check(settings)
     if settings.jobs.engine == "celery":
         if port is not None:
-            raise Invalid("A worker of Celery has no door: leave out --port, and ask Flower or `celery inspect ping`.")
+            raise Invalid(
+                "A worker of Celery has no door: leave out --port, and ask Flower or "
+                "`celery -A terrace.jobs.engines.celery.app inspect ping`."
+            )
         _carry(settings)
         return
     if port is not None:

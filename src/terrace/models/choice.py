@@ -17,7 +17,10 @@ CONNECT = (
     "Start Ollama (https://ollama.com) and fetch a model with `ollama pull llama3.2`, or set OPENAI_API_KEY or "
     "ANTHROPIC_API_KEY and start Terrace again."
 )
-FETCH = "Ollama is running but has no chat model: fetch one with `ollama pull llama3.2` or `terrace models pull`."
+FETCH = (
+    "Ollama is running but has no chat model: fetch one with `ollama pull llama3.2` or "
+    "`terrace models --pull llama3.2`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,20 @@ def choose(entries: Sequence[Entry], scope: Scope = Scope()) -> tuple[Entry, Mod
 def explain(entry: Entry, info: ModelInfo, entries: Sequence[Entry]) -> Answering:
     """Why `choose` chose it."""
     better = entries[: list(entries).index(entry)]
-    away = " ".join(f"`{each.name}` does not answer: {each.why}" for each in better if _missed(each))
+    missed = [each for each in better if _missed(each)]
+    away = " ".join(f"`{each.name}` does not answer: {each.why}" for each in missed)
+    mend = f"To use `{missed[0].name}`, mend it." if missed else None
     if entry.kind == "quote":
         why = "No model is connected, so the built-in quote model answers: it quotes what your documents say."
         silent = any(each.kind == "ollama" and each.state == "ok" for each in entries)
-        return Answering(info.id, f"{why} {away}".strip(), FETCH if silent else CONNECT)
+        return Answering(info.id, f"{why} {away}".strip(), mend or (FETCH if silent else CONNECT))
     why = {
         "configured": f"It is the first model of the provider `{entry.name}`, which is configured.",
         "key": f"It is chosen because the environment holds a key for `{entry.name}`.",
         "local": "Ollama runs on this machine, and this is the chat model it fetched last.",
         "builtin": "It is built in.",
     }[entry.origin]
-    return Answering(info.id, f"{why} {away}".strip(), f"To use `{better[0].name}`, mend it." if away else None)
+    return Answering(info.id, f"{why} {away}".strip(), mend)
 
 
 def explain_default(model: str, entry: Entry) -> Answering:

@@ -25,7 +25,7 @@ def resolver(allow: Iterable[str]) -> Resolve:
         if not any(reach.allows(each) for each in found):
             raise Invalid(
                 f"{host} is an address of a private network. The operator can allow it: outbound.allow, such as "
-                f'TERRACE_OUTBOUND__ALLOW=["{found[0]}/{128 if ":" in found[0] else 32}"].',
+                f"TERRACE_OUTBOUND__ALLOW='[\"{found[0]}/{128 if ':' in found[0] else 32}\"]'",
                 code="private_target",
             )
         return next(each for each in found if reach.allows(each))

@@ -1,7 +1,7 @@
 """The carrier of the settings."""
 
 from terrace import settings
-from terrace.errors import Invalid
+from terrace.errors import Invalid, bring
 from terrace.jobs.carriers.base import Carrier
 from terrace.jobs.carriers.table import TableCarrier
 
@@ -14,7 +14,7 @@ def open_carrier(options: settings.Redis) -> Carrier:
         from terrace.jobs.carriers.redis import RedisCarrier
     except ImportError as error:
         raise Invalid(
-            "redis.url is set, but the Redis client is missing: pip install 'terrace[redis]'.", code="missing_extra"
+            f"redis.url is set, but the Redis client is missing: {bring('redis')}.", code="missing_extra"
         ) from error
     try:
         return RedisCarrier(options.url, options.prefix)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from terrace import settings
-from terrace.errors import Invalid, Missing, TerraceError, Unavailable
+from terrace.errors import Invalid, Missing, TerraceError, Unavailable, bring
 from terrace.storage.blobs.base import (
     LINK_SECONDS,
     PIECE,
@@ -276,9 +276,7 @@ def _client(options: settings.S3) -> Any:
     try:
         from aiobotocore.config import AioConfig
     except ImportError as error:
-        raise Invalid(
-            "Blobs in S3 need a package that is not there. Run: pip install 'terrace[s3]'", code="extra_missing"
-        ) from error
+        raise Invalid(f"Blobs in S3 need a package that is not there: {bring('s3')}", code="extra_missing") from error
     config = AioConfig(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from terrace.errors import Invalid, Unavailable
+from terrace.errors import Invalid, Unavailable, bring
 from terrace.storage.statements import SHARED
 
 AT_ONCE = 100  # rows in one message
@@ -50,7 +50,7 @@ def engine_for(url: str) -> Engine:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise Unavailable(
-            "PostgreSQL needs a package that is not installed: pip install 'terrace[postgres]'.",
+            f"PostgreSQL needs a package that is not installed: {bring('postgres')}.",
             code="package_missing",
         ) from error
     given = {name: value for name, value in CONNECT.items() if name not in address.query}

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from terrace.errors import Invalid, Unavailable
+from terrace.errors import Invalid, Unavailable, bring
 from terrace.storage.postgresql.errors import reason
 
 NAME = "terrace"  # of the user and of the database
@@ -152,7 +152,7 @@ class PrivateServer:
         found = [programs for place in places for programs in place.glob("pginstall*/bin")]
         if not found:
             raise Unavailable(
-                "A private PostgreSQL needs a package that is not installed: pip install 'terrace[postgres-server]'.",
+                f"A private PostgreSQL needs a package that is not installed: {bring('postgres-server')}.",
                 code="package_missing",
             )
         return max(found, key=lambda programs: _number(programs.parent.name))

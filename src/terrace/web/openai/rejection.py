@@ -54,7 +54,7 @@ def _meaning(status: int, target: Passthrough) -> TerraceError:
     if status in (401, 403, 407):
         return Unavailable(
             f"{name} does not accept the key that this server is configured with ({status}). "
-            f"Its operator must check TERRACE_MODELS__PROVIDERS__{target.provider.upper()}__API_KEY.",
+            "Its operator must check the provider's key.",
             code="upstream_denied",
         )
     if status in (404, 405) or status < 400:

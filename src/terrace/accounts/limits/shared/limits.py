@@ -19,7 +19,7 @@ from terrace.accounts.limits.shared.base import Key
 from terrace.accounts.limits.shared.booking import Booking
 from terrace.accounts.limits.shared.database import DatabaseStore
 from terrace.accounts.limits.shared.sharing import Sharing
-from terrace.errors import Invalid, TerraceError
+from terrace.errors import Invalid, TerraceError, bring
 from terrace.stopping import ended
 from terrace.storage import Database
 from terrace.telemetry.calls import Call, Demand
@@ -298,7 +298,7 @@ def _meeting(database: Database, options: settings.Redis, me: int) -> "Meeting":
         from terrace.accounts.limits.shared.meeting import Meeting
     except ImportError as error:
         raise Invalid(
-            "redis.url is set, but the Redis client is missing: pip install 'terrace[redis]'.", code="missing_extra"
+            f"redis.url is set, but the Redis client is missing: {bring('redis')}.", code="missing_extra"
         ) from error
     try:
         return Meeting(database, options, me)

@@ -91,7 +91,9 @@ def unreachable(target: Target, why: str = "") -> Unavailable:
 
 def no_driver(extra: str) -> Unavailable:
     return Unavailable(
-        f"The driver for this database is not installed here: pip install 'terrace[{extra}]'.", code="not_installed"
+        "The driver for this database is not installed. Whoever runs Terrace can add it to its environment: "
+        f"pip install 'terrace[{extra}]'.",
+        code="not_installed",
     )
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from terrace.errors import Invalid, Unavailable
+from terrace.errors import Invalid, Unavailable, bring
 from terrace.jobs.base import Lane
 from terrace.settings import Settings
 
@@ -21,9 +21,7 @@ CONNECT_SECONDS = 5.0
 def require() -> None:
     """Raises Unavailable where Celery is not installed."""
     if find_spec("celery") is None:
-        raise Unavailable(
-            "The Celery engine's packages are missing: pip install 'terrace[celery]'", code="extra_missing"
-        )
+        raise Unavailable(f"The Celery engine's packages are missing: {bring('celery')}", code="extra_missing")
 
 
 def url_of(settings: Settings) -> str:

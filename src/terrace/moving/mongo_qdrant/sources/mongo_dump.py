@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from terrace.errors import Invalid, Missing, Unavailable
+from terrace.errors import Invalid, Missing, Unavailable, bring
 from terrace.moving.mongo_qdrant.base import BATCH, Record
 
 MAGIC = 0x8199E26D
@@ -142,7 +142,7 @@ def _decoder() -> Callable[[bytes], Record]:
         from bson.codec_options import CodecOptions
     except ImportError as error:
         raise Unavailable(
-            "Reading a dump of MongoDB needs another package: pip install 'terrace[mongo]'.", code="extra_missing"
+            f"Reading a dump of MongoDB needs another package: {bring('mongo')}.", code="extra_missing"
         ) from error
     options: Any = CodecOptions(tz_aware=True, unicode_decode_error_handler="replace")
     return lambda data: decode(data, codec_options=options)

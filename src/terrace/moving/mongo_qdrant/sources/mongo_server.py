@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from terrace.errors import Invalid, Missing, Unavailable
+from terrace.errors import Invalid, Missing, Unavailable, bring
 from terrace.moving.mongo_qdrant.base import BATCH, Record
 
 SYSTEM = ("admin", "config", "local")
@@ -20,7 +20,7 @@ class MongoServer:
             from pymongo.errors import InvalidURI, PyMongoError
         except ImportError as error:
             raise Unavailable(
-                "Reading MongoDB needs another package: pip install 'terrace[mongo]'.", code="extra_missing"
+                f"Reading MongoDB needs another package: {bring('mongo')}.", code="extra_missing"
             ) from error
         try:
             own: dict[str, Any] = (

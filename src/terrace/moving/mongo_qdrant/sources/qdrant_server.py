@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from terrace.errors import Invalid, Missing, Unavailable
+from terrace.errors import Invalid, Missing, Unavailable, bring
 from terrace.moving.mongo_qdrant.base import BATCH, Point, PointCollection, Space
 from terrace.moving.mongo_qdrant.fields import key
 
@@ -18,9 +18,7 @@ def open_server(url: str, api_key: str = "") -> "QdrantServer":
     try:
         from qdrant_client import AsyncQdrantClient
     except ImportError as error:
-        raise Unavailable(
-            "Asking a Qdrant needs another package: pip install 'terrace[qdrant]'.", code="extra_missing"
-        ) from error
+        raise Unavailable(f"Asking a Qdrant needs another package: {bring('qdrant')}.", code="extra_missing") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a key over plain http is the operator's decision
         try:
