@@ -52,9 +52,12 @@ async def read_rejection(response: Response, target: Passthrough) -> Rejection:
 def _meaning(status: int, target: Passthrough) -> TerraceError:
     name = f"The model server `{target.provider}`"
     if status in (401, 403, 407):
+        vendor = target.provider.upper()
+        here = f"TERRACE_MODELS__PROVIDERS__{vendor}__API_KEY"
+        where = f"{vendor}_API_KEY or {here}" if vendor in ("OPENAI", "ANTHROPIC") else here
         return Unavailable(
             f"{name} does not accept the key that this server is configured with ({status}). "
-            "Its operator must check the provider's key.",
+            f"Its operator must check {where}.",
             code="upstream_denied",
         )
     if status in (404, 405) or status < 400:
