@@ -1,10 +1,13 @@
 """`terrace campaign`, as typed; the server is the one the command starts for itself."""
 
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import invoke
+from tests.journeys.scribe import Scribe
 
 from terrace.cli.campaign import dollars, read_template
 from terrace.errors import Invalid
@@ -20,6 +23,14 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(template), str(people)
 
 
+@pytest.fixture
+def scribe() -> Iterator[Scribe]:
+    upstream = Scribe()
+    upstream.free.set()
+    yield upstream
+    upstream.close()
+
+
 def test_the_same_files_make_one_campaign(files: tuple[str, str], tmp_path: Path) -> None:
     environment = {**ENVIRONMENT, "TERRACE_DATA": str(tmp_path / "data")}
     out = tmp_path / "out.jsonl"
@@ -33,6 +44,29 @@ def test_the_same_files_make_one_campaign(files: tuple[str, str], tmp_path: Path
     listed = invoke(environment, "campaign", "list", "--json")
     [campaign] = json.loads(listed.out)
     assert (campaign["state"], campaign["counts"]["done"]) == ("finished", 2)
+
+
+def test_other_wishes_are_no_other_campaign(files: tuple[str, str], tmp_path: Path, scribe: Scribe) -> None:
+    """What the budget stops goes on with a higher one; nobody gets a second message, and nothing is paid for twice."""
+    Path(files[0]).write_text("---\nname: Thanks\n---\nWrite to {{contact.name}}.\n")
+    Path(files[1]).write_text("name,email\n" + "".join(f"Person {n},p{n}@example.org\n" for n in range(12)))
+    environment = {
+        **ENVIRONMENT, "TERRACE_DATA": str(tmp_path / "data"), "TERRACE_MODELS__PROVIDERS__DESK__KIND": "openai",
+        "TERRACE_MODELS__PROVIDERS__DESK__BASE_URL": scribe.url,
+    }  # fmt: skip
+    run = functools.partial(invoke, environment, "campaign", "run", *files, "--json")
+    invoke(environment, "usage", "prices", "set", "desk/scribe", "--input", "1", "--output", "1000")
+    looked = run("--preview", "--dry")
+    assert looked.code == 0, looked
+    ceiling = json.loads(looked.out)["estimate"]["ceiling"]
+    stopped = run("--yes", "--budget", str(1.5 * ceiling / 12))
+    assert (stopped.code, json.loads(stopped.out)["reason"]["code"]) == (1, "budget_exhausted"), stopped
+    done = run("--yes", "--budget", str(2 * ceiling), "--concurrency", "5")
+    assert done.code == 0, done
+    again = run("--yes", "--skip-incomplete")
+    assert "keeps its options" in again.err, again
+    [campaign] = json.loads(invoke(environment, "campaign", "list", "--json").out)
+    assert (campaign["state"], campaign["counts"]["done"], scribe.answers) == ("finished", 12, 12)
 
 
 def test_a_head_says_what_a_template_is(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from terrace.cli.client import Client, path
 from terrace.cli.connecting import Server, Tenant, connect
 from terrace.cli.contacts import bring
 from terrace.cli.output import JSONFlag, count, details, emit, errors, note, say, table
-from terrace.errors import Invalid, Missing
+from terrace.errors import Conflict, Invalid, Missing
 
 campaigns = typer.Typer(help="Campaigns: a message for each contact.", no_args_is_help=True)
 CampaignId = Annotated[str, typer.Argument(help="Its id, as `terrace campaign list` shows it.")]
 FRONT = ("name", "mode", "system", "knowledge_query", "collection", "model")
 TEXT = ("body", "mode", "system", "knowledge_query")
+LATE = ("budget", "concurrency")  # what can be changed once it has begun
 OVER = ("finished", "paused", "cancelled", "failed")
 
 
@@ -43,7 +44,8 @@ def run(
     server: Server = None,
     tenant: Tenant = None,
 ) -> None:
-    """Write a message for each contact. The same files again go on with the same campaign: nobody gets a second one."""
+    """Write a message for each contact. The same files again go on with the same campaign, be it with another budget:
+    nobody gets a second message."""
     if not (preview or yes or sys.stdin.isatty()):
         raise Invalid("Nobody can be asked here: say --yes to start, or --preview to look first.", code="say_yes")
     told = read_template(template)
@@ -60,7 +62,9 @@ def run(
         if preview or not (yes or campaign["state"] != "draft" or typer.confirm("Start?", err=True)):
             note(f"Nothing was started. The campaign is {campaign['id']}.")
             return
-        client.post(f"{at}/start")
+        started = client.post(f"{at}/start")
+        if budget is not None and started["state"] == "paused" and started["reason"]["code"] == "budget_exhausted":
+            client.post(f"{at}/resume")
         campaign = _follow(client, campaign["id"], quiet=json)
         if out is not None:
             _export(client, campaign["id"], out)
@@ -146,7 +150,7 @@ def read_template(file: Path) -> dict[str, str]:
 def _made(
     client: Client, template: Path, contacts: Path, told: dict[str, str], wanted: dict[str, Any], *, quiet: bool
 ) -> dict[str, Any]:
-    """The campaign of these files; the same for the same files and wishes."""
+    """The campaign of these files, made once; with these wishes, as far as they can still be met."""
     text = {name: value for name, value in told.items() if name in TEXT}
     checked = client.post("/api/templates/check", text)
     for problem in checked["problems"]:
@@ -157,14 +161,36 @@ def _made(
     list_name = f"{contacts.stem} {hashlib.sha256(content).hexdigest()[:8]}"
     bring(client, contacts, list_name, (), dry_run=False, quiet=quiet)
     stored = _template(client, told.get("name") or template.stem, text)
-    body = {
+    files = {
         "list_id": list_name, "template_id": stored["id"], "template_version": stored["version"],
         "name": f"{stored['name']}: {contacts.name}",
-        **{name: value for name, value in wanted.items() if value is not None},
     }  # fmt: skip
-    print = hashlib.sha256(repr(sorted(body.items())).encode()).hexdigest()
-    made: dict[str, Any] = client.send("POST", "/api/campaigns", body, key=f"cli-{print}")
+    wishes = {name: value for name, value in wanted.items() if value not in (None, {})}
+    print = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    try:
+        made: dict[str, Any] = client.send("POST", "/api/campaigns", {**files, **wishes}, key=f"cli-{print}")
+    except Conflict as error:
+        if error.code != "idempotency_key_reused":
+            raise
+        return _changed(client, client.get(path("campaigns", str(error.extra["campaign"]))), wishes)
     return made
+
+
+def _changed(client: Client, campaign: dict[str, Any], wishes: dict[str, Any]) -> dict[str, Any]:
+    """A campaign made before with other wishes. Once it has begun, only what it may cost and how fast can change."""
+    if campaign["state"] not in ("draft", "failed"):
+        if kept := [name for name in wishes if name not in LATE and not _met(campaign[name], wishes[name])]:
+            note(f"{campaign['id']} has begun, and keeps its {', '.join(kept)}.")
+        wishes = {name: value for name, value in wishes.items() if name in LATE}
+    changes = {name: value for name, value in wishes.items() if not _met(campaign[name], value)}
+    changed: dict[str, Any] = client.send("PATCH", path("campaigns", campaign["id"]), changes) if changes else campaign
+    return changed
+
+
+def _met(has: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        return all(has.get(name) == value for name, value in wanted.items())
+    return bool(has == wanted) or (isinstance(has, str) and has.endswith(f"/{wanted}"))
 
 
 def _template(client: Client, name: str, text: dict[str, str]) -> dict[str, Any]:

@@ -284,6 +284,10 @@ def _events(response: HTTPResponse) -> Iterator[tuple[str, str, dict[str, Any]]]
             fields = {}
 
 
+# Of a problem document, what every one has; the rest is told by this kind of error alone.
+TOLD = {"type", "title", "status", "detail", "instance", "kind", "code", "message", "retry_after"}
+
+
 def _problem(response: HTTPResponse) -> TerraceError:
     """The server's problem document as the error it was."""
     waiting = response.getheader("Retry-After", "")
@@ -294,6 +298,7 @@ def _problem(response: HTTPResponse) -> TerraceError:
             code=problem["code"],
             status=response.status,
             retry_after=float(waiting) if waiting.isdigit() else None,
+            **{name: value for name, value in problem.items() if name not in TOLD},
         )
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
         return Internal(f"The server answered {response.status} {response.reason}; it may not be Terrace.")

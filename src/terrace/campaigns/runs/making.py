@@ -154,6 +154,7 @@ def made_before(session: Session, scope: Scope, key: str, print: str) -> Campaig
         raise Conflict(
             "This idempotency key was used for a different campaign. Take a new key for a new one.",
             code="idempotency_key_reused",
+            campaign=row.id,
         )
     return row
 
