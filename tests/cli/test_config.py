@@ -50,6 +50,13 @@ def test_fine_settings(tmp_path: Path) -> None:
         ({"TERRACE_DATA": "/dev/null/x"}, "TERRACE_DATA"),
         ({"TERRACE_WEB__TRUSTED_PROXIES": "10.0.0.1"}, "as JSON"),
         ({"TERRACE_WEB__TRUSTED_PROXIES": '["10.0.0.0/99"]'}, "TERRACE_WEB__TRUSTED_PROXIES"),
+        ({"TERRACE_OUTBOUND__ALLOW": '["10.0.0.300"]'}, "TERRACE_OUTBOUND__ALLOW"),
+        ({"TERRACE_REDIS__URL": "foo"}, "redis.url"),
+        ({"TERRACE_JOBS__ENGINE": "celery"}, "TERRACE_JOBS__BROKER"),
+        ({"TERRACE_STORAGE__URL": "mysql://x/y"}, "storage.url"),
+        ({"TERRACE_STORAGE__URL": "postgresql://me:p@ss@host/terrace"}, "%40"),
+        ({"TERRACE_STORAGE__BLOBS": "s3://B/x"}, "storage.blobs"),
+        ({f"{PROVIDER}KIND": "openai", f"{PROVIDER}BASE_URL": "lab:8080"}, "base_url of the provider `mine`"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, given: dict[str, str], says: str) -> None:

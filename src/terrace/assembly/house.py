@@ -72,15 +72,20 @@ from terrace.knowledge.sources.service import Sources as DocumentSources
 from terrace.knowledge.sources.visiting import Visitor
 from terrace.knowledge.sources.watching import Watcher
 from terrace.knowledge.tasks import job_kinds as knowledge_kinds
+from terrace.models.discovery import candidates
+from terrace.models.providers.upstream import Address
 from terrace.models.service import Models, open_models
 from terrace.models.tasks import pull_kind
 from terrace.models.transport import Transport, open_transport
 from terrace.moving.marks import whole
 from terrace.outbound import Outbound, open_outbound
+from terrace.outbound.addresses import Reach
 from terrace.schedules.base import Action, BuiltIn
 from terrace.schedules.service import Schedules
 from terrace.settings import Settings
 from terrace.storage import Blobs, Database, open_blobs, open_database
+from terrace.storage.blobs.opening import bucket_of
+from terrace.storage.opening import check_database_url
 from terrace.telemetry.ledger import Ledger
 from terrace.telemetry.metrics import Metrics
 from terrace.telemetry.prices import Prices
@@ -367,6 +372,18 @@ def check(settings: Settings) -> None:
     """Raises Invalid when the settings can't be used: a server must not start on them."""
     own_folder(settings)
     load_secret(settings.accounts, settings.data)
+    check_database_url(settings.database_url)
+    bucket_of(settings.storage.blobs)
+    open_carrier(settings.redis)
+    Reach(settings.outbound.allow)
+    for each in candidates(settings.models, os.environ):
+        if each.settings.base_url:
+            Address.of(each.name, each.settings.base_url)
+    if settings.jobs.engine == "celery":
+        from terrace.jobs.engines.celery import broker
+
+        broker.require()
+        broker.url_of(settings)
 
 
 def own_folder(settings: Settings) -> None:

@@ -25,16 +25,24 @@ async def open_database(settings: Settings) -> Database:
     migration fails (the database is then as it was), Unavailable when it is away, or its file or backup cannot be
     written.
     """
-    url = settings.database_url
-    if url.startswith(PREFIX):
-        return await _sqlite(settings, Path(url.removeprefix(PREFIX)))
+    check_database_url(settings.database_url)
+    if settings.database_url.startswith(PREFIX):
+        return await _sqlite(settings, Path(settings.database_url.removeprefix(PREFIX)))
+    return await _postgresql(settings)
+
+
+def check_database_url(url: str) -> None:
+    """Raises Invalid for what is no address of a database."""
     if url.startswith(POSTGRESQL):
-        return await _postgresql(settings)
-    raise Invalid(
-        f"storage.url must begin with {PREFIX}, such as {PREFIX}/var/lib/terrace/terrace.db, or with postgresql://, "
-        "such as postgresql://user:password@host:5432/database.",
-        code="bad_setting",
-    )
+        from terrace.storage.postgresql.engine import parsed
+
+        parsed(url)
+    elif not url.startswith(PREFIX):
+        raise Invalid(
+            f"storage.url must begin with {PREFIX}, such as {PREFIX}/var/lib/terrace/terrace.db, or with "
+            "postgresql://, such as postgresql://user:password@host:5432/database.",
+            code="bad_setting",
+        )
 
 
 async def _sqlite(settings: Settings, path: Path) -> Database:
