@@ -223,7 +223,7 @@ class SMTP(Section):
     port: int = Field(587, ge=1, le=65535, description="Its port.")
     user: str = Field("", description="Login there, if it wants one.")
     password: SecretStr = Field(SecretStr(""), description="Its password.")
-    sender: str = Field("", description="From whom mails come.")
+    sender: str = Field("", description="From whom mails come: an address, or `Name <address>`.")
     security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the connection is kept private.")
 
 

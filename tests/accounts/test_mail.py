@@ -38,6 +38,19 @@ async def test_international_addresses() -> None:
         assert (await box.came.get())["To"] == "jürgen@bücher.example"
 
 
+async def test_a_sender_may_have_a_name() -> None:
+    async with postbox() as box:
+        await Mail(box.options(sender="Térrace, Inc. <no-reply@example.org>")).send("ada@example.org", "Hello", "text")
+        [sender] = (await box.came.get())["From"].addresses
+        assert (sender.display_name, sender.addr_spec) == ("Térrace, Inc.", "no-reply@example.org")
+
+
+@pytest.mark.parametrize("sender", ["Terrace", "Terrace <nobody>", "a@b@c", "a@example.org, b@example.org <"])
+def test_a_sender_that_is_none_is_told_at_the_start(sender: str) -> None:
+    with pytest.raises(Invalid, match="SMTP__SENDER"):
+        Mail(settings.SMTP(host="mail.example.org", sender=sender))
+
+
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 async def test_it_logs_in_where_the_server_wants_it() -> None:
     async with postbox(auth_required=True, auth_require_tls=False) as box:

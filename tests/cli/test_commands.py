@@ -150,6 +150,14 @@ def test_a_reader_that_leaves_is_no_error_to_tell(data: Path) -> None:
         assert process.stderr.read() == ""
 
 
+def test_nor_is_one_that_leaves_before_a_line_for_people(data: Path) -> None:
+    with start(data, "config", "check") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, "")
+
+
 def test_the_doctor_is_content(quickly: Run) -> None:
     assert quickly("doctor").stdout == "All is well.\n"
     assert json.loads(quickly("doctor", "--json").stdout) == []

@@ -345,6 +345,25 @@ async def test_closing_does_not_wait_for_the_loading(tmp_path: Path, hub: str) -
         await waiting
 
 
+@pytest.mark.parametrize(
+    ("modes", "says"),
+    [
+        ({"lasttoken": True}, "pools by lasttoken"),
+        ({"mean_tokens": True, "max_tokens": True}, "mean_tokens and max_tokens"),
+    ],
+)
+async def test_a_pooling_that_is_not_ours_is_a_reason(tmp_path: Path, modes: dict[str, bool], says: str) -> None:
+    """Its vectors would be others than the model's."""
+    folder = tiny_export(tmp_path / "stars")
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    told = {"word_embedding_dimension": 6, "include_prompt": True, "pooling_mode_cls_token": False}
+    config = {**told, **{f"pooling_mode_{name}": on for name, on in modes.items()}}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(config))
+    async with Opened(Embedding(model=str(folder), precision="fp32", threads=1), tmp_path) as embedder:
+        with pytest.raises(EmbeddingAbsent, match=says):
+            await embedder.embed(["moon"])
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model"])
 async def test_a_broken_export_is_a_reason(tmp_path: Path, content: bytes) -> None:
     folder = tiny_export(tmp_path / "stars")

@@ -121,7 +121,7 @@ async def test_a_limit_reached_says_which_whose_and_when(client: Client) -> None
 async def test_limits_are_set_within_bounds_and_on_ones_own_alone(client: Client) -> None:
     ada = await register(client, "Ada")
     gina = await tenant(ada, "Globex", "Gina")
-    for body in ({"documents": 0}, {"documents": 1.5}, {"money_per_day": -1}, {"documents": "many"}):
+    for body in ({"documents": 0}, {"documents": 1.5}, {"money_per_day": -1}, {"documents": "many"}, {"document": 1}):
         assert (await ada.put("/api/limits/tenant", body)).status_code == 422, body
     assert (await ada.put("/api/limits/nonsense", {"documents": 1})).status_code == 422
     assert (await gina.put("/api/limits/tenant", {"documents": 1})).status_code == 403

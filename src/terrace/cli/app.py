@@ -110,6 +110,8 @@ def run() -> None:
         sys.exit(EXIT[error.kind])
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        pass  # whoever read it (`| head`) has enough
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(EXIT["unavailable"])

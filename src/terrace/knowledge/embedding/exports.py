@@ -33,6 +33,7 @@ DEFAULT_TOKENS = 512
 FINGERPRINT_BYTES = 1024 * 1024
 
 Pooling = Literal["mean", "cls"]
+POOLINGS: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls"}  # as sentence-transformers calls them
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,26 @@ def from_folder(folder: Path, data: Path, precision: str) -> Export:
     stem = f"{folder.name}-{sha256_of(source)[:12]}-{precision}"
     model = source if precision == "fp32" else prepared(data / "embedding", stem, lambda: quantised(source))
     prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
-    pooling = _json(folder / "1_Pooling/config.json")
     tokens = _json(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _json(folder / "config.json").get("max_position_embeddings", DEFAULT_TOKENS)
     return Export(
         model,
         folder / "tokenizer.json",
         max_tokens=int(tokens or longest),
-        pooling="cls" if pooling.get("pooling_mode_cls_token") else "mean",
+        pooling=_pooling(folder),
         query_prompt=str(prompts.get("query", "")),
         passage_prompt=str(prompts.get("passage", prompts.get("document", ""))),
     )
+
+
+def _pooling(folder: Path) -> Pooling:
+    """Raises EmbeddingAbsent for one that would need another vector than we make."""
+    told = _json(folder / "1_Pooling/config.json")
+    modes = {name.removeprefix("pooling_mode_"): on for name, on in told.items() if name.startswith("pooling_mode_")}
+    wanted = [name for name, on in modes.items() if on is True]
+    if len(wanted) > 1 or not set(wanted) <= POOLINGS.keys():
+        raise EmbeddingAbsent(f"{folder} pools by {' and '.join(wanted)}; Terrace takes the mean, or the first token.")
+    return POOLINGS[wanted[0]] if wanted else "mean"
 
 
 def quantised(source: Path) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from terrace.accounts.audit import actor
 from terrace.accounts.base import Caller
@@ -45,6 +45,8 @@ class ManyLimits(BaseModel):
 
 class LimitValues(BaseModel):
     """Limits by name: those left out stay as they are, null takes one away."""
+
+    model_config = ConfigDict(extra="forbid")  # a limit that is spelled wrong would limit nothing
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
