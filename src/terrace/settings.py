@@ -353,7 +353,8 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             wrong = "; ".join(
-                f"TERRACE_{'__'.join(str(part).upper() for part in each['loc'])}: {each['msg']}"
+                f"TERRACE_{'__'.join(str(part).upper() for part in each['loc'])}: "
+                + ("there is no such setting" if each["type"] == "extra_forbidden" else each["msg"])
                 for each in error.errors()
             )
             raise Invalid(f"The settings are wrong. {wrong}", code="bad_settings") from error
