@@ -124,13 +124,13 @@ def worker(host: Host = None, port: WorkerPort = None, engine: Engine = None) ->
 
     given: dict[str, Any] = {"host": host, "jobs": {"engine": engine} if engine else None}
     settings = Settings.load(role="worker", **{name: value for name, value in given.items() if value is not None})
+    if settings.jobs.engine == "celery" and port is not None:
+        raise Invalid(
+            "A worker of Celery has no door: leave out --port, and ask Flower or "
+            "`celery -A terrace.jobs.engines.celery.app inspect ping`."
+        )
     assembly.check(settings)
     if settings.jobs.engine == "celery":
-        if port is not None:
-            raise Invalid(
-                "A worker of Celery has no door: leave out --port, and ask Flower or "
-                "`celery -A terrace.jobs.engines.celery.app inspect ping`."
-            )
         _carry(settings)
         return
     if port is not None:
