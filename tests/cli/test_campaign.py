@@ -46,16 +46,22 @@ def test_the_same_files_make_one_campaign(files: tuple[str, str], tmp_path: Path
     assert (campaign["state"], campaign["counts"]["done"]) == ("finished", 2)
 
 
-def test_other_wishes_are_no_other_campaign(files: tuple[str, str], tmp_path: Path, scribe: Scribe) -> None:
-    """What the budget stops goes on with a higher one; nobody gets a second message, and nothing is paid for twice."""
+@pytest.fixture
+def desk(files: tuple[str, str], tmp_path: Path, scribe: Scribe) -> dict[str, str]:
+    """Where a message of the twelve has a price."""
     Path(files[0]).write_text("---\nname: Thanks\n---\nWrite to {{contact.name}}.\n")
     Path(files[1]).write_text("name,email\n" + "".join(f"Person {n},p{n}@example.org\n" for n in range(12)))
     environment = {
         **ENVIRONMENT, "TERRACE_DATA": str(tmp_path / "data"), "TERRACE_MODELS__PROVIDERS__DESK__KIND": "openai",
         "TERRACE_MODELS__PROVIDERS__DESK__BASE_URL": scribe.url,
     }  # fmt: skip
-    run = functools.partial(invoke, environment, "campaign", "run", *files, "--json")
     invoke(environment, "usage", "prices", "set", "desk/scribe", "--input", "1", "--output", "1000")
+    return environment
+
+
+def test_other_wishes_are_no_other_campaign(files: tuple[str, str], desk: dict[str, str], scribe: Scribe) -> None:
+    """What the budget stops goes on with a higher one; nobody gets a second message, and nothing is paid for twice."""
+    run = functools.partial(invoke, desk, "campaign", "run", *files, "--json")
     looked = run("--preview", "--dry")
     assert looked.code == 0, looked
     ceiling = json.loads(looked.out)["estimate"]["ceiling"]
@@ -65,8 +71,18 @@ def test_other_wishes_are_no_other_campaign(files: tuple[str, str], tmp_path: Pa
     assert done.code == 0, done
     again = run("--yes", "--skip-incomplete")
     assert "keeps its options" in again.err, again
-    [campaign] = json.loads(invoke(environment, "campaign", "list", "--json").out)
+    [campaign] = json.loads(invoke(desk, "campaign", "list", "--json").out)
     assert (campaign["state"], campaign["counts"]["done"], scribe.answers) == ("finished", 12, 12)
+
+
+def test_what_a_person_paused_stays_so(files: tuple[str, str], desk: dict[str, str], scribe: Scribe) -> None:
+    run = functools.partial(invoke, desk, "campaign", "run", *files, "--json", "--yes", "--budget")
+    stopped = json.loads(run("0.000001").out)
+    assert stopped["reason"]["code"] == "budget_exhausted"
+    for act in ("resume", "pause"):
+        assert invoke(desk, "campaign", act, stopped["id"]).code == 0
+    paused = run("1000")
+    assert (paused.code, json.loads(paused.out)["state"], scribe.answers) == (1, "paused", 0), paused
 
 
 def test_a_head_says_what_a_template_is(tmp_path: Path) -> None:

@@ -369,7 +369,7 @@ async def assemble(settings: Settings, token: str | None = None) -> AsyncIterato
 
 
 def check(settings: Settings) -> None:
-    """Raises Invalid when the settings can't be used: a server must not start on them."""
+    """Raises Invalid when the settings can't be used: a server must not start on them. Nothing is connected to."""
     own_folder(settings)
     load_secret(settings.accounts, settings.data)
     check_database_url(settings.database_url)

@@ -63,7 +63,8 @@ def run(
             note(f"Nothing was started. The campaign is {campaign['id']}.")
             return
         started = client.post(f"{at}/start")
-        if budget is not None and started["state"] == "paused" and started["reason"]["code"] == "budget_exhausted":
+        stopped = started["state"] == "paused" and started["reason"]  # by a person it is paused without one
+        if budget is not None and stopped and stopped["code"] == "budget_exhausted":
             client.post(f"{at}/resume")
         campaign = _follow(client, campaign["id"], quiet=json)
         if out is not None:

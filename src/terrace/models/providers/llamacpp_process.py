@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from terrace.errors import Invalid, Unavailable, bring
+from terrace.errors import Invalid, Unavailable
 from terrace.models.transport.base import Headers
 
 CHILD = "terrace.models.providers.llamacpp_child"
@@ -84,7 +84,9 @@ def check_model(path: Path, who: str) -> int:
     """The file's size in bytes. Raises Invalid when it is no GGUF file, Unavailable (`extra_missing`) when the extra is
     not installed; `who` needs it."""
     if importlib.util.find_spec("xllamacpp") is None:
-        raise Unavailable(f"{who} needs llama.cpp: {bring('llamacpp')}.", code="extra_missing")
+        raise Unavailable(
+            f"{who} needs llama.cpp: pip install 'terrace[llamacpp]' in Terrace's environment.", code="extra_missing"
+        )
     try:
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))
