@@ -32,6 +32,7 @@ from benchmarks.retrieval_corpus import PIECE, SCOPE, Corpus, narrowings, places
 from benchmarks.start import cpu_seconds, tree
 from terrace.knowledge.base import Filter
 from terrace.knowledge.embedding import open_embedder
+from terrace.knowledge.embedding.base import StatefulEmbedder
 from terrace.knowledge.health.base import InspectedIndex
 from terrace.knowledge.index import open_index
 from terrace.knowledge.search import Search
@@ -41,12 +42,12 @@ from terrace.storage.database import as_owner, own_locks
 from terrace.storage.migrate import migrate
 from terrace.storage.postgresql import PostgreSQLDatabase
 
-MODEL = "real/int8"
 SERVER = "TERRACE_BENCH_POSTGRESQL_PID"
 K = 10
 ROUNDS = 2
 LARGE = 100_000  # rows; with more, the budgets are others
-LENGTHS = {9: "both", 1000: "both, long questions"}  # words of a question: as people ask, and whole sentences
+AS_ASKED = 9  # words of a question, stop words among them
+LENGTHS = {AS_ASKED: "both", 1000: "both, long questions"}  # and whole sentences
 SEARCH = (0.0, 20.0)  # of a search by words and by meaning on PostgreSQL, p50 and p95
 
 
@@ -123,7 +124,7 @@ async def timed(calls: Sequence[Callable[[], Awaitable[Any]]]) -> tuple[list[flo
     return took, (spent() - began) / len(took)
 
 
-async def filled(database: Database, corpus: Corpus) -> InspectedIndex:
+async def filled(database: Database, model: str, corpus: Corpus) -> InspectedIndex:
     index, rows = open_index(database), len(corpus.stored)
     add = _adder(database, index)
     started, began = time.perf_counter(), spent()
@@ -133,7 +134,7 @@ async def filled(database: Database, corpus: Corpus) -> InspectedIndex:
 
         def write(session: Session, first: int = first, piece: Any = piece, passages: Any = passages) -> None:
             ids = put(session, index, first, passages, rows)
-            add(session, SCOPE, MODEL, ids, piece)
+            add(session, SCOPE, model, ids, piece)
 
         await database.write(write)
         _tell(f"{first + len(piece):,} of {rows:,} written on {database.dialect}", started)
@@ -155,28 +156,37 @@ def _tell(what: str, started: float) -> None:
     print(f"    {what}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
-async def searches(table: Table, url: str, corpus: Corpus, budgets: dict[str, float]) -> None:
-    """By meaning alone, of all and of some documents, against a plain scan; then hybrid where there are passages."""
+async def searches(
+    table: Table, url: str, embedder: StatefulEmbedder, corpus: Corpus, budgets: dict[str, float]
+) -> None:
+    """By meaning alone, of all and of some documents, against a plain scan; where there are passages hybrid ones, and
+    all that whoever asks waits for."""
     async with opened(url) as database:
-        index, rows = await filled(database, corpus), len(corpus.stored)
+        index, rows, model = await filled(database, embedder.name, corpus), len(corpus.stored), embedder.name
         known = await database.read(places)
         name = f"{rows:,} on {database.dialect}"
         started = time.perf_counter()
-        await index.search(SCOPE, "", corpus.asked[0], model=MODEL, k=K, filter=Filter())
+        await index.search(SCOPE, "", corpus.asked[0], model=model, k=K, filter=Filter())
         print(f"    first search after a start: {time.perf_counter() - started:.2f} s")
         for each in (every := narrowings(rows // retrieval_corpus.PER_DOCUMENT)):
-            ask = functools.partial(index.search, SCOPE, "", model=MODEL, k=K, filter=each.filter)
+            ask = functools.partial(index.search, SCOPE, "", model=model, k=K, filter=each.filter)
             calls = [functools.partial(ask, vector) for vector in corpus.asked]
             found = [{known[scored.number] for scored in await call()} for call in calls]
             what = ", ".join(filter(None, (name, "meaning", each.name)))
             table.times(what, *await timed(calls), *((0, budgets["filtered"]) if each.name else (budgets["p50"], 0)))
             table.share(f"{what}: recall@{K}", recall(corpus, found, each, K), budgets["recall"])
         for length, each in [(length, each) for length in LENGTHS for each in every] if corpus.passages else ():
-            ask = functools.partial(index.search, SCOPE, model=MODEL, k=K, filter=each.filter)
+            ask = functools.partial(index.search, SCOPE, model=model, k=K, filter=each.filter)
             asked = [" ".join(question.split()[:length]) for question in corpus.questions]
             calls = [functools.partial(ask, q, v) for q, v in zip(asked, corpus.asked, strict=True)]
             what = ", ".join(filter(None, (name, LENGTHS[length], each.name)))
             table.times(what, *await timed(calls), *(SEARCH if url else ()))
+        search = Search(database, index, embedder)
+        for each in every if corpus.passages else ():
+            find = functools.partial(search.search, SCOPE, k=K, filter=each.filter)
+            finding = [functools.partial(find, " ".join(asked.split()[:AS_ASKED])) for asked in corpus.questions]
+            what = ", ".join(filter(None, (name, "all that is waited for", each.name)))
+            table.times(what, *await timed(finding))
         await index.close()
 
 
@@ -203,7 +213,7 @@ async def fulltext(table: Table, url: str, rows: int) -> None:
         await index.close()
 
 
-async def whole(table: Table, url: str, embedder: Any, rows: int) -> None:
+async def whole(table: Table, url: str, embedder: StatefulEmbedder, rows: int) -> None:
     async with opened(url) as database:
         index, passages = open_index(database), retrieval_corpus.texts(rows)
         embedded = await embedder.embed(passages)
@@ -233,15 +243,16 @@ async def run(options: argparse.Namespace, address: Callable[[], str]) -> bool:
             corpus = retrieval_corpus.mixed(*real, options.rows)
         for url in urls:
             await whole(table, url(), embedder, 2_000)
+        for url in urls:
+            await fulltext(table, url(), 20_000)
+        scan(table, corpus)
+        large = options.rows > LARGE
+        for url in urls:
+            p50 = (15 if large else 5) if url is address else (60 if large else 7)
+            least = (0.98 if options.texts else 0) if url is address else (0.98 if large else 0.99)
+            budgets = {"p50": p50, "recall": least, "filtered": 0 if large else 20}
+            await searches(table, url(), embedder, corpus, budgets)
         await embedder.close()
-    for url in urls:
-        await fulltext(table, url(), 20_000)
-    scan(table, corpus)
-    large = options.rows > LARGE
-    for url in urls:
-        p50 = (15 if large else 5) if url is address else (60 if large else 7)
-        least = (0.98 if options.texts else 0) if url is address else (0.98 if large else 0.99)
-        await searches(table, url(), corpus, {"p50": p50, "recall": least, "filtered": 0 if large else 20})
     return table.missed
 
 

@@ -1,5 +1,8 @@
 """One suite for every index: what goes in is found, what is taken out is gone, nobody sees another's."""
 
+import asyncio
+import functools
+import itertools
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -180,6 +183,43 @@ async def test_words_alone_when_there_is_no_vector(shelf: Shelf, scope: Scope) -
     assert await shelf.find(scope, "whale") == ["whales"]
     assert await shelf.find(scope, "zeppelin", meaning=False) == []
     assert await shelf.counts(scope) == {"chunks": 2, "vectors": 0}
+
+
+async def _later(vector: Any, when: asyncio.Event | None = None) -> Any:
+    async with asyncio.timeout(10):
+        await (when.wait() if when else asyncio.sleep(0))
+    return vector
+
+
+async def test_a_vector_that_is_still_on_its_way_finds_the_same(shelf: Shelf, scope: Scope) -> None:
+    for name, text in (("whales", WHALES), ("bridges", BRIDGES), ("bread", BREAD)):
+        await shelf.put(scope, name, text)
+    await shelf.put(scope, "unread", "A whale that is not embedded yet.", vectors=False)
+    filters = Filter(), Filter(documents=("doc_acme_whales", "doc_acme_unread")), Filter(documents=("doc_acme_none",))
+    for filter, query in itertools.product(filters, ("the largest whale", "whalish", "zzz", "")):
+        vector = (await EMBEDDER.embed([query or "whale"], query=True))[0]
+        ask = functools.partial(shelf.index.retrieve, scope, query, model=MODEL, k=5, filter=filter)
+        at_hand = await shelf.index.search(scope, query, vector, model=MODEL, k=5, filter=filter)
+        assert await shelf.database.read(await ask(_later(vector))) == at_hand
+        by_words = await shelf.index.search(scope, query, None, model=None, k=5, filter=filter)
+        assert await shelf.database.read(await ask(_later(None))) == by_words
+
+
+async def test_words_are_looked_for_while_the_vector_is_on_its_way(
+    stored: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored.put(scope, "whales", WHALES)
+    read, looked = stored.database.read, asyncio.Event()
+
+    async def telling(*args: Any, **kwargs: Any) -> Any:
+        found = await read(*args, **kwargs)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(stored.database, "read", telling)
+    vector = _later((await EMBEDDER.embed(["whale"]))[0], looked)
+    found = await stored.index.search(scope, "whale", vector, model=MODEL, k=5, filter=Filter())
+    assert [each.text_score is not None and each.vector_score is not None for each in found] == [True]
 
 
 async def test_meaning_alone_when_no_word_matches(shelf: Shelf, scope: Scope) -> None:

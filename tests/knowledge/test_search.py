@@ -175,6 +175,33 @@ async def test_an_embedding_that_fails_does_not_fail_a_search(
     assert "It broke." in caplog.text
 
 
+@pytest.mark.both
+async def test_who_is_refused_or_leaves_waits_for_no_embedding(database: Database, index: Index, scope: Scope) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    class Slow(HashEmbedder):
+        async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Any = None) -> Any:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+
+    search = Search(database, index, Slow())
+    async with asyncio.timeout(4):
+        with pytest.raises(Missing, match="nowhere"):
+            await search.search(scope, "leave", filter=Filter(collections=("nowhere",)))
+        await ended.wait()
+        begun.clear()
+        ended.clear()
+        leaving = asyncio.create_task(search.search(scope, "leave"))
+        await begun.wait()
+        leaving.cancel()
+        await ended.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+
+
 async def test_searches_at_once_agree(search: Search, scope: Scope) -> None:
     results = await asyncio.gather(*(search.search(scope, "parental leave") for _ in range(20)))
     assert {result.hits[0].chunk_id for result in results} == {"chk_1"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -133,6 +133,10 @@ class Document:
     source_url: str | None = None  # where a source found it on the web
 
 
+Ranking = Callable[["Session"], list[Scored]]
+"""Called in a read, once: the k best of what was retrieved, by fusion."""
+
+
 class Index(Protocol):
     """Full text and vectors beside the chunks, in the same database and the same transactions.
 
@@ -153,10 +157,17 @@ class Index(Protocol):
     def remove_document(self, session: Session, scope: Scope, document_id: str) -> None:
         """Text and vectors of all its chunks. Call it while the chunk rows are still there."""
 
+    async def retrieve(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> Ranking:
+        """What words and meaning bring, to be ranked. `vector` is the question's, or an awaitable of it, and words are
+        looked for meanwhile; by words alone where it is, or turns out to be, None. An empty `query` goes by meaning
+        alone. What is deleted meanwhile may be found."""
+
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        """The k best by fusion; by words alone when `vector` is None. What is deleted meanwhile may be among them."""
+        """Retrieved and ranked."""
 
     def counts(self, session: Session, scope: Scope) -> dict[str, int]:
         """{chunks, vectors} for health and the doctor."""

@@ -11,9 +11,10 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from terrace.errors import Invalid, Missing, TerraceError
-from terrace.knowledge.base import Filter, Hit, Index
+from terrace.knowledge.base import Filter, Hit, Index, Ranking
 from terrace.knowledge.embedding.base import EmbeddingAbsent, StatefulEmbedder, present
 from terrace.knowledge.hits import hits_of
+from terrace.knowledge.index.awaiting import nothing
 from terrace.knowledge.index.filters import called
 from terrace.knowledge.naming import key
 from terrace.knowledge.tables import CollectionRow
@@ -71,22 +72,23 @@ class Search:
         started = time.perf_counter()
         query = _bounded(query, k)
         embedder = present(self._embedder)  # one for the whole search: the next may have another
-        vector, _ = await asyncio.gather(
-            _nothing() if mode == "text" else _vector(embedder, scope, query, must=mode == "vector"),
-            self._database.read(_check_collections, scope, filter.collections) if filter.collections else _nothing(),
-        )
-        model = None if vector is None else embedder.name
-        words = "" if mode == "vector" else query
-        found = await self._index.search(scope, words, vector, model=model, k=k, filter=filter)
-        hits = await self._database.read(hits_of, scope, found)
+        words, meant = "" if mode == "vector" else query, None
+        if mode != "text":
+            meant = asyncio.ensure_future(_vector(embedder, scope, query, must=mode == "vector"))
+        try:
+            ranking, _ = await asyncio.gather(
+                self._index.retrieve(scope, words, meant, model=embedder.name, k=k, filter=filter),
+                self._database.read(_check_collections, scope, filter.collections) if filter.collections else nothing(),
+            )
+        finally:
+            if meant is not None:  # who was refused, or left, waits for no embedding
+                meant.cancel()
+        model = None if meant is None or meant.result() is None else embedder.name
+        hits = await self._database.read(_ranked_hits, scope, ranking)
         self._found(scope, {hit.document_id for hit in hits})
         self._asked(scope, query)
         took = (time.perf_counter() - started) * 1000
-        return SearchResult(hits, "text" if vector is None else mode, round(took, 2), model)
-
-
-async def _nothing() -> None:
-    pass
+        return SearchResult(hits, "text" if model is None else mode, round(took, 2), model)
 
 
 async def _vector(embedder: StatefulEmbedder, scope: Scope, query: str, *, must: bool) -> Any | None:
@@ -110,6 +112,10 @@ def _bounded(query: str, k: int) -> str:
     if not 1 <= k <= MAX_K:
         raise Invalid(f"k must be between 1 and {MAX_K}.", code="k_out_of_range", status=422)
     return query
+
+
+def _ranked_hits(session: Session, scope: Scope, ranking: Ranking) -> list[Hit]:
+    return hits_of(session, scope, ranking(session))
 
 
 def _check_collections(session: Session, scope: Scope, names: Sequence[str]) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from terrace.knowledge.base import Filter, IndexedChunk, Scored
+from terrace.knowledge.base import Filter, IndexedChunk, Ranking, Scored
+from terrace.knowledge.index.awaiting import at_hand
 from terrace.knowledge.index.fusion import fuse
 from terrace.knowledge.index.words import content_words, words
 from terrace.knowledge.tables import ChunkRow
@@ -49,12 +50,19 @@ class MemoryIndex:
             "vectors": sum(tenant == scope.tenant for tenant, _, _ in self._vectors),
         }
 
+    async def retrieve(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> Ranking:
+        found = await self.search(scope, query, vector, model=model, k=k, filter=filter)
+        return lambda session: found
+
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
         mine = [chunk for (tenant, _), chunk in self._chunks.items() if tenant == scope.tenant]
         numbers = {self._numbers[chunk.id]: chunk for chunk in mine if self._passes(chunk, filter)}
         text = self._bm25(query, mine, numbers)
+        vector = await at_hand(vector)
         near = None
         if vector is not None and model is not None:
             rows = {number: self._vectors.get((scope.tenant, model, chunk.id)) for number, chunk in numbers.items()}

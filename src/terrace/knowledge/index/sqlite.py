@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlmodel import Session
 
-from terrace.knowledge.base import Filter, IndexedChunk, Scored
+from terrace.knowledge.base import Filter, IndexedChunk, Ranking, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import fulltext, inspecting, vectors
+from terrace.knowledge.index.awaiting import at_hand, nothing
 from terrace.knowledge.index.filters import allowed_documents
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.storage.database import Database
@@ -71,18 +72,27 @@ class SQLiteIndex:
     ) -> tuple[int, list[str], Any]:
         return inspecting.after(session, scope, model, after, limit)
 
+    async def retrieve(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> Ranking:
+        (allowed, text), resident, vector = await asyncio.gather(
+            self._database.read(_by_words, scope, query, max(k, TEXT_CANDIDATES), filter),
+            nothing() if vector is None or model is None else self._up_to_date((scope.tenant, model)),
+            at_hand(vector),
+        )
+        return lambda session: _ranked(session, scope, allowed, text, resident, vector, model, k)
+
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        """An empty `query` with a vector searches by meaning alone."""
-        resident = None
-        if vector is not None and model is not None:
-            resident = self._residents.of((scope.tenant, model))
-            more = True
-            while more:  # a lock for each piece, so that a small tenant does not wait for all of a large one
-                async with self._loading:  # one reader thread at most is busy loading
-                    more = await self._database.read(resident.read_piece)
-        return await self._database.read(self._search, scope, query, vector, model, k, filter, resident)
+        return await self._database.read(await self.retrieve(scope, query, vector, model=model, k=k, filter=filter))
+
+    async def _up_to_date(self, space: vectors.Space) -> vectors.Resident:
+        resident, more = self._residents.of(space), True
+        while more:  # a lock for each piece, so that a small tenant does not wait for all of a large one
+            async with self._loading:  # one reader thread at most is busy loading
+                more = await self._database.read(resident.read_piece)
+        return resident
 
     def search_exactly(
         self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
@@ -100,25 +110,30 @@ class SQLiteIndex:
     async def close(self) -> None:
         """What is in memory goes with the process."""
 
-    def _search(
-        self,
-        session: Session,
-        scope: Scope,
-        query: str,
-        vector: Any,
-        model: str | None,
-        k: int,
-        filter: Filter,
-        resident: vectors.Resident | None,
-    ) -> list[Scored]:
-        allowed = allowed_documents(session, scope, filter)
-        if allowed is not None and not allowed:
-            return []
-        text = fulltext.search(session, scope, query, max(k, TEXT_CANDIDATES), allowed)
-        near: dict[int, float] | None = None
-        if resident is not None and model is not None:
-            ids = resident.nearest(vector, 2 * k, allowed)
-            near = vectors.cosines(session, scope, model, vector, "id", ids)
-            unseen = [number for number in text if number not in near]
-            near |= vectors.cosines(session, scope, model, vector, "number", unseen)
-        return fuse(text, near, k)
+
+def _by_words(
+    session: Session, scope: Scope, query: str, count: int, filter: Filter
+) -> tuple[set[str] | None, dict[int, float]]:
+    """The documents that pass, and what was found in them."""
+    allowed = allowed_documents(session, scope, filter)
+    found = fulltext.search(session, scope, query, count, allowed) if allowed is None or allowed else {}
+    return allowed, found
+
+
+def _ranked(
+    session: Session,
+    scope: Scope,
+    allowed: set[str] | None,
+    text: dict[int, float],
+    resident: vectors.Resident | None,
+    vector: Any | None,
+    model: str | None,
+    k: int,
+) -> list[Scored]:
+    near: dict[int, float] | None = None
+    if resident is not None and vector is not None and model is not None:
+        ids = resident.nearest(vector, 2 * k, allowed)
+        near = vectors.cosines(session, scope, model, vector, "id", ids)
+        unseen = [number for number in text if number not in near]
+        near |= vectors.cosines(session, scope, model, vector, "number", unseen)
+    return fuse(text, near, k)

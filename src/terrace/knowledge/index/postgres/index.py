@@ -6,15 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from terrace.errors import TerraceError
-from terrace.knowledge.base import Filter, IndexedChunk, Scored
+from terrace.knowledge.base import Filter, IndexedChunk, Ranking, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import inspecting
+from terrace.knowledge.index.awaiting import at_hand, nothing
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.knowledge.index.postgres import counts, graphs, vectors, words
 from terrace.knowledge.index.postgres.allowing import NOTHING, Passing, asking_state
@@ -90,23 +92,43 @@ class PostgresIndex:
     ) -> tuple[int, list[str], Any]:
         return vectors.after(session, scope, model, after, limit)
 
-    async def search(
+    async def retrieve(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
-    ) -> list[Scored]:
-        """An empty `query` with a vector searches by meaning alone. Words and meaning are looked for side by side: the
-        server has a process for each, and whoever asks waits for the slower one instead of both."""
+    ) -> Ranking:
+        """Words and meaning are looked for side by side: the server has a process for each, and whoever asks waits for
+        the slower one instead of both."""
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
         if (again := self._passing.asked_again(scope)) is not None:
             self._beside("map", scope, partial(self._mapped, filter=again))
-        read = self._database.read
+        meaning = None if vector is None or model is None or isawaitable(vector) else (model, vector)
+        text, (vector, near) = await asyncio.gather(
+            self._database.read(self._by_words, scope, query, k, filter, meaning) if query else nothing(),
+            self._meant(scope, model, vector, 2 * k, filter),
+        )
+
+        def ranked(session: Session) -> list[Scored]:
+            late = {}
+            if near and text and model and not meaning:  # words were looked for before it was known what they mean
+                unseen = [each.number for each in text if each.number not in near]
+                late = vectors.cosines(session, scope, model, vector, unseen)
+            return _fused(text or [], near and near | late, k)
+
+        return ranked
+
+    async def search(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> list[Scored]:
+        return await self._database.read(await self.retrieve(scope, query, vector, model=model, k=k, filter=filter))
+
+    async def _meant(
+        self, scope: Scope, model: str | None, vector: Any | None, count: int, filter: Filter
+    ) -> tuple[Any | None, vectors.Cosines | None]:
+        """The vector, and what is nearest to it."""
+        vector = await at_hand(vector)
         if vector is None or model is None:
-            return _fused(await read(self._by_words, scope, query, k, filter), None, k)
-        meaning = model, vector
-        near = read(self._by_meaning, scope, model, vector, 2 * k, filter)
-        if not query:
-            return _fused([], await near, k)
-        return _fused(*await asyncio.gather(read(self._by_words, scope, query, k, filter, meaning), near), k)
+            return None, None
+        return vector, await self._database.read(self._by_meaning, scope, model, vector, count, filter)
 
     @with_settings(SETTINGS)
     def _by_words(

@@ -130,6 +130,19 @@ def nearest(
     return _looked_through(session, scope, model, query, most, among)
 
 
+def cosines(session: Session, scope: Scope, model: str, query: Any, numbers: Sequence[int]) -> Cosines:
+    """Of those that have a vector of the query's width."""
+    if not numbers:
+        return {}
+    rows = ask(
+        session,
+        "SELECT number, -(vector <#> %s::halfvec) FROM chunk_vectors "
+        f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s::bigint[]) AND vector_dims(vector) = {len(query)}",
+        (text_of(query), scope.tenant, model, array(numbers)),
+    )
+    return dict(rows)
+
+
 def nearest_of_all(session: Session, scope: Scope, model: str, query: Any, count: int) -> Cosines:
     """Every vector of the query's width is looked at."""
     return _looked_through(session, scope, model, query, count, None)
@@ -182,11 +195,8 @@ def _by_signs(
     session: Session, scope: Scope, model: str, query: Any, count: int, among: Allowed | None, kept: KeptSigns
 ) -> Cosines:
     alike = likest(session, scope, model, query, max(count, ALIKE), among, kept)
-    near = (
-        "SELECT number, vector <#> %s::halfvec AS distance FROM chunk_vectors "
-        f"WHERE tenant_id = %s AND model = %s AND number = ANY(%s::bigint[]) ORDER BY distance LIMIT {count}"
-    )
-    return _cosines(session, near, (text_of(query), scope.tenant, model, array(alike))) if alike else {}
+    found = cosines(session, scope, model, query, alike)
+    return {number: found[number] for number in sorted(found, key=found.__getitem__, reverse=True)[:count]}
 
 
 def _looked_through(
