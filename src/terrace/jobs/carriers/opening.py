@@ -14,7 +14,7 @@ def open_carrier(options: settings.Redis) -> Carrier:
         from terrace.jobs.carriers.redis import RedisCarrier
     except ImportError as error:
         raise Invalid(
-            f"redis.url is set, but the Redis client is missing: {bring('redis')}.", code="missing_extra"
+            f"redis.url is set, but the Redis client is missing: {bring('redis')}.", code="extra_missing"
         ) from error
     try:
         return RedisCarrier(options.url, options.prefix)

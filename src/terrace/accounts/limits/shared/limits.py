@@ -298,7 +298,7 @@ def _meeting(database: Database, options: settings.Redis, me: int) -> "Meeting":
         from terrace.accounts.limits.shared.meeting import Meeting
     except ImportError as error:
         raise Invalid(
-            f"redis.url is set, but the Redis client is missing: {bring('redis')}.", code="missing_extra"
+            f"redis.url is set, but the Redis client is missing: {bring('redis')}.", code="extra_missing"
         ) from error
     try:
         return Meeting(database, options, me)

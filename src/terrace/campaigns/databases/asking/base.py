@@ -93,7 +93,7 @@ def no_driver(extra: str) -> Unavailable:
     return Unavailable(
         "The driver for this database is not installed. Whoever runs Terrace can add it to its environment: "
         f"pip install 'terrace[{extra}]'.",
-        code="not_installed",
+        code="extra_missing",
     )
 
 
