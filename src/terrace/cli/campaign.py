@@ -39,6 +39,7 @@ def run(
     budget: Annotated[float | None, typer.Option(min=0, help="Dollars; writing pauses before it is exceeded.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, max=1000, help="Messages written at a time.")] = None,
     skip: Annotated[bool, typer.Option("--skip-incomplete", help="Skip contacts that lack a value.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Where it was cancelled, begin another.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the messages go: a .csv or .jsonl.")] = None,
     json: JSONFlag = False,
     server: Server = None,
@@ -54,7 +55,7 @@ def run(
         "concurrency": concurrency, "options": {"incomplete": "skip"} if skip else {},
     }  # fmt: skip
     with connect(server, tenant, working=True) as client:
-        campaign = _made(client, template, contacts, told, wanted, quiet=json)
+        campaign = _made(client, template, contacts, told, wanted, again=again, quiet=json)
         at = path("campaigns", campaign["id"])
         if preview or not (yes or campaign["state"] != "draft"):
             campaign = client.post(f"{at}/preview", {"dry": dry})
@@ -149,9 +150,17 @@ def read_template(file: Path) -> dict[str, str]:
 
 
 def _made(
-    client: Client, template: Path, contacts: Path, told: dict[str, str], wanted: dict[str, Any], *, quiet: bool
+    client: Client,
+    template: Path,
+    contacts: Path,
+    told: dict[str, str],
+    wanted: dict[str, Any],
+    *,
+    again: bool,
+    quiet: bool,
 ) -> dict[str, Any]:
-    """The campaign of these files, made once; with these wishes, as far as they can still be met."""
+    """The campaign of these files, made once; with these wishes, as far as they can still be met. `again`: where it was
+    cancelled, the one after it, made once too."""
     text = {name: value for name, value in told.items() if name in TEXT}
     checked = client.post("/api/templates/check", text)
     for problem in checked["problems"]:
@@ -167,7 +176,20 @@ def _made(
         "name": f"{stored['name']}: {contacts.name}",
     }  # fmt: skip
     wishes = {name: value for name, value in wanted.items() if value not in (None, {})}
-    print = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    made = _made_once(client, files, wishes)
+    while made["state"] == "cancelled":
+        if not again:
+            raise Conflict(
+                f"{made['id']}, the campaign of these files, was cancelled. Say --again to begin another, which writes "
+                "to all of them, also to who has a message.",
+                code="campaign_over",
+            )
+        made = _made_once(client, files, wishes, after=made["id"])
+    return made
+
+
+def _made_once(client: Client, files: dict[str, Any], wishes: dict[str, Any], after: str = "") -> dict[str, Any]:
+    print = hashlib.sha256((repr(sorted(files.items())) + after).encode()).hexdigest()
     try:
         made: dict[str, Any] = client.send("POST", "/api/campaigns", {**files, **wishes}, key=f"cli-{print}")
     except Conflict as error:
@@ -179,6 +201,8 @@ def _made(
 
 def _changed(client: Client, campaign: dict[str, Any], wishes: dict[str, Any]) -> dict[str, Any]:
     """A campaign made before with other wishes. Once it has begun, only what it may cost and how fast can change."""
+    if campaign["state"] == "cancelled":
+        return campaign
     if campaign["state"] not in ("draft", "failed"):
         if kept := [name for name in wishes if name not in LATE and not _met(campaign[name], wishes[name])]:
             note(f"{campaign['id']} has begun, and keeps its {', '.join(kept)}.")
