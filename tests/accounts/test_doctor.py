@@ -40,7 +40,8 @@ def test_a_server_behind_tls_with_an_owner_is_safe(tmp_path: Path) -> None:
             True,
         ),
         ("oidc_in_the_clear", {"accounts": {"oidc": {"x": {"issuer": "http://sso.lan", "client_id": "t"}}}}, True),
-        ("mail_in_the_clear", {"accounts": {"smtp": {"host": "mail.example.org", "security": "none"}}}, True),
+        ("mail_in_the_clear", {**PUBLIC, "accounts": {"smtp": {"host": "mail.example.org", "security": "none"}}}, True),
+        ("mail_without_links", {"accounts": {"smtp": {"host": "mail.example.org"}}}, True),
     ],
 )
 def test_each_is_named(tmp_path: Path, code: str, given: dict[str, object], owned: bool) -> None:

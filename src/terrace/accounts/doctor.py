@@ -1,4 +1,4 @@
-"""Settings that let in more than the operator may have meant to."""
+"""Settings that let in more than the operator may have meant to, or keep somebody out."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -72,6 +72,11 @@ def _neighbours(settings: Settings) -> Told:
     smtp = settings.accounts.smtp
     if smtp.host and smtp.security == "none" and not _loopback(smtp.host):
         yield "mail_in_the_clear", "TERRACE_ACCOUNTS__SMTP__SECURITY", "Links to new passwords are mailed in the clear."
+    if smtp.host and not settings.web.public_url:
+        yield (
+            "mail_without_links", "TERRACE_WEB__PUBLIC_URL",
+            "Nobody who forgot a password is mailed a link to a new one: the link needs the address people reach.",
+        )  # fmt: skip
 
 
 def _plain(url: str) -> bool:
