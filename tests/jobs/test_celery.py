@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,11 +206,18 @@ def test_importing_the_app_reads_no_settings() -> None:
     environment = {**os.environ, "TERRACE_JOBS__LEASE": "nonsense", "TERRACE_DATA": "/nowhere"}
     script = (
         "from terrace.jobs.engines.celery.app import app\n"
-        "from terrace.errors import Invalid\n"
-        "try:\n    app.conf.broker_url\nexcept Invalid as error:\n    print(error)\n"
+        "from click import ClickException\n"
+        "try:\n    app.conf.broker_url\nexcept ClickException as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert "TERRACE_JOBS__LEASE" in done.stdout
+
+
+def test_celerys_own_command_says_what_to_set(tmp_path: Path) -> None:
+    environment = {**os.environ, "TERRACE_DATA": str(tmp_path), "TERRACE_JOBS__BROKER": "", "TERRACE_REDIS__URL": ""}
+    command = [sys.executable, "-m", "celery", "-A", "terrace.jobs.engines.celery.app", "worker"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "set TERRACE_JOBS__BROKER" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
 
 @pytest.mark.parametrize("broker", ["", "http://somewhere", "sqs://"])

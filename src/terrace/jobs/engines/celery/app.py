@@ -7,8 +7,11 @@ house when its pool starts.
 from typing import Any
 
 from celery.signals import setup_logging
+from click import ClickException
 from kombu.utils.imports import symbol_by_name
 
+from terrace.errors import TerraceError
+from terrace.jobs.engines.celery.broker import url_of
 from terrace.jobs.engines.celery.building import JobApp
 from terrace.jobs.engines.celery.children import adopt
 from terrace.jobs.engines.celery.residence import ThreadResidence
@@ -20,7 +23,12 @@ HOUSE = "terrace.assembly.celery:working"
 
 
 def _settings() -> Settings:
-    return Settings.load(jobs={"engine": "celery"})
+    try:
+        settings = Settings.load(jobs={"engine": "celery"})
+        url_of(settings)
+    except TerraceError as error:
+        raise ClickException(str(error)) from error  # of Celery's command line, which shows the sentence alone
+    return settings
 
 
 def _residence(app: JobApp) -> ThreadResidence:
