@@ -85,19 +85,18 @@ def test_what_a_person_paused_stays_so(files: tuple[str, str], desk: dict[str, s
     assert (paused.code, json.loads(paused.out)["state"], scribe.answers) == (1, "paused", 0), paused
 
 
-def test_after_one_that_was_cancelled_another_can_be_begun(
+def test_one_that_was_cancelled_stays_so_until_a_file_changes(
     files: tuple[str, str], desk: dict[str, str], scribe: Scribe
 ) -> None:
-    """One, however often that is said."""
     run = functools.partial(invoke, desk, "campaign", "run", *files, "--json", "--yes")
     stopped = json.loads(run("--budget", "0.000001").out)
     assert invoke(desk, "campaign", "cancel", stopped["id"]).code == 0
-    for wishes in ((), ("--budget", "1000")):
+    for wishes in ((), ("--budget", "1000"), ("--preview",)):
         refused = run(*wishes)
-        assert (refused.code, "--again" in refused.err, scribe.answers) == (5, True, 0), refused
-    done = [json.loads(run("--again", *wishes).out) for wishes in (("--budget", "1000"), (), ("--budget", "1000"))]
-    assert {each["id"] for each in done} == {done[0]["id"]} != {stopped["id"]}
-    assert (done[0]["state"], done[0]["counts"]["done"], scribe.answers) == ("finished", 12, 12)
+        assert (refused.code, "change the template" in refused.err, scribe.answers) == (5, True, 0), refused
+    Path(files[0]).write_text("---\nname: Thanks\n---\nWrite kindly to {{contact.name}}.\n")
+    done = json.loads(run("--budget", "1000").out)
+    assert (done["state"], done["counts"]["done"], scribe.answers) == ("finished", 12, 12)
 
 
 def test_a_head_says_what_a_template_is(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sqlmodel import Session, select
 from terrace.knowledge import store
 from terrace.knowledge.base import Chunk, Filter, Index, IndexedChunk, Scored, Span
 from terrace.knowledge.embedding.hashing import HashEmbedder
-from terrace.knowledge.index import MemoryIndex, SQLiteIndex, open_index
+from terrace.knowledge.index import MemoryIndex, SQLiteIndex, open_index, postgres, sqlite
 from terrace.knowledge.tables import ChunkRow, CollectionRow, DocumentRow, TagRow
 from terrace.storage import Database, SQLiteDatabase
 from terrace.storage.postgresql import PostgreSQLDatabase
@@ -205,21 +205,57 @@ async def test_a_vector_that_is_still_on_its_way_finds_the_same(shelf: Shelf, sc
         assert await shelf.database.read(await ask(_later(None))) == by_words
 
 
+async def test_what_words_alone_find_gets_its_cosines_late(
+    stored: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (postgres.vectors, sqlite.vectors):
+        monkeypatch.setattr(module, "CANDIDATES", 1)  # nearest to the question, or two for each that is wanted
+    for number in range(8):
+        await stored.put(scope, f"bridges{number}", BRIDGES[: 60 - 5 * number])
+    await stored.put(scope, "bread", BREAD)
+    vector = (await EMBEDDER.embed([BRIDGES], query=True))[0]
+    ask = functools.partial(stored.index.retrieve, scope, "yeast", model=MODEL, k=3, filter=Filter())
+    found = await stored.database.read(await ask(_later(vector)))
+    assert found == await stored.index.search(scope, "yeast", vector, model=MODEL, k=3, filter=Filter())
+    near = await stored.index.search(scope, "", vector, model=MODEL, k=6, filter=Filter())
+    bread = dict(zip(await stored.ids(found), found, strict=True))["chk_acme_bread_0"]
+    assert bread.number not in {each.number for each in near}
+    assert bread.vector_score is not None
+
+
 async def test_words_are_looked_for_while_the_vector_is_on_its_way(
     stored: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await stored.put(scope, "whales", WHALES)
     read, looked = stored.database.read, asyncio.Event()
 
-    async def telling(*args: Any, **kwargs: Any) -> Any:
-        found = await read(*args, **kwargs)
-        looked.set()
+    async def telling(work: Any, *args: Any) -> Any:
+        found = await read(work, *args)
+        if "words" in work.__name__:
+            looked.set()
         return found
 
     monkeypatch.setattr(stored.database, "read", telling)
     vector = _later((await EMBEDDER.embed(["whale"]))[0], looked)
-    found = await stored.index.search(scope, "whale", vector, model=MODEL, k=5, filter=Filter())
-    assert [each.text_score is not None and each.vector_score is not None for each in found] == [True]
+    ranking = await stored.index.retrieve(scope, "whale", vector, model=MODEL, k=5, filter=Filter())
+    [found] = await read(ranking)
+    assert found.text_score is not None
+    assert found.vector_score is not None
+
+
+async def test_no_signs_are_read_for_a_vector_that_does_not_come(
+    stored: Shelf, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored.put(scope, "whales", WHALES)
+    read, asked = stored.database.read, []
+
+    async def telling(work: Any, *args: Any) -> Any:
+        asked.append(work.__name__)
+        return await read(work, *args)
+
+    monkeypatch.setattr(stored.database, "read", telling)
+    await stored.index.retrieve(scope, "whale", _later(None), model=MODEL, k=5, filter=Filter())
+    assert asked == ["_by_words"]
 
 
 async def test_meaning_alone_when_no_word_matches(shelf: Shelf, scope: Scope) -> None:

@@ -213,9 +213,12 @@ def test_importing_the_app_reads_no_settings() -> None:
     assert "TERRACE_JOBS__LEASE" in done.stdout
 
 
-def test_celerys_own_command_says_what_to_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "module", [("celery", "-A", "terrace.jobs.engines.celery.app"), ("terrace.jobs.engines.celery",)]
+)
+def test_its_command_line_says_what_to_set(tmp_path: Path, module: tuple[str, ...]) -> None:
     environment = {**os.environ, "TERRACE_DATA": str(tmp_path), "TERRACE_JOBS__BROKER": "", "TERRACE_REDIS__URL": ""}
-    command = [sys.executable, "-m", "celery", "-A", "terrace.jobs.engines.celery.app", "worker"]
+    command = [sys.executable, "-m", *module, "worker"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "set TERRACE_JOBS__BROKER" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 

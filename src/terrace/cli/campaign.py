@@ -39,7 +39,6 @@ def run(
     budget: Annotated[float | None, typer.Option(min=0, help="Dollars; writing pauses before it is exceeded.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, max=1000, help="Messages written at a time.")] = None,
     skip: Annotated[bool, typer.Option("--skip-incomplete", help="Skip contacts that lack a value.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Where it was cancelled, begin another.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the messages go: a .csv or .jsonl.")] = None,
     json: JSONFlag = False,
     server: Server = None,
@@ -55,7 +54,13 @@ def run(
         "concurrency": concurrency, "options": {"incomplete": "skip"} if skip else {},
     }  # fmt: skip
     with connect(server, tenant, working=True) as client:
-        campaign = _made(client, template, contacts, told, wanted, again=again, quiet=json)
+        campaign = _made(client, template, contacts, told, wanted, quiet=json)
+        if campaign["state"] == "cancelled":
+            raise Conflict(
+                f"{campaign['id']}, the campaign of these files, was cancelled. To write to all of them anew, change "
+                "the template or the contacts: other files are another campaign.",
+                code="campaign_over",
+            )
         at = path("campaigns", campaign["id"])
         if preview or not (yes or campaign["state"] != "draft"):
             campaign = client.post(f"{at}/preview", {"dry": dry})
@@ -150,17 +155,9 @@ def read_template(file: Path) -> dict[str, str]:
 
 
 def _made(
-    client: Client,
-    template: Path,
-    contacts: Path,
-    told: dict[str, str],
-    wanted: dict[str, Any],
-    *,
-    again: bool,
-    quiet: bool,
+    client: Client, template: Path, contacts: Path, told: dict[str, str], wanted: dict[str, Any], *, quiet: bool
 ) -> dict[str, Any]:
-    """The campaign of these files, made once; with these wishes, as far as they can still be met. `again`: where it was
-    cancelled, the one after it, made once too."""
+    """The campaign of these files, made once; with these wishes, as far as they can still be met."""
     text = {name: value for name, value in told.items() if name in TEXT}
     checked = client.post("/api/templates/check", text)
     for problem in checked["problems"]:
@@ -176,20 +173,7 @@ def _made(
         "name": f"{stored['name']}: {contacts.name}",
     }  # fmt: skip
     wishes = {name: value for name, value in wanted.items() if value not in (None, {})}
-    made = _made_once(client, files, wishes)
-    while made["state"] == "cancelled":
-        if not again:
-            raise Conflict(
-                f"{made['id']}, the campaign of these files, was cancelled. Say --again to begin another, which writes "
-                "to all of them, also to who has a message.",
-                code="campaign_over",
-            )
-        made = _made_once(client, files, wishes, after=made["id"])
-    return made
-
-
-def _made_once(client: Client, files: dict[str, Any], wishes: dict[str, Any], after: str = "") -> dict[str, Any]:
-    print = hashlib.sha256((repr(sorted(files.items())) + after).encode()).hexdigest()
+    print = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     try:
         made: dict[str, Any] = client.send("POST", "/api/campaigns", {**files, **wishes}, key=f"cli-{print}")
     except Conflict as error:

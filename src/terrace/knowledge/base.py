@@ -134,7 +134,7 @@ class Document:
 
 
 Ranking = Callable[["Session"], list[Scored]]
-"""Called in a read, once: the k best of what was retrieved, by fusion."""
+"""Called in a read: the k best of what was retrieved, by fusion."""
 
 
 class Index(Protocol):
@@ -162,12 +162,12 @@ class Index(Protocol):
     ) -> Ranking:
         """What words and meaning bring, to be ranked. `vector` is the question's, or an awaitable of it, and words are
         looked for meanwhile; by words alone where it is, or turns out to be, None. An empty `query` goes by meaning
-        alone. What is deleted meanwhile may be found."""
+        alone. What is deleted meanwhile, or passes the filter no more, may be found."""
 
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
-        """Retrieved and ranked."""
+        """Retrieved and ranked; `vector` is at hand."""
 
     def counts(self, session: Session, scope: Scope) -> dict[str, int]:
         """{chunks, vectors} for health and the doctor."""

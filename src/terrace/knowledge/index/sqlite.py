@@ -9,7 +9,7 @@ from sqlmodel import Session
 from terrace.knowledge.base import Filter, IndexedChunk, Ranking, Scored
 from terrace.knowledge.health.base import Strays
 from terrace.knowledge.index import fulltext, inspecting, vectors
-from terrace.knowledge.index.awaiting import at_hand, nothing
+from terrace.knowledge.index.awaiting import at_hand
 from terrace.knowledge.index.filters import allowed_documents
 from terrace.knowledge.index.fusion import EXACT_CANDIDATES, fuse
 from terrace.storage.database import Database
@@ -19,6 +19,10 @@ MB = 1024**2
 TEXT_CANDIDATES = 200
 IDLE_SECONDS = 1800.0
 MAX_RESIDENT_BYTES = 256 * MB  # four million chunks at 384 dimensions
+
+
+ByWords = tuple[set[str] | None, dict[int, float]]
+"""The documents that pass, None when all do, and what was found in them."""
 
 
 class SQLiteIndex:
@@ -75,24 +79,31 @@ class SQLiteIndex:
     async def retrieve(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> Ranking:
-        (allowed, text), resident, vector = await asyncio.gather(
-            self._database.read(_by_words, scope, query, max(k, TEXT_CANDIDATES), filter),
-            nothing() if vector is None or model is None else self._up_to_date((scope.tenant, model)),
-            at_hand(vector),
+        coming = asyncio.ensure_future(at_hand(vector))
+        (found, resident), vector = await asyncio.gather(
+            self._meanwhile(scope, query, coming, model, k, filter), coming
         )
-        return lambda session: _ranked(session, scope, allowed, text, resident, vector, model, k)
+        return lambda session: _ranked(session, scope, filter, found, resident, vector, model, k)
 
     async def search(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> list[Scored]:
         return await self._database.read(await self.retrieve(scope, query, vector, model=model, k=k, filter=filter))
 
-    async def _up_to_date(self, space: vectors.Space) -> vectors.Resident:
-        resident, more = self._residents.of(space), True
-        while more:  # a lock for each piece, so that a small tenant does not wait for all of a large one
-            async with self._loading:  # one reader thread at most is busy loading
+    async def _meanwhile(
+        self, scope: Scope, query: str, coming: asyncio.Future[Any], model: str | None, k: int, filter: Filter
+    ) -> tuple[ByWords | None, vectors.Resident | None]:
+        """What is found by words, and the signs of the vectors, brought up to date while there is, or may yet be, one
+        to compare them with."""
+        found = await self._database.read(_by_words, scope, query, max(k, TEXT_CANDIDATES), filter) if query else None
+        if model is None or _without(coming):
+            return found, None
+        resident, more = self._residents.of((scope.tenant, model)), True
+        while more and not _without(coming):
+            # One reader thread at most is busy loading; a small tenant need not wait for all of a large one.
+            async with self._loading:
                 more = await self._database.read(resident.read_piece)
-        return resident
+        return found, resident
 
     def search_exactly(
         self, session: Session, scope: Scope, queries: Sequence[str], vectors_: Any | None, *, model: str | None, k: int
@@ -111,10 +122,12 @@ class SQLiteIndex:
         """What is in memory goes with the process."""
 
 
-def _by_words(
-    session: Session, scope: Scope, query: str, count: int, filter: Filter
-) -> tuple[set[str] | None, dict[int, float]]:
-    """The documents that pass, and what was found in them."""
+def _without(coming: asyncio.Future[Any]) -> bool:
+    """Whether it is known that there will be no vector."""
+    return coming.done() and (coming.cancelled() or coming.exception() is not None or coming.result() is None)
+
+
+def _by_words(session: Session, scope: Scope, query: str, count: int, filter: Filter) -> ByWords:
     allowed = allowed_documents(session, scope, filter)
     found = fulltext.search(session, scope, query, count, allowed) if allowed is None or allowed else {}
     return allowed, found
@@ -123,13 +136,14 @@ def _by_words(
 def _ranked(
     session: Session,
     scope: Scope,
-    allowed: set[str] | None,
-    text: dict[int, float],
+    filter: Filter,
+    found: ByWords | None,
     resident: vectors.Resident | None,
     vector: Any | None,
     model: str | None,
     k: int,
 ) -> list[Scored]:
+    allowed, text = found or (allowed_documents(session, scope, filter), {})
     near: dict[int, float] | None = None
     if resident is not None and vector is not None and model is not None:
         ids = resident.nearest(vector, 2 * k, allowed)

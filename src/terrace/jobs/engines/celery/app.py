@@ -27,7 +27,7 @@ def _settings() -> Settings:
         settings = Settings.load(jobs={"engine": "celery"})
         url_of(settings)
     except TerraceError as error:
-        raise ClickException(str(error)) from error  # of Celery's command line, which shows the sentence alone
+        raise ClickException(str(error)) from error  # Celery's command line shows its sentence alone
     return settings
 
 

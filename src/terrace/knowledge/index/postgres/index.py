@@ -95,8 +95,31 @@ class PostgresIndex:
     async def retrieve(
         self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
     ) -> Ranking:
-        """Words and meaning are looked for side by side: the server has a process for each, and whoever asks waits for
-        the slower one instead of both."""
+        text, vector, near = await self._looked_for(scope, query, vector, model, k, filter)
+
+        def ranked(session: Session) -> list[Scored]:
+            late = {}
+            if near and model is not None:  # words were looked for before it was known what they mean
+                unseen = [each.number for each in text if each.cosine is None and each.number not in near]
+                late = vectors.cosines(session, scope, model, vector, unseen)
+            return _fused(text, near and near | late, k)
+
+        return ranked
+
+    async def search(
+        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
+    ) -> list[Scored]:
+        text, _, near = await self._looked_for(scope, query, vector, model, k, filter)
+        return _fused(text, near, k)
+
+    async def _looked_for(
+        self, scope: Scope, query: str, vector: Any | None, model: str | None, k: int, filter: Filter
+    ) -> tuple[Sequence[words.Found], Any | None, vectors.Cosines | None]:
+        """What words brought, with cosines where the vector is at hand; the vector; and what is nearest to it.
+
+        Both are looked for side by side: the server has a process for each, and whoever asks waits for the slower one
+        instead of both.
+        """
         if scope.tenant not in self._tended:
             self._vectors_changed(scope, TEND_AFTER)
         if (again := self._passing.asked_again(scope)) is not None:
@@ -106,25 +129,11 @@ class PostgresIndex:
             self._database.read(self._by_words, scope, query, k, filter, meaning) if query else nothing(),
             self._meant(scope, model, vector, 2 * k, filter),
         )
-
-        def ranked(session: Session) -> list[Scored]:
-            late = {}
-            if near and text and model and not meaning:  # words were looked for before it was known what they mean
-                unseen = [each.number for each in text if each.number not in near]
-                late = vectors.cosines(session, scope, model, vector, unseen)
-            return _fused(text or [], near and near | late, k)
-
-        return ranked
-
-    async def search(
-        self, scope: Scope, query: str, vector: Any | None, *, model: str | None, k: int, filter: Filter
-    ) -> list[Scored]:
-        return await self._database.read(await self.retrieve(scope, query, vector, model=model, k=k, filter=filter))
+        return text or [], vector, near
 
     async def _meant(
         self, scope: Scope, model: str | None, vector: Any | None, count: int, filter: Filter
     ) -> tuple[Any | None, vectors.Cosines | None]:
-        """The vector, and what is nearest to it."""
         vector = await at_hand(vector)
         if vector is None or model is None:
             return None, None
