@@ -3,14 +3,16 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
 def _list() -> Column[Any]:
     return Column(JSON, nullable=False)
 
 
-class TenantRow(SQLModel, table=True):
+class TenantRow(Row, table=True):
     __tablename__ = "tenants"
 
     id: str = Field(primary_key=True)  # `default`, or tnt_...
@@ -21,7 +23,7 @@ class TenantRow(SQLModel, table=True):
     disabled_at: float | None = None
 
 
-class UserRow(SQLModel, table=True):
+class UserRow(Row, table=True):
     """A person. They belong to no tenant but through a membership."""
 
     __tablename__ = "users"
@@ -36,7 +38,7 @@ class UserRow(SQLModel, table=True):
     disabled_at: float | None = None
 
 
-class IdentityRow(SQLModel, table=True):
+class IdentityRow(Row, table=True):
     """Who a person is at an OIDC provider: its issuer and their `sub` there."""
 
     __tablename__ = "identities"
@@ -48,7 +50,7 @@ class IdentityRow(SQLModel, table=True):
     created_at: float
 
 
-class MembershipRow(SQLModel, table=True):
+class MembershipRow(Row, table=True):
     __tablename__ = "memberships"
     __table_args__ = (Index("ix_memberships_user", "user_id"),)
 
@@ -58,7 +60,7 @@ class MembershipRow(SQLModel, table=True):
     created_at: float
 
 
-class InvitationRow(SQLModel, table=True):
+class InvitationRow(Row, table=True):
     __tablename__ = "invitations"
     __table_args__ = (Index("ix_invitations_tenant", "tenant_id", "id"),)
 
@@ -74,7 +76,7 @@ class InvitationRow(SQLModel, table=True):
     revoked_at: float | None = None
 
 
-class ResetRow(SQLModel, table=True):
+class ResetRow(Row, table=True):
     """A link to a new password. Good once."""
 
     __tablename__ = "password_resets"
@@ -88,7 +90,7 @@ class ResetRow(SQLModel, table=True):
     used_at: float | None = None
 
 
-class SessionRow(SQLModel, table=True):
+class SessionRow(Row, table=True):
     """A login, and its family of refresh tokens: only the one of the latest generation is good."""
 
     __tablename__ = "sessions"
@@ -107,7 +109,7 @@ class SessionRow(SQLModel, table=True):
     revoked_at: float | None = None
 
 
-class KeyRow(SQLModel, table=True):
+class KeyRow(Row, table=True):
     __tablename__ = "api_keys"
     __table_args__ = (Index("ix_api_keys_tenant", "tenant_id", "user_id", "id"),)
 
@@ -128,7 +130,7 @@ class KeyRow(SQLModel, table=True):
     revoked_at: float | None = None
 
 
-class LimitRow(SQLModel, table=True):
+class LimitRow(Row, table=True):
     __tablename__ = "limits"
 
     tenant_id: str = Field(primary_key=True)
@@ -140,7 +142,7 @@ class LimitRow(SQLModel, table=True):
     set_at: float
 
 
-class GuessRow(SQLModel, table=True):
+class GuessRow(Row, table=True):
     """Failures to log in, by account or by address: nobody's rows, as some of the accounts do not exist."""
 
     __tablename__ = "guesses"
@@ -152,7 +154,7 @@ class GuessRow(SQLModel, table=True):
     beyond: int = 0
 
 
-class AuditRow(SQLModel, table=True):
+class AuditRow(Row, table=True):
     """Every administrative act. The database itself refuses to change or delete a line."""
 
     __tablename__ = "audit"

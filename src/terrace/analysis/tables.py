@@ -3,7 +3,9 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
 def _json(*, nullable: bool = True) -> Column[Any]:
@@ -14,7 +16,7 @@ def _text() -> Column[Any]:
     return Column(Text, nullable=False)
 
 
-class AnalysisRow(SQLModel, table=True):
+class AnalysisRow(Row, table=True):
     __tablename__ = "analyses"
     __table_args__ = (
         UniqueConstraint("tenant_id", "request_key", name="uq_analyses_request"),
@@ -54,7 +56,7 @@ class AnalysisRow(SQLModel, table=True):
     finished_at: float | None = None
 
 
-class PageRow(SQLModel, table=True):
+class PageRow(Row, table=True):
     __tablename__ = "analysis_pages"
 
     analysis_id: str = Field(primary_key=True, foreign_key="analyses.id")
@@ -74,7 +76,7 @@ class PageRow(SQLModel, table=True):
     error: str | None = Field(default=None, sa_column=Column(Text))
 
 
-class StepRow(SQLModel, table=True):
+class StepRow(Row, table=True):
     """One call of the model: its answer, once there is one, is not asked for again."""
 
     __tablename__ = "analysis_steps"

@@ -3,14 +3,16 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
 def _big() -> Column[int]:
     return Column(BigInteger, nullable=False)
 
 
-class BatchFileRow(SQLModel, table=True):
+class BatchFileRow(Row, table=True):
     __tablename__ = "batch_files"
     __table_args__ = (
         Index("ix_batch_files_own", "tenant_id", "user_id", "id"),
@@ -30,7 +32,7 @@ class BatchFileRow(SQLModel, table=True):
     expires_at: float | None = None
 
 
-class BatchRow(SQLModel, table=True):
+class BatchRow(Row, table=True):
     """`reached` holds when it came to each status, by the status."""
 
     __tablename__ = "batches"
@@ -61,7 +63,7 @@ class BatchRow(SQLModel, table=True):
     expires_at: float
 
 
-class BatchLineRow(SQLModel, table=True):
+class BatchLineRow(Row, table=True):
     """An answer, as the file it goes to will hold it. Gone once that file is there."""
 
     __tablename__ = "batch_lines"

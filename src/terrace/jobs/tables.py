@@ -4,7 +4,9 @@
 """
 
 from sqlalchemy import Column, Index, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 OPEN_STATES = "('queued', 'waiting', 'running')"
 
@@ -13,7 +15,7 @@ def _json(*, nullable: bool = True) -> Column[str]:
     return Column(Text, nullable=nullable)
 
 
-class JobRow(SQLModel, table=True):
+class JobRow(Row, table=True):
     __tablename__ = "jobs"
 
     id: str = Field(primary_key=True)
@@ -74,11 +76,11 @@ class JobRow(SQLModel, table=True):
     )  # fmt: skip
 
 
-class JobEventRow(SQLModel, table=True):
+class JobEventRow(Row, table=True):
     """A job's append-only log. `attempt, seq` is what a client resumes from."""
 
     __tablename__ = "job_events"
-    __table_args__ = {"sqlite_with_rowid": False}
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     tenant_id: str = Field(primary_key=True)
     job_id: str = Field(primary_key=True)
@@ -88,7 +90,7 @@ class JobEventRow(SQLModel, table=True):
     data: str = Field(sa_column=_json(nullable=False))
 
 
-class WorkerRow(SQLModel, table=True):
+class WorkerRow(Row, table=True):
     """A process that runs jobs. It serves every tenant and so belongs to none."""
 
     __tablename__ = "job_workers"

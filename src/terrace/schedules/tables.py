@@ -3,10 +3,12 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
-class ScheduleRow(SQLModel, table=True):
+class ScheduleRow(Row, table=True):
     __tablename__ = "schedules"
     __table_args__ = (
         UniqueConstraint("tenant_id", "name_key", name="uq_schedules_name"),
@@ -36,7 +38,7 @@ class ScheduleRow(SQLModel, table=True):
     updated_at: float
 
 
-class RunRow(SQLModel, table=True):
+class RunRow(Row, table=True):
     __tablename__ = "schedule_runs"
     __table_args__ = (
         Index("ix_schedule_runs_schedule", "tenant_id", "schedule_id", "id"),

@@ -7,14 +7,16 @@ for one event. A courier is the job that serves a lane; there is one at a time.
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
 def _text(*, nullable: bool = False) -> Column[Any]:
     return Column(Text, nullable=nullable)
 
 
-class EndpointRow(SQLModel, table=True):
+class EndpointRow(Row, table=True):
     __tablename__ = "webhook_endpoints"
     __table_args__ = (Index("ix_webhook_endpoints_tenant", "tenant_id", "id"),)
 
@@ -33,7 +35,7 @@ class EndpointRow(SQLModel, table=True):
     updated_at: float
 
 
-class SignerRow(SQLModel, table=True):
+class SignerRow(Row, table=True):
     """What signs deliveries to addresses that were named for one event."""
 
     __tablename__ = "webhook_signers"
@@ -43,7 +45,7 @@ class SignerRow(SQLModel, table=True):
     created_at: float
 
 
-class CourierRow(SQLModel, table=True):
+class CourierRow(Row, table=True):
     __tablename__ = "webhook_couriers"
 
     tenant_id: str = Field(primary_key=True)
@@ -53,7 +55,7 @@ class CourierRow(SQLModel, table=True):
     called_at: float  # written by whoever looks at this row in order to act on it, so that they do so in turn
 
 
-class DeliveryRow(SQLModel, table=True):
+class DeliveryRow(Row, table=True):
     __tablename__ = "webhook_deliveries"
 
     id: str = Field(primary_key=True)  # dlv_...

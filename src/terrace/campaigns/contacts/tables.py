@@ -3,10 +3,12 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
-class ContactListRow(SQLModel, table=True):
+class ContactListRow(Row, table=True):
     __tablename__ = "contact_lists"
     __table_args__ = (UniqueConstraint("tenant_id", "name_key", name="uq_contact_lists_name"),)
 
@@ -19,7 +21,7 @@ class ContactListRow(SQLModel, table=True):
     updated_at: float
 
 
-class ContactRow(SQLModel, table=True):
+class ContactRow(Row, table=True):
     __tablename__ = "contacts"
     __table_args__ = (
         UniqueConstraint("tenant_id", "key", name="uq_contacts_key"),
@@ -37,7 +39,7 @@ class ContactRow(SQLModel, table=True):
     updated_at: float
 
 
-class MembershipRow(SQLModel, table=True):
+class MembershipRow(Row, table=True):
     __tablename__ = "contact_memberships"
     __table_args__ = (Index("ix_contact_memberships_contact", "contact_id"),)
 
@@ -46,7 +48,7 @@ class MembershipRow(SQLModel, table=True):
     tenant_id: str
 
 
-class TurnRow(SQLModel, table=True):
+class TurnRow(Row, table=True):
     __tablename__ = "contact_turns"
     __table_args__ = (Index("ix_contact_turns_contact", "contact_id", "at", "id"),)
 
@@ -60,7 +62,7 @@ class TurnRow(SQLModel, table=True):
     user_id: str | None = None  # whose chat that is: it goes when they do
 
 
-class ImportRow(SQLModel, table=True):
+class ImportRow(Row, table=True):
     """An import under way: how far it is stands here, written with the rows themselves."""
 
     __tablename__ = "contact_imports"

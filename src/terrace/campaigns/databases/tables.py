@@ -3,10 +3,12 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
-class DatabaseRow(SQLModel, table=True):
+class DatabaseRow(Row, table=True):
     __tablename__ = "databases"
     __table_args__ = (UniqueConstraint("tenant_id", "name_key", name="uq_databases_name"),)
 

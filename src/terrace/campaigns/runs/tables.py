@@ -7,7 +7,9 @@ The row of a message is the truth: `waiting` until it is fed to the queue, `writ
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
 def _large(*, nullable: bool = False) -> Column[int]:
@@ -18,7 +20,7 @@ def _json() -> Column[Any]:
     return Column(JSON(none_as_null=True), nullable=True)
 
 
-class CampaignRow(SQLModel, table=True):
+class CampaignRow(Row, table=True):
     __tablename__ = "campaigns"
     __table_args__ = (
         UniqueConstraint("tenant_id", "request_key", name="uq_campaigns_request"),
@@ -72,7 +74,7 @@ class CampaignRow(SQLModel, table=True):
     finished_at: float | None = None
 
 
-class MessageRow(SQLModel, table=True):
+class MessageRow(Row, table=True):
     __tablename__ = "campaign_messages"
     __table_args__ = (
         UniqueConstraint("campaign_id", "contact_id", name="uq_campaign_messages_contact"),

@@ -1,10 +1,12 @@
 """What is kept of templates. Times are epoch seconds. A version never changes."""
 
 from sqlalchemy import Column, Index, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
-class TemplateRow(SQLModel, table=True):
+class TemplateRow(Row, table=True):
     __tablename__ = "templates"
     __table_args__ = (
         Index("ix_templates_tenant", "tenant_id", "id"),
@@ -24,7 +26,7 @@ class TemplateRow(SQLModel, table=True):
     deleted_at: float | None = None  # hidden; its versions stay while a campaign has pinned one
 
 
-class TemplateVersionRow(SQLModel, table=True):
+class TemplateVersionRow(Row, table=True):
     __tablename__ = "template_versions"
 
     template_id: str = Field(primary_key=True, foreign_key="templates.id")

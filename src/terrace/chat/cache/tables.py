@@ -3,14 +3,16 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, LargeBinary, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
 def _big() -> Column[int]:
     return Column(BigInteger, nullable=False)
 
 
-class CachedAnswerRow(SQLModel, table=True):
+class CachedAnswerRow(Row, table=True):
     __tablename__ = "cached_answers"
     __table_args__ = (
         Index("ix_cached_answers_age", "tenant_id", "written_at"),
@@ -36,7 +38,7 @@ class CachedAnswerRow(SQLModel, table=True):
     written_at: float
 
 
-class CacheTallyRow(SQLModel, table=True):
+class CacheTallyRow(Row, table=True):
     """What a tenant was spared; it outlives the answers."""
 
     __tablename__ = "cache_tallies"

@@ -3,12 +3,14 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
 
 
-class GenerationRow(SQLModel, table=True):
+class GenerationRow(Row, table=True):
     __tablename__ = "generations"
 
     id: str = Field(primary_key=True)  # gen_...
@@ -28,7 +30,7 @@ class GenerationRow(SQLModel, table=True):
     switched_at: float | None = None
 
 
-class RecentQueryRow(SQLModel, table=True):
+class RecentQueryRow(Row, table=True):
     """What was lately searched for, without who did: only generations are compared by it, and nobody is shown it."""
 
     __tablename__ = "recent_queries"

@@ -3,10 +3,12 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
-class ImportRow(SQLModel, table=True):
+class ImportRow(Row, table=True):
     __tablename__ = "imports"
     __table_args__ = (Index("ix_imports_tenant", "tenant_id", "id"),)
 
@@ -23,7 +25,7 @@ class ImportRow(SQLModel, table=True):
     updated_at: float
 
 
-class ImportedRow(SQLModel, table=True):
+class ImportedRow(Row, table=True):
     """A document of the source. `document_id` is empty when it did not come; `note` says why."""
 
     __tablename__ = "imported_documents"

@@ -1,10 +1,12 @@
 """What processes that share limits know of each other."""
 
 from sqlalchemy import BigInteger, Index
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from terrace.storage.row import Row
 
 
-class LimitPoolRow(SQLModel, table=True):
+class LimitPoolRow(Row, table=True):
     """What the ledger has booked on one limit in its day or month."""
 
     __tablename__ = "limit_pools"
@@ -16,7 +18,7 @@ class LimitPoolRow(SQLModel, table=True):
     ends: float  # the day or month; of what has none, far away
 
 
-class LimitShareRow(SQLModel, table=True):
+class LimitShareRow(Row, table=True):
     """What one holder has of one limit: a process (by its journal), a job, or the last minute of who left."""
 
     __tablename__ = "limit_shares"
@@ -30,7 +32,7 @@ class LimitShareRow(SQLModel, table=True):
     until: float | None = None  # then it counts no more
 
 
-class LimitHoldRow(SQLModel, table=True):
+class LimitHoldRow(Row, table=True):
     """Room kept for a job."""
 
     __tablename__ = "limit_holds"
@@ -42,7 +44,7 @@ class LimitHoldRow(SQLModel, table=True):
     until: float
 
 
-class LimitMemberRow(SQLModel, table=True):
+class LimitMemberRow(Row, table=True):
     """A process that counts limits, by its journal."""
 
     __tablename__ = "limit_members"
@@ -53,7 +55,7 @@ class LimitMemberRow(SQLModel, table=True):
     epoch: int = Field(sa_type=BigInteger)  # the meeting it has said everything in
 
 
-class LimitMeetingRow(SQLModel, table=True):
+class LimitMeetingRow(Row, table=True):
     """Where all meet at present: one row. Each change of the place is another epoch."""
 
     __tablename__ = "limit_meeting"
