@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tests.models.upstream import Reply, Step
 
 from terrace.models.base import Provider
-from terrace.models.providers import open_provider
+from terrace.models.providers.opening import open_provider
 from terrace.models.transport import Transport
 from terrace.settings import Models
 from terrace.settings import Provider as ProviderSettings

@@ -24,8 +24,8 @@ from terrace.models.catalog import Catalog, Entry, State
 from terrace.models.choice import Answering, choose, explain, explain_default, explain_unknown
 from terrace.models.discovery import Origin, candidates
 from terrace.models.names import sees
-from terrace.models.providers import open_provider
 from terrace.models.providers.openai import CHAT_PATH, OpenAI
+from terrace.models.providers.opening import open_provider
 from terrace.models.transport.base import Headers, Transport
 from terrace.models.walls import denied, nothing_left, permits
 from terrace.models.wrappers import Choice, Fallback, Gate, wrapped
