@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import struct
 import zipfile
 from collections.abc import AsyncIterator
@@ -187,12 +188,12 @@ async def test_files_with_flipped_bytes_are_read_or_refused(parse, name: str) ->
 async def test_an_archive_that_lies_about_its_members(parse, name: str, field: int) -> None:
     """Two gigabytes, it says, and no room is made for them."""
     data = samples.every_kind()[name]
-    outcomes, entry = set(), data.find(b"PK\x01\x02")
-    while entry >= 0:
+    entries = [found.start() for found in re.finditer(b"PK\x01\x02", data)]
+    outcomes = set()
+    for entry in entries[:: len(entries) // 9 or 1]:  # some of very many: slides' layouts are like one another
         lying = bytearray(data)
         lying[entry + field + 3] ^= 0x7F
         outcomes.add(await outcome(parse, name, bytes(lying)))
-        entry = data.find(b"PK\x01\x02", entry + 1)
     assert outcomes <= {"read", "document_damaged", "document_too_large_unpacked"}
 
 
