@@ -42,12 +42,15 @@ class Cut:
         self._database = database
         self.dialect = database.dialect
         self.away = False
+        self.late = 0.0  # seconds until a write that is done is said to be
 
     async def read(self, *args, **kwargs):  # type: ignore[no-untyped-def]
         return await self._on().read(*args, **kwargs)
 
     async def write(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        return await self._on().write(*args, **kwargs)
+        written = await self._on().write(*args, **kwargs)
+        await asyncio.sleep(self.late)
+        return written
 
     def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
         return self._database.watch(wake)
@@ -116,6 +119,32 @@ async def test_who_cannot_renew_stops_before_another_may_begin(database: Databas
     await stopped(second)
     cut.away = False
     assert await work.next() == "cut off", "it leads again when it can"
+    await stopped(first)
+
+
+async def test_a_lease_counts_from_when_it_was_asked_for(database: Database) -> None:
+    """A database that was slow to say so has given no longer one."""
+    work = Work()
+    cut = Cut(database)
+    cut.late = 2.0
+    first = asyncio.create_task(leadership(cut, lease=3.0).forever(work.of("told late")))
+    assert await work.next() == "told late"
+    cut.away = True
+    second = asyncio.create_task(leadership(database, lease=3.0).forever(work.of("second")))
+    assert await work.next() == "second"
+    assert work.most == 1
+    await stopped(first, second)
+
+
+async def test_a_lease_that_is_over_when_it_is_told_of_is_none(database: Database) -> None:
+    work = Work()
+    cut = Cut(database)
+    cut.late = 2.6
+    first = asyncio.create_task(leadership(cut, lease=3.0).forever(work.of("told too late")))
+    await asyncio.sleep(2.8)
+    cut.late = 0.0
+    assert work.began.empty()
+    assert await work.next() == "told too late", "it asks again"
     await stopped(first)
 
 

@@ -60,19 +60,21 @@ class Leadership:
         `work` is cancelled when the lease can't be renewed in time. It must not return before."""
         try:
             while True:
-                if await self._tried(self._take):
-                    await self._lead(work)
+                # From when it is asked for, however late we hear that it is ours.
+                held_until = time.monotonic() + self._lease * SURE
+                if await self._tried(self._take) and time.monotonic() < held_until:
+                    await self._lead(work, held_until)
                 await asyncio.sleep(self._look)
         finally:
             self.leads = False
             await self._tried(self._give_up)
 
-    async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _lead(self, work: Callable[[], Awaitable[None]], held_until: float) -> None:
         log.info("this process leads: %s", self._name)
         self.leads = True
         working = asyncio.ensure_future(work())
         try:
-            await self._hold(working)
+            await self._hold(working, held_until)
         finally:
             self.leads = False
             working.cancel()
@@ -80,10 +82,8 @@ class Leadership:
         if not working.cancelled() and (error := working.exception()) is not None:
             log.error("the leader's work failed, and begins anew: %s", self._name, exc_info=error)
 
-    async def _hold(self, working: "asyncio.Future[None]") -> None:
+    async def _hold(self, working: "asyncio.Future[None]", held_until: float) -> None:
         """Returns when the lease is lost, may be lost, or the work has ended."""
-        held = self._lease * SURE
-        held_until = time.monotonic() + held
         while not working.done():
             await asyncio.wait([working], timeout=min(self._renew, max(0.0, held_until - time.monotonic())))
             began = time.monotonic()
@@ -100,7 +100,7 @@ class Leadership:
             if not kept:
                 log.warning("another process leads now: %s", self._name)
                 return
-            held_until = began + held
+            held_until = began + self._lease * SURE
 
     async def _tried(self, work: Callable[[], Awaitable[bool]]) -> bool:
         try:
