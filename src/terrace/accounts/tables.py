@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _list() -> Column[Any]:
     return Column(JSON, nullable=False)
 
 
-class TenantRow(Row, table=True):
+class TenantRow(SQLModel, table=True):
     __tablename__ = "tenants"
 
     id: str = Field(primary_key=True)  # `default`, or tnt_...
@@ -23,7 +21,7 @@ class TenantRow(Row, table=True):
     disabled_at: float | None = None
 
 
-class UserRow(Row, table=True):
+class UserRow(SQLModel, table=True):
     """A person. They belong to no tenant but through a membership."""
 
     __tablename__ = "users"
@@ -38,7 +36,7 @@ class UserRow(Row, table=True):
     disabled_at: float | None = None
 
 
-class IdentityRow(Row, table=True):
+class IdentityRow(SQLModel, table=True):
     """Who a person is at an OIDC provider: its issuer and their `sub` there."""
 
     __tablename__ = "identities"
@@ -50,7 +48,7 @@ class IdentityRow(Row, table=True):
     created_at: float
 
 
-class MembershipRow(Row, table=True):
+class MembershipRow(SQLModel, table=True):
     __tablename__ = "memberships"
     __table_args__ = (Index("ix_memberships_user", "user_id"),)
 
@@ -60,7 +58,7 @@ class MembershipRow(Row, table=True):
     created_at: float
 
 
-class InvitationRow(Row, table=True):
+class InvitationRow(SQLModel, table=True):
     __tablename__ = "invitations"
     __table_args__ = (Index("ix_invitations_tenant", "tenant_id", "id"),)
 
@@ -76,7 +74,7 @@ class InvitationRow(Row, table=True):
     revoked_at: float | None = None
 
 
-class ResetRow(Row, table=True):
+class ResetRow(SQLModel, table=True):
     """A link to a new password. Good once."""
 
     __tablename__ = "password_resets"
@@ -90,7 +88,7 @@ class ResetRow(Row, table=True):
     used_at: float | None = None
 
 
-class SessionRow(Row, table=True):
+class SessionRow(SQLModel, table=True):
     """A login, and its family of refresh tokens: only the one of the latest generation is good."""
 
     __tablename__ = "sessions"
@@ -109,7 +107,7 @@ class SessionRow(Row, table=True):
     revoked_at: float | None = None
 
 
-class KeyRow(Row, table=True):
+class KeyRow(SQLModel, table=True):
     __tablename__ = "api_keys"
     __table_args__ = (Index("ix_api_keys_tenant", "tenant_id", "user_id", "id"),)
 
@@ -130,7 +128,7 @@ class KeyRow(Row, table=True):
     revoked_at: float | None = None
 
 
-class LimitRow(Row, table=True):
+class LimitRow(SQLModel, table=True):
     __tablename__ = "limits"
 
     tenant_id: str = Field(primary_key=True)
@@ -142,7 +140,7 @@ class LimitRow(Row, table=True):
     set_at: float
 
 
-class GuessRow(Row, table=True):
+class GuessRow(SQLModel, table=True):
     """Failures to log in, by account or by address: nobody's rows, as some of the accounts do not exist."""
 
     __tablename__ = "guesses"
@@ -154,7 +152,7 @@ class GuessRow(Row, table=True):
     beyond: int = 0
 
 
-class AuditRow(Row, table=True):
+class AuditRow(SQLModel, table=True):
     """Every administrative act. The database itself refuses to change or delete a line."""
 
     __tablename__ = "audit"

@@ -3,9 +3,7 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _json(*, nullable: bool = True) -> Column[Any]:
@@ -16,7 +14,7 @@ def _text() -> Column[Any]:
     return Column(Text, nullable=False)
 
 
-class AnalysisRow(Row, table=True):
+class AnalysisRow(SQLModel, table=True):
     __tablename__ = "analyses"
     __table_args__ = (
         UniqueConstraint("tenant_id", "request_key", name="uq_analyses_request"),
@@ -56,7 +54,7 @@ class AnalysisRow(Row, table=True):
     finished_at: float | None = None
 
 
-class PageRow(Row, table=True):
+class PageRow(SQLModel, table=True):
     __tablename__ = "analysis_pages"
 
     analysis_id: str = Field(primary_key=True, foreign_key="analyses.id")
@@ -76,7 +74,7 @@ class PageRow(Row, table=True):
     error: str | None = Field(default=None, sa_column=Column(Text))
 
 
-class StepRow(Row, table=True):
+class StepRow(SQLModel, table=True):
     """One call of the model: its answer, once there is one, is not asked for again."""
 
     __tablename__ = "analysis_steps"

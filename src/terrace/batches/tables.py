@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _big() -> Column[int]:
     return Column(BigInteger, nullable=False)
 
 
-class BatchFileRow(Row, table=True):
+class BatchFileRow(SQLModel, table=True):
     __tablename__ = "batch_files"
     __table_args__ = (
         Index("ix_batch_files_own", "tenant_id", "user_id", "id"),
@@ -32,7 +30,7 @@ class BatchFileRow(Row, table=True):
     expires_at: float | None = None
 
 
-class BatchRow(Row, table=True):
+class BatchRow(SQLModel, table=True):
     """`reached` holds when it came to each status, by the status."""
 
     __tablename__ = "batches"
@@ -63,7 +61,7 @@ class BatchRow(Row, table=True):
     expires_at: float
 
 
-class BatchLineRow(Row, table=True):
+class BatchLineRow(SQLModel, table=True):
     """An answer, as the file it goes to will hold it. Gone once that file is there."""
 
     __tablename__ = "batch_lines"

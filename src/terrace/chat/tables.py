@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text, UniqueConstraint
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _json() -> Column[Any]:
     return Column(JSON(none_as_null=True), nullable=True)
 
 
-class ConversationRow(Row, table=True):
+class ConversationRow(SQLModel, table=True):
     __tablename__ = "conversations"
     __table_args__ = (
         Index("ix_conversations_latest", "tenant_id", "user_id", "updated_at", "id"),
@@ -28,7 +26,7 @@ class ConversationRow(Row, table=True):
     updated_at: float
 
 
-class MessageRow(Row, table=True):
+class MessageRow(SQLModel, table=True):
     __tablename__ = "messages"
     __table_args__ = (
         UniqueConstraint("tenant_id", "request_key", name="uq_messages_request"),

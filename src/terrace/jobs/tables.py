@@ -4,9 +4,7 @@
 """
 
 from sqlalchemy import Column, Index, Text, text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 OPEN_STATES = "('queued', 'waiting', 'running')"
 
@@ -15,7 +13,7 @@ def _json(*, nullable: bool = True) -> Column[str]:
     return Column(Text, nullable=nullable)
 
 
-class JobRow(Row, table=True):
+class JobRow(SQLModel, table=True):
     __tablename__ = "jobs"
 
     id: str = Field(primary_key=True)
@@ -76,11 +74,11 @@ class JobRow(Row, table=True):
     )  # fmt: skip
 
 
-class JobEventRow(Row, table=True):
+class JobEventRow(SQLModel, table=True):
     """A job's append-only log. `attempt, seq` is what a client resumes from."""
 
     __tablename__ = "job_events"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = {"sqlite_with_rowid": False}
 
     tenant_id: str = Field(primary_key=True)
     job_id: str = Field(primary_key=True)
@@ -90,7 +88,7 @@ class JobEventRow(Row, table=True):
     data: str = Field(sa_column=_json(nullable=False))
 
 
-class WorkerRow(Row, table=True):
+class WorkerRow(SQLModel, table=True):
     """A process that runs jobs. It serves every tenant and so belongs to none."""
 
     __tablename__ = "job_workers"

@@ -3,14 +3,12 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Text, UniqueConstraint
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows itself only for INTEGER
 
 
-class CollectionRow(Row, table=True):
+class CollectionRow(SQLModel, table=True):
     __tablename__ = "collections"
     __table_args__ = (UniqueConstraint("tenant_id", "name_key", name="uq_collections_name"),)
 
@@ -24,7 +22,7 @@ class CollectionRow(Row, table=True):
     )
 
 
-class DocumentRow(Row, table=True):
+class DocumentRow(SQLModel, table=True):
     __tablename__ = "documents"
     __table_args__ = (
         UniqueConstraint("tenant_id", "collection_id", "sha256", name="uq_documents_content"),
@@ -62,7 +60,7 @@ class DocumentRow(Row, table=True):
     updated_at: float
 
 
-class TagRow(Row, table=True):
+class TagRow(SQLModel, table=True):
     __tablename__ = "document_tags"
     __table_args__ = (Index("ix_document_tags_tag", "tenant_id", "tag", "document_id"),)
 
@@ -71,7 +69,7 @@ class TagRow(Row, table=True):
     tenant_id: str
 
 
-class PageRow(Row, table=True):
+class PageRow(SQLModel, table=True):
     __tablename__ = "document_pages"
 
     document_id: str = Field(primary_key=True, foreign_key="documents.id")
@@ -81,7 +79,7 @@ class PageRow(Row, table=True):
     end_char: int
 
 
-class ChunkRow(Row, table=True):
+class ChunkRow(SQLModel, table=True):
     """`text == document text[start_char:end_char]`. `number` is what full text and vectors key their rows by."""
 
     __tablename__ = "chunks"
@@ -104,7 +102,7 @@ class ChunkRow(Row, table=True):
     text_sha256: str  # of title, headings and text: an unchanged chunk keeps its vector
 
 
-class TrashRow(Row, table=True):
+class TrashRow(SQLModel, table=True):
     """A blob nobody refers to any more, decided with the rows; the file goes after the commit."""
 
     __tablename__ = "blob_trash"

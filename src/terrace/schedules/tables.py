@@ -3,12 +3,10 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class ScheduleRow(Row, table=True):
+class ScheduleRow(SQLModel, table=True):
     __tablename__ = "schedules"
     __table_args__ = (
         UniqueConstraint("tenant_id", "name_key", name="uq_schedules_name"),
@@ -38,7 +36,7 @@ class ScheduleRow(Row, table=True):
     updated_at: float
 
 
-class RunRow(Row, table=True):
+class RunRow(SQLModel, table=True):
     __tablename__ = "schedule_runs"
     __table_args__ = (
         Index("ix_schedule_runs_schedule", "tenant_id", "schedule_id", "id"),

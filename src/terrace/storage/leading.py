@@ -12,11 +12,10 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import Field, Session
+from sqlmodel import Field, Session, SQLModel
 
 from terrace.errors import TerraceError
 from terrace.storage.database import Database
-from terrace.storage.row import Row
 from terrace.types import new_id, now
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ FIRST = text("INSERT INTO leaders (name, holder, until) VALUES (:name, :holder, 
 GIVEN_UP = text("DELETE FROM leaders WHERE name = :name AND holder = :holder")
 
 
-class LeaderRow(Row, table=True):
+class LeaderRow(SQLModel, table=True):
     __tablename__ = "leaders"
 
     name: str = Field(primary_key=True)

@@ -1,12 +1,10 @@
 """What the ledger keeps: each model call, the sums by day, and the prices an operator has set. Money is picodollars."""
 
 from sqlalchemy import BigInteger, Index
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class UsagePageRow(Row, table=True):
+class UsagePageRow(SQLModel, table=True):
     """Up to a thousand calls of a tenant that were booked together. A row for each would be fifteen times as long, and
     would cost the process that makes the calls more than making them."""
 
@@ -25,7 +23,7 @@ class UsagePageRow(Row, table=True):
     body: bytes  # `telemetry.records.pack`
 
 
-class UsageDayRow(Row, table=True):
+class UsageDayRow(SQLModel, table=True):
     """The sums of a day (UTC, of the calls' beginnings). They stay when the single calls go."""
 
     __tablename__ = "usage_days"
@@ -45,7 +43,7 @@ class UsageDayRow(Row, table=True):
     cost: int = Field(sa_type=BigInteger)
 
 
-class PriceRow(Row, table=True):
+class PriceRow(SQLModel, table=True):
     """A price an operator has set, in picodollars a token."""
 
     __tablename__ = "prices"

@@ -7,16 +7,14 @@ for one event. A courier is the job that serves a lane; there is one at a time.
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text, text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _text(*, nullable: bool = False) -> Column[Any]:
     return Column(Text, nullable=nullable)
 
 
-class EndpointRow(Row, table=True):
+class EndpointRow(SQLModel, table=True):
     __tablename__ = "webhook_endpoints"
     __table_args__ = (Index("ix_webhook_endpoints_tenant", "tenant_id", "id"),)
 
@@ -35,7 +33,7 @@ class EndpointRow(Row, table=True):
     updated_at: float
 
 
-class SignerRow(Row, table=True):
+class SignerRow(SQLModel, table=True):
     """What signs deliveries to addresses that were named for one event."""
 
     __tablename__ = "webhook_signers"
@@ -45,7 +43,7 @@ class SignerRow(Row, table=True):
     created_at: float
 
 
-class CourierRow(Row, table=True):
+class CourierRow(SQLModel, table=True):
     __tablename__ = "webhook_couriers"
 
     tenant_id: str = Field(primary_key=True)
@@ -55,7 +53,7 @@ class CourierRow(Row, table=True):
     called_at: float  # written by whoever looks at this row in order to act on it, so that they do so in turn
 
 
-class DeliveryRow(Row, table=True):
+class DeliveryRow(SQLModel, table=True):
     __tablename__ = "webhook_deliveries"
 
     id: str = Field(primary_key=True)  # dlv_...

@@ -3,12 +3,10 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text, UniqueConstraint
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class ContactListRow(Row, table=True):
+class ContactListRow(SQLModel, table=True):
     __tablename__ = "contact_lists"
     __table_args__ = (UniqueConstraint("tenant_id", "name_key", name="uq_contact_lists_name"),)
 
@@ -21,7 +19,7 @@ class ContactListRow(Row, table=True):
     updated_at: float
 
 
-class ContactRow(Row, table=True):
+class ContactRow(SQLModel, table=True):
     __tablename__ = "contacts"
     __table_args__ = (
         UniqueConstraint("tenant_id", "key", name="uq_contacts_key"),
@@ -39,7 +37,7 @@ class ContactRow(Row, table=True):
     updated_at: float
 
 
-class MembershipRow(Row, table=True):
+class MembershipRow(SQLModel, table=True):
     __tablename__ = "contact_memberships"
     __table_args__ = (Index("ix_contact_memberships_contact", "contact_id"),)
 
@@ -48,7 +46,7 @@ class MembershipRow(Row, table=True):
     tenant_id: str
 
 
-class TurnRow(Row, table=True):
+class TurnRow(SQLModel, table=True):
     __tablename__ = "contact_turns"
     __table_args__ = (Index("ix_contact_turns_contact", "contact_id", "at", "id"),)
 
@@ -62,7 +60,7 @@ class TurnRow(Row, table=True):
     user_id: str | None = None  # whose chat that is: it goes when they do
 
 
-class ImportRow(Row, table=True):
+class ImportRow(SQLModel, table=True):
     """An import under way: how far it is stands here, written with the rows themselves."""
 
     __tablename__ = "contact_imports"

@@ -3,12 +3,10 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Text, UniqueConstraint
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class DatabaseRow(Row, table=True):
+class DatabaseRow(SQLModel, table=True):
     __tablename__ = "databases"
     __table_args__ = (UniqueConstraint("tenant_id", "name_key", name="uq_databases_name"),)
 

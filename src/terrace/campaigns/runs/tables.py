@@ -7,9 +7,7 @@ The row of a message is the truth: `waiting` until it is fed to the queue, `writ
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint, text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _large(*, nullable: bool = False) -> Column[int]:
@@ -20,7 +18,7 @@ def _json() -> Column[Any]:
     return Column(JSON(none_as_null=True), nullable=True)
 
 
-class CampaignRow(Row, table=True):
+class CampaignRow(SQLModel, table=True):
     __tablename__ = "campaigns"
     __table_args__ = (
         UniqueConstraint("tenant_id", "request_key", name="uq_campaigns_request"),
@@ -74,7 +72,7 @@ class CampaignRow(Row, table=True):
     finished_at: float | None = None
 
 
-class MessageRow(Row, table=True):
+class MessageRow(SQLModel, table=True):
     __tablename__ = "campaign_messages"
     __table_args__ = (
         UniqueConstraint("campaign_id", "contact_id", name="uq_campaign_messages_contact"),

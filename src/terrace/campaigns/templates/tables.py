@@ -1,12 +1,10 @@
 """What is kept of templates. Times are epoch seconds. A version never changes."""
 
 from sqlalchemy import Column, Index, Text, text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class TemplateRow(Row, table=True):
+class TemplateRow(SQLModel, table=True):
     __tablename__ = "templates"
     __table_args__ = (
         Index("ix_templates_tenant", "tenant_id", "id"),
@@ -26,7 +24,7 @@ class TemplateRow(Row, table=True):
     deleted_at: float | None = None  # hidden; its versions stay while a campaign has pinned one
 
 
-class TemplateVersionRow(Row, table=True):
+class TemplateVersionRow(SQLModel, table=True):
     __tablename__ = "template_versions"
 
     template_id: str = Field(primary_key=True, foreign_key="templates.id")

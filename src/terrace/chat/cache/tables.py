@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, LargeBinary, Text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
 def _big() -> Column[int]:
     return Column(BigInteger, nullable=False)
 
 
-class CachedAnswerRow(Row, table=True):
+class CachedAnswerRow(SQLModel, table=True):
     __tablename__ = "cached_answers"
     __table_args__ = (
         Index("ix_cached_answers_age", "tenant_id", "written_at"),
@@ -38,7 +36,7 @@ class CachedAnswerRow(Row, table=True):
     written_at: float
 
 
-class CacheTallyRow(Row, table=True):
+class CacheTallyRow(SQLModel, table=True):
     """What a tenant was spared; it outlives the answers."""
 
     __tablename__ = "cache_tallies"

@@ -3,14 +3,12 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
 
 
-class GenerationRow(Row, table=True):
+class GenerationRow(SQLModel, table=True):
     __tablename__ = "generations"
 
     id: str = Field(primary_key=True)  # gen_...
@@ -30,7 +28,7 @@ class GenerationRow(Row, table=True):
     switched_at: float | None = None
 
 
-class RecentQueryRow(Row, table=True):
+class RecentQueryRow(SQLModel, table=True):
     """What was lately searched for, without who did: only generations are compared by it, and nobody is shown it."""
 
     __tablename__ = "recent_queries"

@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class RetrievalRow(Row, table=True):
+class RetrievalRow(SQLModel, table=True):
     """How often a document was found by a search, and when last."""
 
     __tablename__ = "document_retrievals"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = {"sqlite_with_rowid": False}
 
     tenant_id: str = Field(primary_key=True)
     document_id: str = Field(primary_key=True)
@@ -20,7 +18,7 @@ class RetrievalRow(Row, table=True):
     last_at: float
 
 
-class ReportRow(Row, table=True):
+class ReportRow(SQLModel, table=True):
     """What a check found; the whole of it for the latest, counts by kind for those before."""
 
     __tablename__ = "corpus_reports"
@@ -33,7 +31,7 @@ class ReportRow(Row, table=True):
     report: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
-class WatchRow(Row, table=True):
+class WatchRow(SQLModel, table=True):
     """Since when a tenant's corpus is watched, and as what the last check saw it."""
 
     __tablename__ = "corpus_watch"

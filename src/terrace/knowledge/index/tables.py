@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import DDL, Column, Dialect, Index, LargeBinary, event
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
-from sqlmodel import Field
+from sqlmodel import Field, SQLModel
 
 from terrace.knowledge.tables import BIG, ChunkRow
-from terrace.storage.row import Row
 
 # An unchanged chunk finds its vector by the hash of its text.
 Index("ix_chunks_text_sha256", ChunkRow.__table__.c.tenant_id, ChunkRow.__table__.c.text_sha256)  # type: ignore[attr-defined]
@@ -51,7 +50,7 @@ class Halves(TypeDecorator[bytes]):
         return struct.pack(f"<{len(numbers)}e", *numbers)
 
 
-class VectorRow(Row, table=True):
+class VectorRow(SQLModel, table=True):
     """One chunk's vector under one model. Ids only grow, so what is new is what has a greater id."""
 
     __tablename__ = "chunk_vectors"
@@ -71,7 +70,7 @@ class VectorRow(Row, table=True):
     vector: bytes = Field(sa_column=Column(Halves, nullable=False))
 
 
-class VectorRemovalRow(Row, table=True):
+class VectorRemovalRow(SQLModel, table=True):
     """Vectors lately removed, so that every process can take them out of memory. Kept for a day.
 
     PostgreSQL keeps none: there nothing is in memory.

@@ -3,12 +3,10 @@
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class SourceRow(Row, table=True):
+class SourceRow(SQLModel, table=True):
     __tablename__ = "sources"
     __table_args__ = (Index("ix_sources_tenant", "tenant_id", "id"),)
 
@@ -32,7 +30,7 @@ class SourceRow(Row, table=True):
     updated_at: float
 
 
-class SourceItemRow(Row, table=True):
+class SourceItemRow(SQLModel, table=True):
     """A file, page or entry. Those a run has still to visit are `listed` by it and not yet `run` by it, so that a run
     which was killed goes on where it stopped."""
 

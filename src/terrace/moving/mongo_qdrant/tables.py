@@ -3,12 +3,10 @@
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Text
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class ImportRow(Row, table=True):
+class ImportRow(SQLModel, table=True):
     __tablename__ = "imports"
     __table_args__ = (Index("ix_imports_tenant", "tenant_id", "id"),)
 
@@ -25,7 +23,7 @@ class ImportRow(Row, table=True):
     updated_at: float
 
 
-class ImportedRow(Row, table=True):
+class ImportedRow(SQLModel, table=True):
     """A document of the source. `document_id` is empty when it did not come; `note` says why."""
 
     __tablename__ = "imported_documents"

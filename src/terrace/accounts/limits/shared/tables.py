@@ -1,12 +1,10 @@
 """What processes that share limits know of each other."""
 
 from sqlalchemy import BigInteger, Index
-from sqlmodel import Field
-
-from terrace.storage.row import Row
+from sqlmodel import Field, SQLModel
 
 
-class LimitPoolRow(Row, table=True):
+class LimitPoolRow(SQLModel, table=True):
     """What the ledger has booked on one limit in its day or month."""
 
     __tablename__ = "limit_pools"
@@ -18,7 +16,7 @@ class LimitPoolRow(Row, table=True):
     ends: float  # the day or month; of what has none, far away
 
 
-class LimitShareRow(Row, table=True):
+class LimitShareRow(SQLModel, table=True):
     """What one holder has of one limit: a process (by its journal), a job, or the last minute of who left."""
 
     __tablename__ = "limit_shares"
@@ -32,7 +30,7 @@ class LimitShareRow(Row, table=True):
     until: float | None = None  # then it counts no more
 
 
-class LimitHoldRow(Row, table=True):
+class LimitHoldRow(SQLModel, table=True):
     """Room kept for a job."""
 
     __tablename__ = "limit_holds"
@@ -44,7 +42,7 @@ class LimitHoldRow(Row, table=True):
     until: float
 
 
-class LimitMemberRow(Row, table=True):
+class LimitMemberRow(SQLModel, table=True):
     """A process that counts limits, by its journal."""
 
     __tablename__ = "limit_members"
@@ -55,7 +53,7 @@ class LimitMemberRow(Row, table=True):
     epoch: int = Field(sa_type=BigInteger)  # the meeting it has said everything in
 
 
-class LimitMeetingRow(Row, table=True):
+class LimitMeetingRow(SQLModel, table=True):
     """Where all meet at present: one row. Each change of the place is another epoch."""
 
     __tablename__ = "limit_meeting"
