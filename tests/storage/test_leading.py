@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from sqlalchemy import text
 
 from terrace.errors import Unavailable
@@ -136,7 +137,9 @@ async def test_a_lease_counts_from_when_it_was_asked_for(database: Database) -> 
     await stopped(first, second)
 
 
-async def test_a_lease_that_is_over_when_it_is_told_of_is_none(database: Database) -> None:
+async def test_a_lease_that_is_over_when_it_is_told_of_is_none(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     work = Work()
     cut = Cut(database)
     cut.late = 2.6
@@ -144,6 +147,7 @@ async def test_a_lease_that_is_over_when_it_is_told_of_is_none(database: Databas
     await asyncio.sleep(2.8)
     cut.late = 0.0
     assert work.began.empty()
+    assert "the lease was over" in caplog.text
     assert await work.next() == "told too late", "it asks again"
     await stopped(first)
 

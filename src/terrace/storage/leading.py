@@ -50,6 +50,7 @@ class Leadership:
         self._database = database
         self._name = name
         self._lease = lease
+        self._sure = lease * SURE
         self._renew = renew
         self._look = look
 
@@ -59,10 +60,13 @@ class Leadership:
         `work` is cancelled when the lease can't be renewed in time. It must not return before."""
         try:
             while True:
-                # From when it is asked for, however late we hear that it is ours.
-                held_until = time.monotonic() + self._lease * SURE
-                if await self._tried(self._take) and time.monotonic() < held_until:
-                    await self._lead(work, held_until)
+                # It counts from when it is asked for, however late we hear that it is ours.
+                held_until = time.monotonic() + self._sure
+                if await self._tried(self._take):
+                    if time.monotonic() < held_until:
+                        await self._lead(work, held_until)
+                    else:
+                        log.warning("the lease was over when the database said that it is ours: %s", self._name)
                 await asyncio.sleep(self._look)
         finally:
             self.leads = False
@@ -82,7 +86,7 @@ class Leadership:
             log.error("the leader's work failed, and begins anew: %s", self._name, exc_info=error)
 
     async def _hold(self, working: "asyncio.Future[None]", held_until: float) -> None:
-        """Returns when the lease is lost, may be lost, or the work has ended."""
+        """Returns when the lease is lost, may be lost (at `held_until`, monotonic), or the work has ended."""
         while not working.done():
             await asyncio.wait([working], timeout=min(self._renew, max(0.0, held_until - time.monotonic())))
             began = time.monotonic()
@@ -99,7 +103,7 @@ class Leadership:
             if not kept:
                 log.warning("another process leads now: %s", self._name)
                 return
-            held_until = began + self._lease * SURE
+            held_until = began + self._sure
 
     async def _tried(self, work: Callable[[], Awaitable[bool]]) -> bool:
         try:
