@@ -222,6 +222,19 @@ async def test_it_dies_with_its_parent(kept: Path) -> None:
     await until(lambda: not _alive(child))
 
 
+async def test_what_bulk_work_took_is_given_back(builtin: ProcessEmbedder) -> None:
+    await builtin.embed(["The tide turns at noon and the pilot comes aboard. " * 30] * 40)
+    assert builtin.pid is not None
+    loaded = _own_memory(builtin.pid)
+    await until(lambda: _own_memory(builtin.pid) < loaded - 20_000)
+
+
+def _own_memory(pid: int | None) -> int:
+    """kB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))
+
+
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 - nothing tells us

@@ -151,6 +151,8 @@ def _linear(weights: Weights, name: str) -> tuple[Any, Any]:
 
 def _quantise(matrix: Any, *, axis: int) -> tuple[Any, Any]:
     """Symmetric int8 along `axis`: (values, scale) with matrix ~ values * scale, scale keeping its dimensions."""
-    scale = np.abs(matrix).max(axis=axis, keepdims=True) / 127
-    scale = np.where(scale == 0, 1, scale).astype(np.float32)
-    return np.clip(np.round(matrix / scale), -127, 127).astype(np.int8), scale
+    largest = np.maximum(matrix.max(axis, keepdims=True), -matrix.min(axis, keepdims=True))
+    scale = np.where(largest == 0, 1, largest / 127).astype(np.float32)
+    steps = matrix / scale
+    np.clip(np.rint(steps, out=steps), -127, 127, out=steps)  # in place: the table of words is half of all weights
+    return steps.astype(np.int8), scale

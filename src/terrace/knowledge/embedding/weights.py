@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from secrets import token_hex  # containers that share a folder may share numbers of processes, too
 from typing import Any
@@ -67,7 +67,7 @@ def builtin_model(weights: Path, data: Path, precision: str, *, expected: str = 
 
         checked(source, expected)
         config = json.loads((weights / "config.json").read_text())
-        return build(read_safetensors(source), config, int8=precision == "int8")
+        return build(Safetensors(source), config, int8=precision == "int8")
 
     return prepared(data / "embedding", f"{BUILTIN}-{expected[:8]}-{precision}-v{GRAPH_VERSION}", make)
 
@@ -82,16 +82,32 @@ def checked(path: Path, expected: str) -> None:
         )
 
 
-def read_safetensors(path: Path) -> dict[str, Any]:
-    """The float32 tensors of a safetensors file: u64 header length, JSON header, raw little-endian data."""
-    import numpy as np
+class Safetensors(Mapping[str, Any]):
+    """The float32 tensors of a safetensors file: u64 header length, JSON header, raw little-endian data.
 
-    raw = path.read_bytes()
-    (length,) = struct.unpack_from("<Q", raw)
-    header = json.loads(raw[8 : 8 + length])
-    return {
-        name: np.frombuffer(raw[8 + length + entry["data_offsets"][0] : 8 + length + entry["data_offsets"][1]], "<f4")
-        .reshape(entry["shape"])
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"] == "F32"
-    }  # fmt: skip
+    Each is read when it is asked for: all of them at once would be most of the memory that ingesting ever takes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        self._data = 8 + length
+        self._entries = {
+            name: entry for name, entry in header.items() if name != "__metadata__" and entry["dtype"] == "F32"
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        import numpy as np
+
+        entry = self._entries[name]
+        begin, end = entry["data_offsets"]
+        values = np.fromfile(self._path, "<f4", count=(end - begin) // 4, offset=self._data + begin)
+        return values.reshape(entry["shape"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
