@@ -213,11 +213,11 @@ async def pickup() -> list[Row]:
             await put(jobs, ME, "later", [{}])
             commits.append(time.perf_counter() - asked)
     here, there = waits[:300], waits[300:]
-    budget = "<= 15 / 50 ms" if POSTGRESQL in os.environ else "<= 5 / 20 ms"
+    budget, theirs = ("<= 15 / 50 ms",) * 2 if POSTGRESQL in os.environ else ("<= 5 / 20 ms", "looked for every 10 ms")
     return [
         ("one row put in and committed (reference), p50 / p99", _delays(commits), ""),
         ("from enqueueing to the handler, idle queue, p50 / p99", _delays(here), budget),
-        ("the same, put in by another process", _delays(there), budget),
+        ("the same, put in by another process", _delays(there), theirs),
     ]
 
 
