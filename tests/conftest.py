@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.postgres import Postgres, running
 # Tests start Terrace many dozen times: compiled once, not each time, though this shell may forbid to keep what was.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell has what it puts into the background ignore Ctrl-C, and children inherit that; ours are to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine makes any example slow now and then; how quick things are is what benchmarks are for.
 # CI judges each change by the same examples; everywhere else new ones are tried each time.
