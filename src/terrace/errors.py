@@ -101,3 +101,8 @@ def bring(extra: str) -> str:
     """What to run for an extra that is not installed. With this very Python, which knows whose Terrace is meant:
     another one would fetch a package of that name that is not ours."""
     return f"{sys.executable} -m pip install 'terrace[{extra}]'"
+
+
+def bad_cursor() -> Invalid:
+    """Where a page was asked for by what no page before named."""
+    return Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")

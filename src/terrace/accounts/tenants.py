@@ -15,7 +15,7 @@ from terrace.accounts.erasing import EraseTenant
 from terrace.accounts.naming import key_of, tenant_name
 from terrace.accounts.paging import check_limit
 from terrace.accounts.tables import MembershipRow, TenantRow
-from terrace.errors import Conflict, Denied, Invalid, Missing
+from terrace.errors import Conflict, Denied, Invalid, Missing, bad_cursor
 from terrace.storage import Database, after_commit
 from terrace.types import DEFAULT_TENANT, new_id, now
 
@@ -220,7 +220,7 @@ def _after(cursor: str | None) -> str | None:
         if not name:
             raise ValueError("nobody has no name")
     except ValueError as error:
-        raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor") from error
+        raise bad_cursor() from error
     return name
 
 

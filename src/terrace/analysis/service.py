@@ -21,7 +21,7 @@ from terrace.analysis.reading import Reader
 from terrace.analysis.tables import AnalysisRow, PageRow
 from terrace.analysis.tasks import RUN
 from terrace.analysis.types import find_type
-from terrace.errors import Conflict, Invalid, Missing, TerraceError
+from terrace.errors import Conflict, Invalid, Missing, TerraceError, bad_cursor
 from terrace.jobs.base import Jobs
 from terrace.knowledge import trash
 from terrace.knowledge.base import Document
@@ -204,7 +204,7 @@ class Analyses:
         if not 1 <= limit <= MAX_LIMIT:
             raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
         if cursor is not None and not _ID.fullmatch(cursor):
-            raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")
+            raise bad_cursor()
         found = await self._database.read(store.page, scope, state, limit + 1, cursor)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 

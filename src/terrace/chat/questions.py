@@ -16,7 +16,7 @@ from terrace.chat import store
 from terrace.chat.base import Ask, MessageState
 from terrace.chat.service import Chat
 from terrace.chat.tables import ConversationRow, MessageRow
-from terrace.errors import Invalid, Missing
+from terrace.errors import Invalid, Missing, bad_cursor
 from terrace.storage import Database
 from terrace.types import Scope, moment
 
@@ -75,7 +75,7 @@ class Questions:
         if not 1 <= limit <= MAX_LIMIT:
             raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
         if cursor is not None and not _ID.fullmatch(cursor):
-            raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")
+            raise bad_cursor()
         found = await self._database.read(_page, scope, limit + 1, cursor)
         following = found[limit - 1].id if len(found) > limit else None
         return found[:limit], following

@@ -19,7 +19,7 @@ from terrace.chat.cache.service import AnswerCache
 from terrace.chat.export import as_json, as_markdown, branch
 from terrace.chat.tables import ConversationRow, MessageRow
 from terrace.chat.text import storable
-from terrace.errors import Conflict, Invalid, Missing
+from terrace.errors import Conflict, Invalid, Missing, bad_cursor
 from terrace.jobs.base import Jobs
 from terrace.models.tokens import bound
 from terrace.storage import Database, after_commit
@@ -289,4 +289,4 @@ def _position(cursor: str | None) -> tuple[float, str] | None:
         at, _, conversation_id = text.partition(" ")
         return float(at), conversation_id
     except (ValueError, binascii.Error, UnicodeDecodeError) as error:
-        raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor") from error
+        raise bad_cursor() from error

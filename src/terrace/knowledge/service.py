@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from terrace.accounts.limits.base import Limits
 from terrace.accounts.limits.unlimited import Unlimited
-from terrace.errors import Conflict, Invalid, Missing
+from terrace.errors import Conflict, Invalid, Missing, bad_cursor
 from terrace.jobs.base import Jobs
 from terrace.knowledge import naming, store, tasks, texts, trash
 from terrace.knowledge.admitting import Admitting
@@ -260,7 +260,7 @@ class Knowledge:
         """In the order of the text, and the cursor of the next page."""
         limit = max(1, min(limit, MAX_PAGE))
         if cursor is not None and not cursor.isdecimal():
-            raise Invalid("This cursor is not one of ours.", code="bad_cursor")
+            raise bad_cursor()
         after = int(cursor) if cursor else -1
         found = await self._database.read(store.chunks, scope, document_id, limit=limit + 1, after=after)
         return found[:limit], str(found[limit - 1].ordinal) if len(found) > limit else None

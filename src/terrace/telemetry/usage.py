@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import RowMapping, text
 from sqlmodel import Session
 
-from terrace.errors import Invalid
+from terrace.errors import Invalid, bad_cursor
 from terrace.storage import Database
 from terrace.telemetry import store
 from terrace.telemetry.calls import PICODOLLARS
@@ -133,7 +133,7 @@ class UsageReport:
         if not 1 <= limit <= MAX_LIMIT:
             raise Invalid(f"limit must be between 1 and {MAX_LIMIT}.", code="bad_limit")
         if cursor is not None and not re.fullmatch(CURSOR, cursor):
-            raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")
+            raise bad_cursor()
         await self._ledger.catch_up()
         wanted = _given(user_id=user, key_id=key, outcome=outcome)
         found, following = await self._database.read(store.calls, scope.tenant, wanted, model, cursor, limit)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from terrace.errors import Invalid
+from terrace.errors import bad_cursor
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def _written(form: str) -> Callable[[str | None], str | None]:
     def check(cursor: str | None) -> str | None:
         if cursor is None or ours.fullmatch(cursor):
             return cursor
-        raise Invalid("This cursor is not one of ours; start from the first page.", code="bad_cursor")
+        raise bad_cursor()
 
     return check
 
