@@ -1,9 +1,13 @@
-"""What an import costs: `python -m benchmarks.importing [CHUNKS] [--postgresql]`.
+"""What an import costs.
 
-Passages with vectors of 384 dimensions, twenty to a document, from a dump of MongoDB and points as JSON lines into
-SQLite, or into a private PostgreSQL: the wait, the processor's time (PostgreSQL's in it) and the memory, verification
-and graph of vectors included. Reference in the same run: reading the same source, every record decoded and thrown
-away. Ends with 1 if the budget is missed.
+    python -m benchmarks.importing                       made-up passages and vectors, into SQLite
+    python -m benchmarks.importing --postgresql          into a private PostgreSQL
+    python -m benchmarks.importing --texts passages.txt  real ones and their embeddings; one passage a line
+
+Vectors of 384 dimensions, twenty to a document, from a dump of MongoDB and points as JSON lines: the wait, the
+processor's time (PostgreSQL's in it) and the memory, verification and graph of vectors included. Made-up vectors, where
+few are near each other, take half as long again for their graph. Reference in the same run: reading the same source,
+every record decoded and thrown away. Ends with 1 if the budget is missed.
 """
 
 import argparse
@@ -13,7 +17,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +27,10 @@ import numpy as np
 from bson import ObjectId, encode
 
 from benchmarks.retrieval import private_postgresql, spent
+from benchmarks.retrieval_corpus import embedded
 from terrace import settings
 from terrace.jobs.engines.local import LocalJobs
+from terrace.knowledge.embedding import open_embedder
 from terrace.knowledge.embedding.hashing import HashEmbedder
 from terrace.knowledge.generations.service import Generations
 from terrace.knowledge.generations.serving import ServingEmbedder
@@ -49,17 +55,44 @@ MAPPING: dict[str, Any] = {
 }
 
 
-class Drawn(HashEmbedder):
-    """Draws a vector for each text, always the same one."""
+Vectors = Callable[[str], Any]
+"""The vector of a passage's text."""
+
+
+class Known(HashEmbedder):
+    """The model that made the vectors which come along."""
+
+    def __init__(self, vector_of: Vectors) -> None:
+        super().__init__(DIMENSIONS)
+        self._vector_of = vector_of
 
     async def embed(self, texts: Sequence[str], *, query: bool = False, scope: Scope | None = None) -> Any:
-        return np.stack([vector_of(text) for text in texts])
+        return np.stack([self._vector_of(text) for text in texts])
 
 
-def vector_of(text: str) -> Any:
-    """Near those of the same document, as passages about one thing are, and far from the rest."""
-    vector = 0.8 * drawn(text.partition(".")[0]) + 0.6 * drawn(text)
-    return vector / np.linalg.norm(vector)
+def made_up(chunks: int) -> tuple[list[str], Vectors]:
+    """Words evenly drawn; vectors near those of the same document, as of passages about one thing, far from the rest."""
+    words = [f"word{number}" for number in range(5000)]
+    choose = np.random.default_rng(1)
+
+    def vector_of(text: str) -> Any:
+        vector = 0.8 * drawn(text.partition(".")[0]) + 0.6 * drawn(text)
+        return vector / np.linalg.norm(vector)
+
+    return [" ".join(words[at] for at in choose.integers(0, 5000, 80)) for _ in range(chunks)], vector_of
+
+
+async def real(folder: Path, chunks: int, path: Path) -> tuple[list[str], Vectors]:
+    embedder = open_embedder(settings.Embedding(), folder)
+    corpus = await embedded(embedder, path, chunks)
+    await embedder.close()
+    vectors = corpus.stored / np.linalg.norm(corpus.stored, axis=1, keepdims=True)
+    return corpus.passages, lambda text: vectors[place_of(text)]
+
+
+def place_of(text: str) -> int:
+    number, part = text.partition(":")[0].split(".")
+    return int(number) * EACH + int(part)
 
 
 def drawn(text: str) -> Any:
@@ -68,24 +101,22 @@ def drawn(text: str) -> Any:
     return vector / np.linalg.norm(vector)
 
 
-def write_source(folder: Path, chunks: int) -> tuple[Path, Path]:
+def write_source(folder: Path, passages: Sequence[str], vector_of: Vectors) -> tuple[Path, Path]:
     (folder / "dump" / "app").mkdir(parents=True)
-    words = [f"word{number}" for number in range(5000)]
-    choose = np.random.default_rng(1)
     with (
         (folder / "dump" / "app" / "documents.bson").open("wb") as documents,
         (folder / "dump" / "app" / "chunks.bson").open("wb") as parts,
         (folder / "points.jsonl").open("w") as points,
     ):
-        for number in range(chunks // EACH):
+        for place, passage in enumerate(passages):
+            number, part = divmod(place, EACH)
             id = ObjectId(f"{number:024x}")
-            documents.write(encode({"_id": id, "title": f"Document {number}", "kind": "report"}))
-            for part in range(EACH):
-                text = f"{number}.{part}: " + " ".join(words[at] for at in choose.integers(0, 5000, 80))
-                point = number * EACH + part
-                parts.write(encode({"_id": point, "document_id": id, "text": text, "n": part}))
-                vector = [round(float(each), 6) for each in vector_of(text)]
-                points.write(json.dumps({"id": point, "vector": vector, "payload": {"document_id": str(id)}}) + "\n")
+            if not part:
+                documents.write(encode({"_id": id, "title": f"Document {number}", "kind": "report"}))
+            text = f"{number}.{part}: {passage}"
+            parts.write(encode({"_id": place, "document_id": id, "text": text, "n": part}))
+            vector = [round(float(each), 6) for each in vector_of(text)]
+            points.write(json.dumps({"id": place, "vector": vector, "payload": {"document_id": str(id)}}) + "\n")
     return folder / "dump", folder / "points.jsonl"
 
 
@@ -112,11 +143,13 @@ async def opened(folder: Path, url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def main(chunks: int, url: str) -> bool:
+async def main(chunks: int, url: str, texts: Path | None) -> bool:
     took: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        dump, points = await asyncio.to_thread(write_source, folder, chunks)
+        passages, vector_of = made_up(chunks) if texts is None else await real(folder, chunks, texts)
+        chunks = len(passages)
+        dump, points = await asyncio.to_thread(write_source, folder, passages, vector_of)
         heads = f"{'CPU s':>10}{'PostgreSQL s':>14}{'wait s':>10}{'/ CPU s':>12}{'peak MB':>10}"
         print(f"{chunks:,} passages\n{'':34}{heads}", flush=True)
         with measured("reading alone (reference)", chunks, took):
@@ -125,7 +158,7 @@ async def main(chunks: int, url: str) -> bool:
             async for _ in open_points(str(points)).read("points"):
                 pass
         async with opened(folder, url) as database:
-            good = await brought(folder, database, dump, points, chunks, took)
+            good = await brought(folder, database, Known(vector_of), dump, points, chunks, took)
     bound = BUDGET * chunks / CHUNKS
     good = good and took["import, verified"] <= bound
     print(f"budget {bound:.0f} s of CPU: {'held' if good else 'MISSED'}")
@@ -133,9 +166,9 @@ async def main(chunks: int, url: str) -> bool:
 
 
 async def brought(
-    folder: Path, database: Database, dump: Path, points: Path, chunks: int, took: dict[str, float]
+    folder: Path, database: Database, model: Known, dump: Path, points: Path, chunks: int, took: dict[str, float]
 ) -> bool:
-    index, jobs, model = open_index(database), LocalJobs(database, settings.Jobs()), Drawn(DIMENSIONS)
+    index, jobs = open_index(database), LocalJobs(database, settings.Jobs())
     options = settings.Embedding(model="random")
     generations = Generations(database, jobs, index, ServingEmbedder(model), options, lambda _: model)
     await generations.start()
@@ -157,10 +190,11 @@ async def brought(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chunks", type=int, nargs="?", default=CHUNKS)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--texts", type=Path, help="a file of passages, one a line, instead of made-up ones")
     asked = parser.parse_args()
     with ExitStack() as stack:
         address = stack.enter_context(private_postgresql()).create() if asked.postgresql else ""
-        sys.exit(0 if asyncio.run(main(asked.chunks, address)) else 1)
+        sys.exit(0 if asyncio.run(main(asked.chunks, address, asked.texts)) else 1)
