@@ -71,7 +71,7 @@ class Known(HashEmbedder):
 
 
 def made_up(chunks: int) -> tuple[list[str], Vectors]:
-    """Words evenly drawn; vectors near those of the same document, as of passages about one thing, far from the rest."""
+    """Words evenly drawn; vectors near those of the same document, as of passages about one thing, far from others."""
     words = [f"word{number}" for number in range(5000)]
     choose = np.random.default_rng(1)
 
